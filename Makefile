@@ -1,0 +1,97 @@
+# `make demo` and `make test` set up all they need; what it is stands in tools/.
+PY = .venv/bin/python
+BUILD = build/core
+CFLAGS = -O2 -g
+STRICT = -Wconversion -Wshadow -Wstrict-prototypes -pedantic -Werror
+CORE_FLAGS = -std=c11 -D_GNU_SOURCE= -Wall -Wextra -fvisibility=hidden $(CFLAGS) $(STRICT)
+CORE = $(sort $(wildcard mcext/core/*.c))
+CORE_HEADERS = $(wildcard mcext/core/*.h)
+CORE_OBJECTS = $(CORE:mcext/core/%.c=$(BUILD)/%.o)
+CORE_TESTS = $(patsubst tests/core/%.c,$(BUILD)/%,$(sort $(wildcard tests/core/test_*.c)))
+UNDER =
+SECONDS = 60
+
+.PHONY: help demo test core lint pythons bare asan ubsan tsan valgrind fuzz limits model bench chaos nightly clean
+
+help:
+	@echo "make demo      what the client does, on a memcached of its own"
+	@echo "make test      all tests, on every Python at hand"
+	@echo "make core      the C core alone, with strict warnings, and its own tests"
+	@echo "make lint      format, style and static checks"
+	@echo "make pythons   the tests on CPython 3.10 to 3.15 and free-threaded 3.13 (needs root)"
+	@echo "make bare      demo and test in Debians that have next to nothing (needs root)"
+	@echo "make asan, ubsan, tsan, valgrind   the tests under these checkers"
+	@echo "make limits    no call takes more instructions than benchmarks/limits.json allows"
+	@echo "make model     the ownership of connections, checked exhaustively by spin"
+	@echo "make fuzz      each fuzz target for SECONDS=60"
+	@echo "make chaos     a million calls under each fault of the network"
+	@echo "make nightly   20,000 sequences of calls beside python-memcached"
+	@echo "make bench     the tables and the plot of docs/performance.md"
+	@echo "make clean     removes all that these made"
+
+demo:
+	@tools/setup.sh
+	@$(PY) examples/demo.py
+
+test: core
+	@tools/test.sh
+
+core: $(CORE_TESTS)
+	@for test in $(CORE_TESTS); do $(UNDER) $$test || { echo "$$test failed"; exit 1; }; done
+	@echo "core: $(words $(CORE)) files compiled, $(words $(CORE_TESTS)) test programs passed"
+
+.SECONDARY:
+.PHONY: system
+system:
+	@tools/system.sh run
+
+$(BUILD)/%.o: mcext/core/%.c $(CORE_HEADERS) | system
+	@mkdir -p $(BUILD)
+	$(CC) $(CORE_FLAGS) -c -o $@ $<
+
+# A test is one program over the whole core.
+$(BUILD)/%: tests/core/%.c $(CORE_OBJECTS) $(CORE_HEADERS) $(wildcard tests/core/*.h)
+	$(CC) $(CORE_FLAGS) -Imcext -o $@ $< $(CORE_OBJECTS) -lz -lpthread
+
+lint:
+	@tools/lint.sh
+
+pythons:
+	@tools/pythons.sh
+
+bare:
+	@tools/bare.sh
+
+asan ubsan tsan valgrind:
+	@tools/sanitize.sh $@
+
+fuzz:
+	@tools/system.sh run clang
+	@tests/fuzz/run.sh $(SECONDS)
+
+limits:
+	@tools/system.sh run valgrind
+	@tools/setup.sh
+	@$(PY) benchmarks/check_limits.py
+
+model:
+	@tools/system.sh spin
+	@tests/model/run.sh
+
+bench:
+	@tools/system.sh run valgrind
+	@tools/setup.sh
+	@$(PY) benchmarks/run.py
+
+chaos:
+	@tools/setup.sh
+	@$(PY) -m tests.chaos --long
+
+nightly:
+	@tools/setup.sh
+	@MCEXT_SEQUENCES=20000 $(PY) -m pytest tests/test_differential.py --timeout=0
+
+clean:
+	rm -rf .venv build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	find mcext -name '*.so' -delete
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

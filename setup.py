@@ -1,0 +1,66 @@
+"""Builds the extension mcext._core; everything else about the package stands in pyproject.toml.
+
+MCEXT_CFLAGS and MCEXT_LDFLAGS are added after the flags below: sanitizers, coverage, debugging.
+"""
+
+import os
+import shlex
+import subprocess
+from glob import glob
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+NEEDED = {
+    "Python.h": "Python's headers (Debian: apt-get install python3-dev)",
+    "zlib.h": "zlib's headers (Debian: apt-get install zlib1g-dev)",
+}
+
+
+def missing(compiler, include_dirs):
+    """What is not there to compile with, in words, or None."""
+    command = [*compiler, *(f"-I{folder}" for folder in include_dirs), "-fsyntax-only", "-x", "c", "-"]
+    for header, what in NEEDED.items():
+        try:
+            found = subprocess.run(command, input=f"#include <{header}>\n", capture_output=True, text=True)
+        except FileNotFoundError:
+            return f"the C compiler {compiler[0]!r} (Debian: apt-get install gcc libc6-dev)"
+        if found.returncode:
+            return what
+    return None
+
+
+class BuildExtension(build_ext):
+    def build_extensions(self):
+        lack = missing(self.compiler.compiler_so, self.compiler.include_dirs)
+        if lack:
+            raise SystemExit(f"error: mcext cannot be built without {lack}")
+        super().build_extensions()
+
+
+core = Extension(
+    "mcext._core",
+    sources=sorted(glob("mcext/core/*.c") + glob("mcext/binding/*.c")),
+    depends=sorted(glob("mcext/core/*.h") + glob("mcext/binding/*.h")),
+    include_dirs=["mcext"],
+    libraries=["z"],
+    define_macros=[("_GNU_SOURCE", "1")],
+    extra_compile_args=[
+        "-std=c11",
+        "-O2",
+        "-Wall",
+        "-Wextra",
+        "-fvisibility=hidden",
+        "-fstack-protector-strong",
+        "-U_FORTIFY_SOURCE",
+        "-D_FORTIFY_SOURCE=2",
+        *shlex.split(os.environ.get("MCEXT_CFLAGS", "")),
+    ],
+    extra_link_args=[
+        "-Wl,-z,relro",
+        "-Wl,-z,now",
+        *shlex.split(os.environ.get("MCEXT_LDFLAGS", "")),
+    ],
+)
+
+setup(ext_modules=[core], cmdclass={"build_ext": BuildExtension})
