@@ -1,0 +1,398 @@
+#include "exchange.h"
+
+#include <string.h>
+
+/* States, as letters so that a debugger shows them. */
+enum {
+    STATE_MARKER = 'M', /* waiting for VERSION */
+    STATE_LINE = 'L',   /* at the start of a line */
+    STATE_BODY = 'B',   /* body goes into room */
+    STATE_TAIL = 'T',   /* the CRLF behind a body in room */
+    STATE_DONE = 'D',
+    STATE_BROKEN = 'X'
+};
+
+/* What a server may say between a noreply command and the marker. */
+#define MAX_DROPPED ((size_t)16 << 20)
+
+/* All rows of a listing. memcached's longest, a cachedump, is cut at 2 MiB. */
+#define MAX_LISTING ((size_t)64 << 20)
+
+void mc_exchange_init(mc_exchange *exchange, mc_buffer *in, mc_command command,
+                      const mc_slice *keys, size_t replies, bool marker)
+{
+    exchange->in = in;
+    exchange->reply.line = (mc_slice){NULL, 0};
+    exchange->keys = keys;
+    exchange->replies = replies;
+    exchange->cursor = 0;
+    exchange->last_cursor = 0;
+    exchange->index = 0;
+    exchange->body = NULL;
+    exchange->room = NULL;
+    exchange->max_length = UINT64_MAX;
+    exchange->missing = 0;
+    exchange->consume = 0;
+    exchange->dropped = 0;
+    exchange->listed = 0;
+    exchange->reply.line = (mc_slice){NULL, 0};
+    exchange->command = command;
+    exchange->marker = marker;
+    exchange->started = false;
+    exchange->suspect = false;
+    exchange->state = marker ? STATE_MARKER : STATE_LINE;
+    if (!marker && replies == 0) {
+        exchange->state = STATE_DONE;
+    }
+}
+
+void mc_exchange_expect(mc_exchange *exchange, size_t more)
+{
+    exchange->replies += more;
+    if (exchange->state == STATE_DONE && more != 0) {
+        /* As in answer_line: where the next answer begins is not known. */
+        exchange->state = exchange->suspect ? STATE_BROKEN : STATE_LINE;
+    }
+}
+
+static mc_event broken(mc_exchange *exchange)
+{
+    exchange->state = STATE_BROKEN;
+    return MC_EVENT_BROKEN;
+}
+
+static mc_event done(mc_exchange *exchange)
+{
+    exchange->state = STATE_DONE;
+    return MC_EVENT_DONE;
+}
+
+/* The end of the "get" line that holds key number cursor. */
+static size_t get_line_end(const mc_exchange *exchange)
+{
+    size_t end = (exchange->last_cursor / MC_KEYS_PER_GET + 1) * MC_KEYS_PER_GET;
+
+    return end < exchange->replies ? end : exchange->replies;
+}
+
+/* A VALUE line for key number at has been read. */
+static mc_event accept_value(mc_exchange *exchange, size_t at)
+{
+    mc_buffer *in = exchange->in;
+
+    if (exchange->reply.length > exchange->max_length || exchange->reply.length > SIZE_MAX - 2) {
+        return broken(exchange);
+    }
+    exchange->index = at;
+    exchange->cursor = at + 1;
+
+    size_t length = (size_t)exchange->reply.length;
+    size_t held = mc_buffer_length(in) - exchange->consume;
+    const char *body = mc_buffer_bytes(in) + exchange->consume;
+
+    if (held >= length + 2) {
+        if (body[length] != '\r' || body[length + 1] != '\n') {
+            return broken(exchange);
+        }
+        exchange->body = body;
+        exchange->consume += length + 2;
+    }
+    else {
+        exchange->body = NULL;
+        exchange->missing = length;
+        exchange->state = STATE_BODY;
+    }
+    return MC_EVENT_VALUE;
+}
+
+static mc_event begin_value(mc_exchange *exchange)
+{
+    const mc_reply *reply = &exchange->reply;
+    size_t end = get_line_end(exchange);
+    size_t at = exchange->cursor;
+
+    if (reply->has_cas != (exchange->command == MC_GETS)) {
+        return broken(exchange);
+    }
+    for (; at < end; at++) {
+        if (exchange->keys[at].length == reply->key.length &&
+            memcmp(exchange->keys[at].bytes, reply->key.bytes, reply->key.length) == 0) {
+            return accept_value(exchange, at);
+        }
+    }
+    return broken(exchange); /* a key that was not asked for, or one too many times */
+}
+
+static mc_event retrieval_line(mc_exchange *exchange)
+{
+    mc_reply_type type = exchange->reply.type;
+
+    if (type == MC_REPLY_VALUE) {
+        return begin_value(exchange);
+    }
+    if (type != MC_REPLY_END && !mc_reply_is_error(type)) {
+        return broken(exchange);
+    }
+    exchange->last_cursor = exchange->cursor = get_line_end(exchange);
+    if (mc_reply_is_error(type)) {
+        exchange->suspect = true;
+        exchange->index = exchange->cursor;
+        if (exchange->cursor == exchange->replies) {
+            exchange->state = STATE_DONE;
+        }
+        return MC_EVENT_REPLY;
+    }
+    return exchange->cursor == exchange->replies ? done(exchange) : MC_EVENT_AGAIN;
+}
+
+/* An error line after a storage command says nothing of its data block, but for the two with which
+ * memcached swallows it: "object too large" and "out of memory storing object". */
+static bool block_was_swallowed(mc_slice text)
+{
+    static const char large[] = "object too large for cache";
+    static const char memory[] = "out of memory storing object";
+
+    return (text.length == sizeof large - 1 && memcmp(text.bytes, large, text.length) == 0) ||
+           (text.length == sizeof memory - 1 && memcmp(text.bytes, memory, text.length) == 0);
+}
+
+static bool is_answer(const mc_exchange *exchange)
+{
+    mc_reply_type type = exchange->reply.type;
+
+    switch (exchange->command) {
+    case MC_SET:
+    case MC_ADD:
+    case MC_REPLACE:
+    case MC_APPEND:
+    case MC_PREPEND:
+        return type == MC_REPLY_STORED || type == MC_REPLY_NOT_STORED;
+    case MC_CAS:
+        return type == MC_REPLY_STORED || type == MC_REPLY_NOT_STORED || type == MC_REPLY_EXISTS ||
+               type == MC_REPLY_NOT_FOUND;
+    case MC_DELETE:
+        return type == MC_REPLY_DELETED || type == MC_REPLY_NOT_FOUND;
+    case MC_TOUCH:
+        return type == MC_REPLY_TOUCHED || type == MC_REPLY_NOT_FOUND;
+    case MC_INCR:
+    case MC_DECR:
+        return type == MC_REPLY_NUMBER || type == MC_REPLY_NOT_FOUND;
+    case MC_FLUSH_ALL:
+        return type == MC_REPLY_OK;
+    case MC_VERSION:
+        return type == MC_REPLY_VERSION;
+    default:
+        return false;
+    }
+}
+
+static mc_event answer_line(mc_exchange *exchange)
+{
+    mc_reply *reply = &exchange->reply;
+
+    exchange->index = exchange->cursor++;
+    if (exchange->cursor == exchange->replies) {
+        exchange->state = STATE_DONE;
+    }
+    if (mc_reply_is_error(reply->type)) {
+        if (mc_commands[exchange->command].family == MC_FAMILY_STORAGE &&
+            !(reply->type == MC_REPLY_SERVER_ERROR && block_was_swallowed(reply->text))) {
+            /* The answer to this command is known, where the next one begins is not. */
+            exchange->suspect = true;
+            if (exchange->state != STATE_DONE) {
+                exchange->state = STATE_BROKEN;
+            }
+        }
+        return MC_EVENT_REPLY;
+    }
+    return is_answer(exchange) ? MC_EVENT_REPLY : broken(exchange);
+}
+
+static mc_event listing_line(mc_exchange *exchange)
+{
+    mc_reply_type type = exchange->reply.type;
+
+    if (type == MC_REPLY_STAT) {
+        exchange->listed += exchange->consume;
+        if (exchange->listed > MAX_LISTING) {
+            return broken(exchange);
+        }
+        exchange->index = exchange->cursor++;
+        return MC_EVENT_REPLY;
+    }
+    if (type == MC_REPLY_END ||
+        (exchange->cursor == 0 && (type == MC_REPLY_RESET || type == MC_REPLY_OK))) {
+        return done(exchange);
+    }
+    if (mc_reply_is_error(type)) {
+        exchange->index = exchange->cursor;
+        exchange->state = STATE_DONE;
+        return MC_EVENT_REPLY;
+    }
+    return broken(exchange);
+}
+
+/* The line that comes next most often, known at one look: VALUE with the next key, STORED. Any
+ * other is MC_EVENT_AGAIN here, for the parser to read. */
+static mc_event expected_line(mc_exchange *exchange)
+{
+    const char *data = mc_buffer_bytes(exchange->in);
+    size_t length = mc_buffer_length(exchange->in);
+    mc_reply *reply = &exchange->reply;
+
+    if (exchange->command == MC_GET && exchange->cursor < get_line_end(exchange)) {
+        mc_slice key = exchange->keys[exchange->cursor];
+        uint32_t size;
+        size_t line = mc_reply_match_value(data, length, key, &reply->flags, &size);
+
+        if (line != 0) {
+            reply->type = MC_REPLY_VALUE;
+            reply->line = (mc_slice){data, line - 2};
+            reply->key = (mc_slice){data + 6, key.length};
+            reply->has_cas = false;
+            reply->length = size;
+            exchange->consume = line;
+            exchange->started = true;
+            return accept_value(exchange, exchange->cursor);
+        }
+    }
+    else if (length >= 8 && memcmp(data, "STORED\r\n", 8) == 0 &&
+             mc_commands[exchange->command].family == MC_FAMILY_STORAGE) {
+        reply->type = MC_REPLY_STORED;
+        reply->line = (mc_slice){data, 6};
+        exchange->consume = 8;
+        exchange->started = true;
+        return answer_line(exchange);
+    }
+    return MC_EVENT_AGAIN;
+}
+
+static mc_event next_line(mc_exchange *exchange)
+{
+    mc_buffer *in = exchange->in;
+    size_t consumed = 0;
+
+    if (mc_buffer_length(in) == 0) {
+        return MC_EVENT_AGAIN;
+    }
+    if (exchange->state == STATE_LINE) {
+        mc_event event = expected_line(exchange);
+
+        if (event != MC_EVENT_AGAIN) {
+            return event;
+        }
+    }
+    exchange->reply.line = (mc_slice){NULL, 0};
+    mc_status status =
+        mc_reply_parse(mc_buffer_bytes(in), mc_buffer_length(in), &exchange->reply, &consumed);
+
+    if (status == MC_AGAIN) {
+        exchange->started |= exchange->state == STATE_LINE;
+        return MC_EVENT_AGAIN;
+    }
+    if (status != MC_OK) {
+        return broken(exchange);
+    }
+    exchange->consume = consumed;
+    if (exchange->state == STATE_MARKER) {
+        if (exchange->reply.type == MC_REPLY_VERSION) {
+            exchange->state = exchange->replies == 0 ? STATE_DONE : STATE_LINE;
+        }
+        else if ((exchange->dropped += consumed) > MAX_DROPPED ||
+                 exchange->reply.type == MC_REPLY_VALUE) {
+            return broken(exchange);
+        }
+        return MC_EVENT_AGAIN;
+    }
+    exchange->started = true;
+    switch (mc_commands[exchange->command].family) {
+    case MC_FAMILY_RETRIEVAL:
+        return retrieval_line(exchange);
+    case MC_FAMILY_LISTING:
+        return listing_line(exchange);
+    default:
+        return answer_line(exchange);
+    }
+}
+
+mc_event mc_exchange_next(mc_exchange *exchange)
+{
+    for (;;) {
+        mc_buffer *in = exchange->in;
+
+        if (exchange->state == STATE_DONE) {
+            return MC_EVENT_DONE;
+        }
+        if (exchange->state == STATE_BROKEN) {
+            exchange->reply.line = (mc_slice){NULL, 0}; /* the buffer may have moved */
+            return MC_EVENT_BROKEN;
+        }
+        if (exchange->consume != 0) {
+            mc_buffer_consume(in, exchange->consume);
+            exchange->consume = 0;
+        }
+        if (exchange->state == STATE_BODY) {
+            if (exchange->missing != 0) {
+                return MC_EVENT_AGAIN;
+            }
+            exchange->state = STATE_TAIL;
+        }
+        if (exchange->state == STATE_TAIL) {
+            size_t held = mc_buffer_length(in);
+
+            if (held == 0) {
+                return MC_EVENT_AGAIN;
+            }
+            const char *tail = mc_buffer_bytes(in);
+
+            if (tail[0] != '\r' || (held > 1 && tail[1] != '\n')) {
+                exchange->reply.line = (mc_slice){NULL, 0};
+                return broken(exchange);
+            }
+            if (held < 2) {
+                return MC_EVENT_AGAIN;
+            }
+            exchange->consume = 2;
+            exchange->state = STATE_LINE;
+            return MC_EVENT_FILLED;
+        }
+        mc_event event = next_line(exchange);
+
+        if (event != MC_EVENT_AGAIN || exchange->consume == 0) {
+            return event;
+        }
+    }
+}
+
+void mc_exchange_give_room(mc_exchange *exchange, char *room)
+{
+    mc_buffer *in = exchange->in;
+    size_t held;
+
+    mc_buffer_consume(in, exchange->consume);
+    exchange->consume = 0;
+    held = mc_buffer_length(in);
+    if (held > exchange->missing) {
+        held = exchange->missing;
+    }
+    exchange->room = room;
+    if (held != 0) {
+        memcpy(room, mc_buffer_bytes(in), held);
+        mc_buffer_consume(in, held);
+        mc_exchange_put(exchange, held);
+    }
+}
+
+void mc_exchange_skip_body(mc_exchange *exchange)
+{
+    if (exchange->body != NULL) {
+        exchange->consume -= (size_t)exchange->reply.length + 2;
+        exchange->body = NULL;
+    }
+    if (exchange->consume != 0) {
+        mc_buffer_consume(exchange->in, exchange->consume);
+        exchange->consume = 0;
+    }
+    exchange->missing = 0;
+    exchange->state = STATE_LINE;
+}

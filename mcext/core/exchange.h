@@ -1,0 +1,85 @@
+/* exchange: one request's reply as a machine without I/O: bytes go into a buffer, events come out.
+ *
+ * It knows what was asked (command, keys, how many replies) and lets through only what the
+ * protocol allows as an answer to that; anything else breaks it for good, and with it the
+ * connection. Calls request-independent parts only (reply, number, key, buffer); never a socket,
+ * never Python. Not synchronised: it belongs to one call. */
+#ifndef MC_EXCHANGE_H
+#define MC_EXCHANGE_H
+
+#include "buffer.h"
+#include "reply.h"
+#include "request.h"
+
+typedef enum {
+    MC_EVENT_AGAIN,  /* more input is needed */
+    MC_EVENT_VALUE,  /* a header: reply, index; body is set where it came whole, else give room */
+    MC_EVENT_FILLED, /* the room given for the last VALUE is full and its end was right */
+    MC_EVENT_REPLY,  /* a line: of a storage or line command the answer, of a listing a row */
+    MC_EVENT_DONE,   /* everything that was asked for is answered */
+    MC_EVENT_BROKEN  /* the stream can no longer be trusted */
+} mc_event;
+
+typedef struct {
+    mc_buffer *in;
+    const mc_slice *keys; /* of a retrieval, in the order they were asked for; borrowed */
+    size_t replies;       /* retrieval: keys; storage and line: lines to come; may grow (multi) */
+    size_t cursor;        /* retrieval: first key not answered; else lines that have come */
+    size_t last_cursor;   /* retrieval: where the current "get" line of the request ends */
+    size_t index;         /* of the last VALUE or REPLY event */
+    mc_reply reply;       /* of the last event; views valid until the next call */
+    const char *body;     /* of the last VALUE, in the buffer, or NULL: give room */
+    char *room;           /* where the rest of a body goes */
+    uint64_t max_length;  /* a longer VALUE breaks */
+    size_t missing;       /* body bytes still to come into room */
+    size_t consume;       /* bytes of the buffer to drop at the next call */
+    size_t dropped;       /* bytes passed over before the marker */
+    size_t listed;        /* bytes of rows in a listing */
+    mc_command command;
+    unsigned char state;
+    bool marker;  /* a "version" went first: what stands before its reply is dropped */
+    bool started; /* a byte of this request's reply has been seen */
+    bool suspect; /* answered, but the connection must not be used again */
+} mc_exchange;
+
+/* replies: keys asked for (retrieval), else the number of commands sent. marker: see above;
+ * a marker alone is command MC_VERSION with replies 0. */
+void mc_exchange_init(mc_exchange *exchange, mc_buffer *in, mc_command command,
+                      const mc_slice *keys, size_t replies, bool marker);
+
+/* more commands of the same kind have been sent (storage and line commands). */
+void mc_exchange_expect(mc_exchange *exchange, size_t more);
+
+/* The next event. After DONE and BROKEN the same again. At the first BROKEN reply.line is the line
+ * that no answer has, or empty where the bytes were no line. */
+mc_event mc_exchange_next(mc_exchange *exchange);
+
+/* After VALUE with body NULL: room has reply.length bytes and takes the body; what has come of it
+ * is copied at once. mc_connection_receive fills the rest, past the buffer. */
+void mc_exchange_give_room(mc_exchange *exchange, char *room);
+
+/* size bytes were put into room by the transport. */
+static inline void mc_exchange_put(mc_exchange *exchange, size_t size)
+{
+    exchange->room += size;
+    exchange->missing -= size;
+}
+
+/* After VALUE: somebody else takes the body and its CRLF off the buffer or the stream (a host's own
+ * recv), before the next call. */
+void mc_exchange_skip_body(mc_exchange *exchange);
+
+/* True once every reply that is expected so far has come. */
+static inline bool mc_exchange_is_done(const mc_exchange *exchange)
+{
+    return exchange->state == 'D';
+}
+
+/* True once every reply has come and nothing stands behind it: the connection may be used again. */
+static inline bool mc_exchange_is_clean(const mc_exchange *exchange)
+{
+    return exchange->state == 'D' && !exchange->suspect &&
+           mc_buffer_length(exchange->in) == exchange->consume;
+}
+
+#endif

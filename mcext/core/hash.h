@@ -1,0 +1,18 @@
+/* hash: the hashes by which python-memcached chooses a server. Pure functions, any thread. */
+#ifndef MC_HASH_H
+#define MC_HASH_H
+
+#include <stdint.h>
+
+#include "key.h"
+
+/* binascii.crc32, python-memcached's "old server hash function". */
+uint32_t mc_hash_crc32(mc_slice key);
+
+/* cmemcache_hash: (crc32(key) >> 16) & 0x7fff. */
+static inline uint32_t mc_hash_default(mc_slice key)
+{
+    return (mc_hash_crc32(key) >> 16) & 0x7fff;
+}
+
+#endif

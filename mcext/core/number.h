@@ -1,0 +1,23 @@
+/* number: strict bounded decimals, to and from text.
+ *
+ * The protocol's numbers are ASCII digits and nothing else: no sign, no space, no overflow.
+ * Pure functions, any thread. */
+#ifndef MC_NUMBER_H
+#define MC_NUMBER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MC_NUMBER_MAX_DIGITS 20 /* of 2^64-1 */
+
+/* True where text[0..length) is a decimal of 1 to 20 digits that fits; *value is set only then.
+ * Leading zeros are taken (memcached pads a decremented value on the right, never on the left). */
+bool mc_number_parse(const char *text, size_t length, uint64_t *value);
+bool mc_number_parse_u32(const char *text, size_t length, uint32_t *value);
+
+/* Writes value's digits, no terminator; to has room for MC_NUMBER_MAX_DIGITS. Returns the count. */
+size_t mc_number_format(char *to, uint64_t value);
+size_t mc_number_format_signed(char *to, int64_t value); /* one more byte for the sign */
+
+#endif

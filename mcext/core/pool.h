@@ -1,0 +1,72 @@
+/* pool: the connections of one server, and who owns each.
+ *
+ * Ownership: a connection's turn counts up; it is odd while a call owns it: the one that moved it
+ * on from even, until that call moves it on again. A thread remembers the connection that it used
+ * last and takes it again by one compare-and-swap; else any free one is taken; else one is added.
+ * So there are never more connections than there were calls at one time. The structs live as long
+ * as the pool.
+ *
+ * Any thread, no GIL needed; the mutex is held for a few loads and stores only, never while a
+ * connection is opened or closed. After a fork the first call in the child finds a changed
+ * generation and starts over: mc_pool_check_fork. */
+#ifndef MC_POOL_H
+#define MC_POOL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "connection.h"
+
+struct mc_pool {
+    uint64_t id; /* never used twice: what threads remember connections by */
+    _Atomic uint32_t generation;
+    _Atomic uint32_t epoch; /* moved on by mc_pool_disconnect */
+    pthread_mutex_t lock;   /* guards the rest */
+    mc_connection **list;   /* all structs, with and without a stream */
+    size_t count;
+    size_t capacity;
+    size_t cursor; /* where the last free one was found */
+    size_t reaped; /* where the reaper goes on */
+};
+
+int mc_pool_init(mc_pool *pool);
+
+/* Closes and frees all; no call may be using the pool. */
+void mc_pool_fini(mc_pool *pool);
+
+/* Before the pool is used: in a child that a fork made, forgets what the parent owns. */
+void mc_pool_check_fork_slow(mc_pool *pool);
+
+/* A connection that this call now owns, with a stream if a free one of this kind and owner was
+ * there (open is set), else without: the caller connects it. NULL where memory is out. */
+mc_connection *mc_pool_take(mc_pool *pool, const void *kind, uint64_t owner);
+
+/* The native connection that this thread used last, if it is free, has a stream and was used less
+ * than idle_limit nanoseconds before now; else NULL, and mc_pool_take is the way. */
+mc_connection *mc_pool_take_last(mc_pool *pool, int64_t now, int64_t idle_limit);
+
+/* Gives it back; clean: its stream is known to be in step. Closed where it is not clean or where
+ * mc_pool_disconnect was called since it was opened. now: mc_clock_now(). */
+void mc_pool_give(mc_connection *connection, bool clean, int64_t now);
+
+/* The stream that was just opened on connection belongs to this process and epoch. */
+void mc_pool_opened(mc_connection *connection);
+
+/* Takes some idle open connection for the caller to close and give back, or NULL: one that has
+ * been idle since before `before`, looking at `*steps` at most, which counts down. */
+mc_connection *mc_pool_take_idle(mc_pool *pool, int64_t before, size_t *steps);
+
+/* From now on no connection opened before is used for another call: those in use are closed as
+ * they are given back, the idle ones by the caller, who takes them with mc_pool_take_old. */
+void mc_pool_disconnect(mc_pool *pool);
+
+/* The next idle connection from before the last mc_pool_disconnect, for the caller to close and
+ * give back, or NULL. *cursor is 0 at first. */
+mc_connection *mc_pool_take_old(mc_pool *pool, size_t *cursor);
+
+/* Open connections, busy or idle: for tests and debugging. */
+size_t mc_pool_open_count(mc_pool *pool);
+
+#endif

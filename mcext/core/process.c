@@ -1,0 +1,24 @@
+#include "process.h"
+
+#include <pthread.h>
+
+_Atomic uint32_t mc_process_counter = 1;
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int registered;
+
+static void in_child(void)
+{
+    atomic_fetch_add_explicit(&mc_process_counter, 1, memory_order_relaxed);
+}
+
+static void init(void)
+{
+    registered = pthread_atfork(NULL, NULL, in_child) == 0;
+}
+
+int mc_process_init(void)
+{
+    pthread_once(&once, init);
+    return registered;
+}

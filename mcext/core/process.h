@@ -1,0 +1,21 @@
+/* process: whether this is still the process that something was made in.
+ *
+ * A counter that every fork moves on in the child; the only process-wide state there is. Any
+ * thread; no lock. */
+#ifndef MC_PROCESS_H
+#define MC_PROCESS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+extern _Atomic uint32_t mc_process_counter;
+
+/* Once before the first use, from any thread; 0 where pthread_atfork failed. */
+int mc_process_init(void);
+
+static inline uint32_t mc_process_generation(void)
+{
+    return atomic_load_explicit(&mc_process_counter, memory_order_relaxed);
+}
+
+#endif

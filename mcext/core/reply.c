@@ -1,0 +1,188 @@
+#include "reply.h"
+
+#include <string.h>
+
+#include "number.h"
+
+enum {
+    NO_MORE,
+    MAY_FOLLOW,
+    MUST_FOLLOW
+};
+
+typedef struct {
+    const char *name;
+    unsigned char length;
+    unsigned char more; /* words behind it: NO_MORE, MAY_FOLLOW, MUST_FOLLOW */
+    unsigned char type;
+} line_form;
+
+#define FORM(name, more, type)                                                                     \
+    {                                                                                              \
+        name, sizeof(name) - 1, more, type                                                         \
+    }
+
+static const line_form forms[] = {
+    FORM("END", NO_MORE, MC_REPLY_END),
+    FORM("STORED", NO_MORE, MC_REPLY_STORED),
+    FORM("NOT_STORED", NO_MORE, MC_REPLY_NOT_STORED),
+    FORM("EXISTS", NO_MORE, MC_REPLY_EXISTS),
+    FORM("NOT_FOUND", NO_MORE, MC_REPLY_NOT_FOUND),
+    FORM("DELETED", NO_MORE, MC_REPLY_DELETED),
+    FORM("TOUCHED", NO_MORE, MC_REPLY_TOUCHED),
+    FORM("OK", NO_MORE, MC_REPLY_OK),
+    FORM("RESET", NO_MORE, MC_REPLY_RESET),
+    FORM("VERSION", MUST_FOLLOW, MC_REPLY_VERSION),
+    FORM("STAT", MUST_FOLLOW, MC_REPLY_STAT),
+    FORM("ITEM", MUST_FOLLOW, MC_REPLY_STAT),
+    FORM("PREFIX", MUST_FOLLOW, MC_REPLY_STAT),
+    FORM("ERROR", MAY_FOLLOW, MC_REPLY_ERROR),
+    FORM("CLIENT_ERROR", MAY_FOLLOW, MC_REPLY_CLIENT_ERROR),
+    FORM("SERVER_ERROR", MAY_FOLLOW, MC_REPLY_SERVER_ERROR),
+};
+
+/* Cuts the word up to the next space off *rest. */
+static mc_slice cut_word(mc_slice *rest)
+{
+    const char *space = rest->length ? memchr(rest->bytes, ' ', rest->length) : NULL;
+    mc_slice word = *rest;
+
+    if (space == NULL) {
+        rest->bytes += rest->length;
+        rest->length = 0;
+    }
+    else {
+        word.length = (size_t)(space - word.bytes);
+        rest->bytes += word.length + 1;
+        rest->length -= word.length + 1;
+    }
+    return word;
+}
+
+/* "<key> <flags> <bytes> [<cas unique>]", with nothing before, between or behind. */
+static bool parse_value(mc_slice rest, mc_reply *reply)
+{
+    reply->key = cut_word(&rest);
+    mc_slice flags = cut_word(&rest);
+    bool more = rest.length != 0 || rest.bytes[-1] == ' ';
+    mc_slice length = cut_word(&rest);
+
+    if (!more || reply->key.length == 0 ||
+        !mc_number_parse_u32(flags.bytes, flags.length, &reply->flags) ||
+        !mc_number_parse(length.bytes, length.length, &reply->length)) {
+        return false;
+    }
+    reply->has_cas = rest.length != 0;
+    if (reply->has_cas) {
+        return mc_number_parse(rest.bytes, rest.length, &reply->cas);
+    }
+    return rest.bytes[-1] != ' ';
+}
+
+static void classify(mc_slice line, mc_reply *reply)
+{
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        const line_form *form = &forms[i];
+
+        if (line.length < form->length || memcmp(line.bytes, form->name, form->length) != 0) {
+            continue;
+        }
+        if (line.length == form->length && form->more != MUST_FOLLOW) {
+            reply->type = (mc_reply_type)form->type;
+            return;
+        }
+        if (form->more != NO_MORE && line.length > form->length &&
+            line.bytes[form->length] == ' ') {
+            mc_slice rest = {line.bytes + form->length + 1, line.length - form->length - 1};
+
+            reply->type = (mc_reply_type)form->type;
+            if (form->type == MC_REPLY_STAT) {
+                reply->key = cut_word(&rest);
+            }
+            reply->text = rest;
+            return;
+        }
+    }
+    if (mc_number_parse(line.bytes, line.length, &reply->number)) {
+        reply->type = MC_REPLY_NUMBER;
+    }
+}
+
+mc_status mc_reply_parse(const char *data, size_t length, mc_reply *reply, size_t *consumed)
+{
+    size_t window = length < MC_LINE_MAX ? length : MC_LINE_MAX;
+    const char *end = window ? memchr(data, '\n', window) : NULL;
+
+    if (end == NULL) {
+        return window == MC_LINE_MAX ? MC_MALFORMED : MC_AGAIN;
+    }
+    if (end == data || end[-1] != '\r') {
+        return MC_MALFORMED;
+    }
+    mc_slice line = {data, (size_t)(end - 1 - data)};
+
+    reply->type = MC_REPLY_OTHER;
+    reply->line = line;
+    *consumed = line.length + 2;
+    if (line.length > 6 && memcmp(data, "VALUE ", 6) == 0) {
+        mc_slice rest = {data + 6, line.length - 6};
+
+        reply->type = MC_REPLY_VALUE;
+        return parse_value(rest, reply) ? MC_OK : MC_MALFORMED;
+    }
+    reply->key = reply->text = (mc_slice){end - 1, 0};
+    classify(line, reply);
+    return MC_OK;
+}
+
+/* Digits at *at up to the byte `end`, which is passed over; at most nine, so that 32 bits hold. */
+static inline bool take_number(const char **at, const char *limit, char end, uint32_t *number)
+{
+    const char *first = *at;
+    const char *from = first;
+    uint32_t sum = 0;
+
+    while (from < limit && (unsigned)(*from - '0') <= 9) {
+        sum = sum * 10 + (uint32_t)(*from++ - '0');
+    }
+    if (from == first || from - first > 9 || from == limit || *from != end) {
+        return false;
+    }
+    *at = from + 1;
+    *number = sum;
+    return true;
+}
+
+size_t mc_reply_match_value(const char *data, size_t length, mc_slice key, uint32_t *flags,
+                            uint32_t *size)
+{
+    const char *limit = data + length;
+    const char *at = data + 6 + key.length;
+
+    if (length < key.length + sizeof "VALUE  0 0\r\n" - 1 || memcmp(data, "VALUE ", 6) != 0 ||
+        !mc_bytes_equal(data + 6, key.bytes, key.length) || *at++ != ' ' ||
+        !take_number(&at, limit, ' ', flags) || !take_number(&at, limit, '\r', size) ||
+        at == limit || *at != '\n') {
+        return 0;
+    }
+    return (size_t)(at + 1 - data);
+}
+
+int mc_reply_match_get(const char *data, size_t length, mc_slice key, uint32_t *flags,
+                       mc_slice *body)
+{
+    static const char tail[] = "\r\nEND\r\n";
+    uint32_t size;
+    size_t line;
+
+    if (length == 5 && memcmp(data, tail + 2, 5) == 0) {
+        return 0;
+    }
+    line = mc_reply_match_value(data, length, key, flags, &size);
+    if (line == 0 || length - line != (size_t)size + 7 ||
+        memcmp(data + line + size, tail, 7) != 0) {
+        return -1;
+    }
+    *body = (mc_slice){data + line, size};
+    return 1;
+}

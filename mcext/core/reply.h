@@ -1,0 +1,72 @@
+/* reply: one line of a reply, from bytes to a flat struct (protocol.txt, the reply of each
+ * command).
+ *
+ * The parser keeps no state: it takes what has come and either finds a whole line or asks for
+ * more, so it can be resumed at any byte. It never reads past data[0..length). Pure, any thread. */
+#ifndef MC_REPLY_H
+#define MC_REPLY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "key.h"
+#include "status.h"
+
+/* No line of a reply that we ask for is longer, its CRLF included. */
+#define MC_LINE_MAX 8192
+
+typedef enum {
+    MC_REPLY_OTHER, /* none of the known ones */
+    MC_REPLY_NUMBER,
+    MC_REPLY_VALUE, /* key, flags, length and, from gets, cas are set */
+    MC_REPLY_END,
+    MC_REPLY_STORED,
+    MC_REPLY_NOT_STORED,
+    MC_REPLY_EXISTS,
+    MC_REPLY_NOT_FOUND,
+    MC_REPLY_DELETED,
+    MC_REPLY_TOUCHED,
+    MC_REPLY_OK,
+    MC_REPLY_RESET,
+    MC_REPLY_VERSION,
+    MC_REPLY_STAT, /* STAT, ITEM or PREFIX: key is the name, text the rest */
+    MC_REPLY_ERROR,
+    MC_REPLY_CLIENT_ERROR,
+    MC_REPLY_SERVER_ERROR
+} mc_reply_type;
+
+typedef struct {
+    mc_reply_type type;
+    mc_slice line; /* without CRLF; a view into the caller's data, as key and text */
+    mc_slice key;
+    mc_slice text;
+    uint32_t flags;
+    bool has_cas;
+    uint64_t length;
+    uint64_t cas;
+    uint64_t number;
+} mc_reply;
+
+/* Parses the first line of data. MC_OK: *reply is set and *consumed is the line's length with its
+ * CRLF. MC_AGAIN: no whole line yet. MC_MALFORMED: a line too long, without CR, or a VALUE line
+ * whose fields are not what the protocol says. */
+mc_status mc_reply_parse(const char *data, size_t length, mc_reply *reply, size_t *consumed);
+
+/* A VALUE line with exactly that key and no cas, as a retrieval mostly meets it next: its length
+ * with CRLF, and *flags and *size are set; 0 where data begins with anything else, or with too
+ * little, which mc_reply_parse then judges. */
+size_t mc_reply_match_value(const char *data, size_t length, mc_slice key, uint32_t *flags,
+                            uint32_t *size);
+
+/* A whole reply to a "get" of one key in one look: 1 where data is exactly VALUE with that key, its
+ * body and END, and *flags and *body are set; 0 where it is exactly END; -1 where it is anything
+ * else, which mc_reply_parse and the exchange then judge. */
+int mc_reply_match_get(const char *data, size_t length, mc_slice key, uint32_t *flags,
+                       mc_slice *body);
+
+static inline bool mc_reply_is_error(mc_reply_type type)
+{
+    return type >= MC_REPLY_ERROR;
+}
+
+#endif

@@ -1,0 +1,75 @@
+#include "server.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "process.h"
+
+int mc_server_init(mc_server *server, const mc_address *address)
+{
+    memset(server, 0, sizeof *server);
+    server->host = mc_reallocate(NULL, address->host.length + 1);
+    if (server->host == NULL) {
+        return 0;
+    }
+    memcpy(server->host, address->host.bytes, address->host.length);
+    server->host[address->host.length] = '\0';
+    server->family = address->family;
+    server->port = address->port;
+    if (!mc_pool_init(&server->pool)) {
+        free(server->host);
+        server->host = NULL;
+        return 0;
+    }
+    return 1;
+}
+
+void mc_server_fini(mc_server *server)
+{
+    if (server->host != NULL) {
+        mc_pool_fini(&server->pool);
+        free(server->host);
+        server->host = NULL;
+    }
+}
+
+mc_server_health mc_server_check(mc_server *server, int64_t now)
+{
+    int64_t until = atomic_load_explicit(&server->dead_until, memory_order_acquire);
+
+    if (until == 0) {
+        return MC_SERVER_ALIVE;
+    }
+    uint32_t prober = atomic_load_explicit(&server->probing, memory_order_acquire);
+    uint32_t generation = mc_process_generation();
+
+    /* A probe that was under way in the parent at a fork is nobody's here. */
+    if (until > now || prober == generation ||
+        !atomic_compare_exchange_strong(&server->probing, &prober, generation)) {
+        return MC_SERVER_DEAD;
+    }
+    if (atomic_load_explicit(&server->dead_until, memory_order_acquire) != until) {
+        /* Another call's probe ended in between. */
+        mc_server_give_up_probe(server);
+        return mc_server_check(server, now);
+    }
+    return MC_SERVER_PROBE;
+}
+
+void mc_server_give_up_probe(mc_server *server)
+{
+    atomic_store_explicit(&server->probing, 0, memory_order_release);
+}
+
+void mc_server_mark_alive(mc_server *server)
+{
+    atomic_store_explicit(&server->dead_until, 0, memory_order_release);
+    mc_server_give_up_probe(server);
+}
+
+void mc_server_mark_dead(mc_server *server, int64_t until)
+{
+    atomic_store_explicit(&server->dead_until, until, memory_order_release);
+    mc_server_give_up_probe(server);
+    mc_pool_disconnect(&server->pool);
+}
