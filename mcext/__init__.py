@@ -1,0 +1,81 @@
+"""A memcached client in C. `import memcache` gives the same Client under python-memcached's names.
+
+    import mcext
+
+    client = mcext.Client(["127.0.0.1:11211"])
+    client.set("Foo", "Bar")
+    client.get("Foo")
+
+mcext.testing starts real servers for tests.
+"""
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mcext._core import Client as Client
+    from mcext.unpickler import RestrictedUnpickler as RestrictedUnpickler
+    from mcext.unpickler import restricted_unpickler as restricted_unpickler
+
+__all__ = ["Client", "RestrictedUnpickler", "__version__", "restricted_unpickler"]
+
+__version__ = "1.0.0"
+
+
+def __getattr__(name: str) -> object:
+    # On first use, so that mcext.testing and the pytest plugin can be imported before somebody replaces
+    # threading.local (gevent, eventlet): Client derives from what stands there when it is made.
+    if name == "Client":
+        from mcext._core import Client
+
+        globals()[name] = Client
+        return Client
+    if name in ("RestrictedUnpickler", "restricted_unpickler"):
+        from mcext import unpickler
+
+        return getattr(unpickler, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _memcache_problem() -> str | None:
+    """What is wrong with the module that `import memcache` gives, in words; None where it is ours.
+
+    python-memcached owns a file of the same name: installing it puts its own in place of ours, and uninstalling it
+    takes ours away.
+    """
+    if "memcache" in sys.modules:
+        spec = getattr(sys.modules["memcache"], "__spec__", None)
+        if spec is None:  # put there by hand, as tests do
+            return None
+    else:
+        for finder in sys.meta_path:
+            find_spec = getattr(finder, "find_spec", None)
+            spec = find_spec("memcache", None) if find_spec else None
+            if spec is not None:
+                break
+        else:
+            return "there is no module memcache; has python-memcached been uninstalled after mcext was installed?"
+    get_data = getattr(spec.loader, "get_data", None)
+    if get_data is None or spec.origin is None:
+        return f"`import memcache` gives {spec.origin or spec.loader}, which is not mcext's"
+    if b"mcext" not in get_data(spec.origin):
+        path = os.path.abspath(spec.origin)
+        return f"`import memcache` gives {path}, which is not mcext's; is python-memcached installed?"
+    return None
+
+
+def _warn() -> None:
+    problem = _memcache_problem()
+    if problem:
+        import warnings
+
+        repair = "to repair: pip uninstall python-memcached, then pip install --force-reinstall mcext"
+        warnings.warn(f"{problem} ({repair})", RuntimeWarning, stacklevel=3)
+
+
+_warn()

@@ -1,0 +1,976 @@
+/* client: the `Client` type: made over threading.local as it is found at import, its constructor,
+ * its attributes, and the small methods.
+ *
+ * The type is made by calling the metaclass of that threading.local with __slots__ for one object,
+ * the core (core_object.c); the methods are added to it afterwards. So it works over the
+ * interpreter's own class and over gevent's and eventlet's, and memory that is all zero is a
+ * client not yet opened. */
+#include "mcx.h"
+
+#include <stddef.h>
+#include <string.h>
+#include <structmember.h>
+
+static const char class_doc[] =
+    "A client of one or more memcached servers, python-memcached's Client.\n\n"
+    "servers: a list of \"host:port\", \"[ipv6]:port\", \"unix:/path\" or (server, weight).\n"
+    "debug: write what goes wrong to sys.stderr.\n"
+    "pickleProtocol, pickler, unpickler, pload, pid: how values other than bytes, str and int\n"
+    "    are stored.\n"
+    "compressor, decompressor: used for values of more than min_compress_len bytes.\n"
+    "server_max_key_length, server_max_value_length: bytes; what is larger is not sent; 0: no\n"
+    "    limit.\n"
+    "dead_retry: seconds for which a server that could not be reached is left alone.\n"
+    "socket_timeout: seconds that a call may take in all; None: for ever.\n"
+    "cache_cas: remember tokens in gets() for cas().\n"
+    "flush_on_reconnect: flush a server that comes back from the dead.\n"
+    "check_keys: check the length and the characters of keys.\n"
+    "key_encoder: a function that each key goes through.\n"
+    "connect_timeout: seconds that all connects of a call may take together; default:\n"
+    "    socket_timeout.\n"
+    "max_value_length: bytes; a value that is larger, after decompression, is not taken.\n"
+    "allow_pickle: False refuses pickles, in storing and in reading.\n\n"
+    "A client may be shared by threads; each call works on a connection of its own.";
+
+/* ---- the constructor ------------------------------------------------------------------------ */
+
+enum {
+    ARGUMENT_SERVERS,
+    ARGUMENT_COUNT = 20,
+    POSITIONAL = 17
+};
+
+static const mcx_signature init_signature = {.method = "Client",
+                                             .count = ARGUMENT_COUNT,
+                                             .required = 1,
+                                             .names = {"servers",
+                                                       "debug",
+                                                       "pickleProtocol",
+                                                       "pickler",
+                                                       "unpickler",
+                                                       "compressor",
+                                                       "decompressor",
+                                                       "pload",
+                                                       "pid",
+                                                       "server_max_key_length",
+                                                       "server_max_value_length",
+                                                       "dead_retry",
+                                                       "socket_timeout",
+                                                       "cache_cas",
+                                                       "flush_on_reconnect",
+                                                       "check_keys",
+                                                       "key_encoder",
+                                                       "connect_timeout",
+                                                       "max_value_length",
+                                                       "allow_pickle"}};
+
+/* Which option each argument sets. */
+static const int argument_options[ARGUMENT_COUNT] = {
+    -1,
+    MCX_OPT_DEBUG,
+    MCX_OPT_PICKLE_PROTOCOL,
+    MCX_OPT_PICKLER,
+    MCX_OPT_UNPICKLER,
+    MCX_OPT_COMPRESSOR,
+    MCX_OPT_DECOMPRESSOR,
+    MCX_OPT_PERSISTENT_LOAD,
+    MCX_OPT_PERSISTENT_ID,
+    MCX_OPT_MAX_KEY_LENGTH,
+    MCX_OPT_MAX_VALUE_LENGTH,
+    MCX_OPT_DEAD_RETRY,
+    MCX_OPT_SOCKET_TIMEOUT,
+    MCX_OPT_CACHE_CAS,
+    MCX_OPT_FLUSH_ON_RECONNECT,
+    MCX_OPT_CHECK_KEYS,
+    MCX_OPT_KEY_ENCODER,
+    MCX_OPT_CONNECT_TIMEOUT,
+    MCX_OPT_MAX_LENGTH,
+    MCX_OPT_ALLOW_PICKLE,
+};
+
+static PyObject **core_slot(mcx_module *module, PyObject *self)
+{
+    return (PyObject **)((char *)self + module->core_offset);
+}
+
+static int open_client(mcx_module *module, PyObject *self, PyObject *const *values)
+{
+    PyObject *module_object = ((PyHeapTypeObject *)module->client_type)->ht_module;
+    mcx_core *core = mcx_core_new(module, module_object);
+    mcx_snapshot *snapshot = core ? mcx_snapshot_copy(core) : NULL;
+    PyObject *result = NULL;
+
+    if (snapshot == NULL) {
+        Py_XDECREF(core);
+        return -1;
+    }
+    for (int i = 1; i < ARGUMENT_COUNT; i++) {
+        if (mcx_snapshot_set_option(module, snapshot, argument_options[i], values[i]) < 0) {
+            mcx_snapshot_free(snapshot);
+            Py_DECREF(core);
+            return -1;
+        }
+    }
+    (void)mcx_core_replace(core, snapshot); /* nobody else has seen it */
+    __atomic_store_n(core_slot(module, self), (PyObject *)core, __ATOMIC_RELEASE);
+    result = PyObject_CallMethodOneArg(self, module->client_hooks[MCX_HOOK_SET_SERVERS],
+                                       values[ARGUMENT_SERVERS]);
+    if (result != NULL) {
+        Py_SETREF(result,
+                  PyObject_CallMethodNoArgs(self, module->client_hooks[MCX_HOOK_RESET_CAS]));
+    }
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int init(mcx_module *module, PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                PyObject *kwnames)
+{
+    PyObject *values[ARGUMENT_COUNT];
+
+    if (nargs > POSITIONAL) {
+        PyErr_Format(PyExc_TypeError, "Client() takes at most %d positional arguments (%zd given)",
+                     POSITIONAL, nargs);
+        return -1;
+    }
+    if (mcx_bind(&init_signature, args, nargs, kwnames, values) < 0) {
+        return -1;
+    }
+    PyObject *core = __atomic_load_n(core_slot(module, self), __ATOMIC_ACQUIRE);
+    if (core == NULL) {
+        return open_client(module, self, values);
+    }
+    /* threading.local runs __init__ in each thread: what is shared is there already, and a thread's
+     * own begins empty. */
+    mcx_record *record = mcx_record_of(module, (mcx_core *)core, self);
+    if (record == NULL) {
+        return -1;
+    }
+    Py_CLEAR(record->cas_ids);
+    Py_DECREF(record);
+    return 0;
+}
+
+/* __init__ is a slot wrapper, not a method: so inspect takes the class's own text signature. It
+ * wraps the module's state, by which it finds its way. */
+static PyObject *wrap_init(PyObject *self, PyObject *args, void *module, PyObject *keywords)
+{
+    Py_ssize_t nargs = PyTuple_GET_SIZE(args);
+    PyObject *kwnames = keywords ? PySequence_Tuple(keywords) : NULL;
+    Py_ssize_t named = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
+    PyObject **all = NULL;
+    int result = -1;
+
+    if (keywords != NULL && kwnames == NULL) {
+        return NULL;
+    }
+    all = PyMem_Malloc((size_t)(nargs + named + 1) * sizeof *all);
+    if (all == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        all[i] = PyTuple_GET_ITEM(args, i);
+    }
+    for (Py_ssize_t i = 0; i < named; i++) {
+        all[nargs + i] = PyDict_GetItemWithError(keywords, PyTuple_GET_ITEM(kwnames, i));
+        if (all[nargs + i] == NULL) {
+            goto done;
+        }
+    }
+    result = init(module, self, all, nargs, kwnames);
+done:
+    PyMem_Free(all);
+    Py_XDECREF(kwnames);
+    return result < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+#define INIT_PARAMETERS                                                                            \
+    "servers, debug=0, pickleProtocol=0, pickler=None, unpickler=None, compressor=None, "          \
+    "decompressor=None, pload=None, pid=None, server_max_key_length=None, "                        \
+    "server_max_value_length=None, dead_retry=30, socket_timeout=3, cache_cas=False, "             \
+    "flush_on_reconnect=0, check_keys=True, key_encoder=None, *, connect_timeout=None, "           \
+    "max_value_length=134217728, allow_pickle=True)\n--\n\n"
+
+static struct wrapperbase init_wrapper = {
+    .name = "__init__",
+    .wrapper = (wrapperfunc)(void (*)(void))wrap_init,
+    .doc = "__init__($self, " INIT_PARAMETERS "Open the client; see the class.",
+    .flags = PyWrapperFlag_KEYWORDS,
+};
+
+static int add_init(mcx_module *module)
+{
+    PyObject *descriptor = PyDescr_NewWrapper(module->client_type, &init_wrapper, module);
+    int result =
+        descriptor ? PyObject_SetAttrString((PyObject *)module->client_type, "__init__", descriptor)
+                   : -1;
+
+    Py_XDECREF(descriptor);
+    return result;
+}
+
+/* ---- attributes ----------------------------------------------------------------------------- */
+
+/* What an attribute's descriptor is given: which one, and whose. Lives in the module's state. */
+static mcx_core *core_of_attribute(PyObject *self, void *closure)
+{
+    return mcx_core_of(((mcx_attribute *)closure)->module, self);
+}
+
+static PyObject *get_option(PyObject *self, void *closure)
+{
+    mcx_core *core = core_of_attribute(self, closure);
+
+    return core ? mcx_option_value(core, ((mcx_attribute *)closure)->option) : NULL;
+}
+
+/* Hosts of the client carry some of its options themselves. */
+static int hand_to_hosts(mcx_module *module, mcx_snapshot *snapshot, int option, PyObject *value)
+{
+    static const char *const names[MCX_OPTION_COUNT] = {
+        [MCX_OPT_DEBUG] = "debug",
+        [MCX_OPT_DEAD_RETRY] = "dead_retry",
+        [MCX_OPT_SOCKET_TIMEOUT] = "socket_timeout",
+        [MCX_OPT_FLUSH_ON_RECONNECT] = "flush_on_reconnect",
+    };
+
+    (void)module;
+    for (size_t i = 0; names[option] != NULL && i < snapshot->server_count; i++) {
+        if (PyObject_SetAttrString(snapshot->server[i], names[option], value) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int set_option(PyObject *self, PyObject *value, void *closure)
+{
+    mcx_attribute *attribute = closure;
+    mcx_core *core = core_of_attribute(self, closure);
+    mcx_snapshot *snapshot;
+
+    if (core == NULL) {
+        return -1;
+    }
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "an option of a client cannot be deleted");
+        return -1;
+    }
+    do {
+        snapshot = mcx_snapshot_copy(core);
+        if (snapshot == NULL ||
+            mcx_snapshot_set_option(attribute->module, snapshot, attribute->option, value) < 0 ||
+            hand_to_hosts(attribute->module, snapshot, attribute->option, value) < 0) {
+            mcx_snapshot_free(snapshot);
+            return -1;
+        }
+    } while (!mcx_core_replace(core, snapshot));
+    return 0;
+}
+
+static PyObject *get_list(PyObject *self, void *closure)
+{
+    mcx_core *core = core_of_attribute(self, closure);
+    unsigned shard = mcx_shard();
+    mcx_snapshot *snapshot;
+    PyObject *list;
+
+    if (core == NULL) {
+        return NULL;
+    }
+    snapshot = mcx_core_enter(core, shard);
+    list = Py_NewRef(((mcx_attribute *)closure)->option ? snapshot->buckets : snapshot->servers);
+    mcx_core_leave(core, shard);
+    return list;
+}
+
+static int set_list(PyObject *self, PyObject *value, void *closure)
+{
+    mcx_attribute *attribute = closure;
+    mcx_core *core = core_of_attribute(self, closure);
+    mcx_snapshot *snapshot;
+    int result;
+
+    if (core == NULL) {
+        return -1;
+    }
+    if (value == NULL || PyUnicode_Check(value) || PyBytes_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a list of hosts",
+                     attribute->option ? "buckets" : "servers");
+        return -1;
+    }
+    do {
+        snapshot = mcx_snapshot_copy(core);
+        if (snapshot == NULL) {
+            return -1;
+        }
+        result = attribute->option ? mcx_snapshot_set_buckets(attribute->module, snapshot, value)
+                                   : mcx_snapshot_set_servers(attribute->module, snapshot, value);
+        if (result < 0) {
+            mcx_snapshot_free(snapshot);
+            return -1;
+        }
+    } while (!mcx_core_replace(core, snapshot));
+    return 0;
+}
+
+static mcx_record *record_of_attribute(PyObject *self, void *closure)
+{
+    mcx_core *core = core_of_attribute(self, closure);
+
+    return core ? mcx_record_of(((mcx_attribute *)closure)->module, core, self) : NULL;
+}
+
+static PyObject *get_stats(PyObject *self, void *closure)
+{
+    mcx_record *record = record_of_attribute(self, closure);
+    PyObject *stats = record ? mcx_record_stats(((mcx_attribute *)closure)->module, record) : NULL;
+
+    Py_XDECREF(record);
+    return stats;
+}
+
+static int set_stats(PyObject *self, PyObject *value, void *closure)
+{
+    mcx_record *record = record_of_attribute(self, closure);
+
+    if (record == NULL) {
+        return -1;
+    }
+    memset(record->counts, 0, sizeof record->counts);
+    Py_XSETREF(record->stats, Py_XNewRef(value));
+    Py_DECREF(record);
+    return 0;
+}
+
+static PyObject *get_cas_ids(PyObject *self, void *closure)
+{
+    mcx_record *record = record_of_attribute(self, closure);
+    PyObject *cas_ids = NULL;
+
+    if (record != NULL) {
+        if (record->cas_ids == NULL) {
+            record->cas_ids = PyDict_New();
+        }
+        cas_ids = Py_XNewRef(record->cas_ids);
+        Py_DECREF(record);
+    }
+    return cas_ids;
+}
+
+static int set_cas_ids(PyObject *self, PyObject *value, void *closure)
+{
+    mcx_record *record = record_of_attribute(self, closure);
+
+    if (record == NULL) {
+        return -1;
+    }
+    Py_XSETREF(record->cas_ids, Py_XNewRef(value));
+    Py_DECREF(record);
+    return 0;
+}
+
+/* ---- small methods -------------------------------------------------------------------------- */
+
+static const mcx_signature setattr_signature = {
+    .method = "__setattr__", .count = 2, .required = 2, .names = {"name", "value"}};
+
+/* threading.local's own __setattr__. A class in Python (eventlet's) has only a slot that would find
+ * ours again, so its method is called by name. */
+static int set_by_base(mcx_module *module, PyObject *self, PyObject *name, PyObject *value)
+{
+    PyObject *method, *result = NULL;
+
+    if (module->local_is_native) {
+        return module->local_type->tp_setattro(self, name, value);
+    }
+    method = PyObject_GetAttrString((PyObject *)module->local_type, "__setattr__");
+    if (method != NULL) {
+        result = PyObject_CallFunctionObjArgs(method, self, name, value, NULL);
+    }
+    Py_XDECREF(method);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* A method replaced on one client is noticed here; the rest is threading.local's. */
+MCX_METHOD(client___setattr__)
+{
+    mcx_module *module = mcx_module_of(defining_class);
+    PyObject *values[2];
+
+    if (mcx_bind(&setattr_signature, args, nargs, kwnames, values) < 0 ||
+        set_by_base(module, self, values[0], values[1]) < 0) {
+        return NULL;
+    }
+    PyObject *core = __atomic_load_n(core_slot(module, self), __ATOMIC_ACQUIRE);
+    for (int hook = 0; core != NULL && PyUnicode_Check(values[0]) && hook < MCX_CLIENT_HOOK_COUNT;
+         hook++) {
+        if (PyUnicode_Compare(values[0], module->client_hooks[hook]) == 0) {
+            atomic_fetch_or(&((mcx_core *)core)->instance_hooks, UINT32_C(1) << hook);
+            atomic_store(&((mcx_core *)core)->plain_version, 0);
+        }
+    }
+    Py_RETURN_NONE;
+}
+
+static const mcx_signature check_key_signature = {
+    .method = "check_key", .count = 2, .required = 1, .names = {"key", "key_extra_len"}};
+
+MCX_METHOD(client_check_key)
+{
+    PyObject *values[2], *key;
+    mcx_call call;
+    Py_ssize_t extra = 0;
+    int result = -1;
+
+    if (mcx_bind(&check_key_signature, args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
+    if (values[1] != NULL) {
+        extra = PyNumber_AsSsize_t(values[1], PyExc_OverflowError);
+        if (extra == -1 && PyErr_Occurred()) {
+            return NULL;
+        }
+    }
+    if (mcx_call_begin_inner(&call, defining_class, self) < 0) {
+        return NULL;
+    }
+    key = PyTuple_Check(values[0]) && PyTuple_GET_SIZE(values[0]) == 2
+              ? PyTuple_GET_ITEM(values[0], 1)
+              : values[0];
+    if (key == Py_None) {
+        PyErr_SetString(call.module->key_none_error, "Key is None");
+    }
+    else if (PyUnicode_Check(key) && PyUnicode_GET_LENGTH(key) == 0) {
+        result = mcx_key_check(call.module, call.snapshot, (mc_slice){"", 0}, (size_t)extra, key);
+    }
+    else if (!PyBytes_Check(key)) {
+        PyErr_SetString(call.module->key_type_error, "Key must be a binary string");
+    }
+    else {
+        mc_slice text = {PyBytes_AS_STRING(key), (size_t)PyBytes_GET_SIZE(key)};
+
+        result =
+            mcx_key_check(call.module, call.snapshot, text, extra < 0 ? 0 : (size_t)extra, key);
+    }
+    return mcx_call_end(&call, result < 0 ? NULL : Py_NewRef(Py_None));
+}
+
+static const mcx_signature debuglog_signature = {
+    .method = "debuglog", .count = 1, .required = 1, .names = {"str"}};
+
+MCX_METHOD(client_debuglog)
+{
+    PyObject *values[1], *line;
+    mcx_call call;
+    int result = 0;
+
+    if (mcx_bind(&debuglog_signature, args, nargs, kwnames, values) < 0 ||
+        mcx_call_begin_inner(&call, defining_class, self) < 0) {
+        return NULL;
+    }
+    if (call.snapshot->debug) {
+        line = PyUnicode_FromFormat("MemCached: %S\n", values[0]);
+        result = line ? mcx_write_stderr(call.module, line) : -1;
+        Py_XDECREF(line);
+    }
+    return mcx_call_end(&call, result < 0 ? NULL : Py_NewRef(Py_None));
+}
+
+static const mcx_signature statlog_signature = {
+    .method = "_statlog", .count = 1, .required = 1, .names = {"func"}};
+
+MCX_METHOD(client__statlog)
+{
+    PyObject *values[1];
+    mcx_call call;
+    int result;
+
+    if (mcx_bind(&statlog_signature, args, nargs, kwnames, values) < 0 ||
+        mcx_call_begin_inner(&call, defining_class, self) < 0) {
+        return NULL;
+    }
+    result = mcx_record_count_name(call.module, call.record, values[0]);
+    return mcx_call_end(&call, result < 0 ? NULL : Py_NewRef(Py_None));
+}
+
+static const mcx_signature reset_cas_signature = {.method = "reset_cas"};
+
+MCX_METHOD(client_reset_cas)
+{
+    mcx_call call;
+
+    if (mcx_bind(&reset_cas_signature, args, nargs, kwnames, NULL) < 0 ||
+        mcx_call_begin_inner(&call, defining_class, self) < 0) {
+        return NULL;
+    }
+    Py_CLEAR(call.record->cas_ids);
+    return mcx_call_end(&call, Py_NewRef(Py_None));
+}
+
+static const mcx_signature reduce_signature = {
+    .method = "__reduce_ex__", .count = 1, .required = 0, .names = {"protocol"}};
+
+MCX_METHOD(client___reduce_ex__)
+{
+    PyObject *values[1];
+
+    (void)defining_class;
+    if (mcx_bind(&reduce_signature, args, nargs, kwnames, values) == 0) {
+        PyErr_Format(PyExc_TypeError, "cannot pickle or copy '%.100s' object: it owns connections",
+                     Py_TYPE(self)->tp_name);
+    }
+    return NULL;
+}
+
+/* ---- privates that take no part in a call here ---------------------------------------------- */
+
+static const mcx_signature val_to_store_info_signature = {.method = "_val_to_store_info",
+                                                          .count = 2,
+                                                          .required = 2,
+                                                          .names = {"val", "min_compress_len"}};
+
+MCX_METHOD(client__val_to_store_info)
+{
+    PyObject *values[2], *result = NULL;
+    mcx_stored stored;
+    mcx_call call;
+    int kept;
+
+    if (mcx_bind(&val_to_store_info_signature, args, nargs, kwnames, values) < 0 ||
+        mcx_call_begin_inner(&call, defining_class, self) < 0) {
+        return NULL;
+    }
+    stored.owner = NULL;
+    kept = mcx_store_info(&call, values[0], values[1], &stored);
+    if (kept == 0) {
+        result = PyLong_FromLong(0);
+    }
+    else if (kept > 0) {
+        result =
+            Py_BuildValue("(kny#)", (unsigned long)stored.flags, (Py_ssize_t)stored.text.length,
+                          stored.text.bytes, (Py_ssize_t)stored.text.length);
+    }
+    mcx_stored_clear(&stored);
+    return mcx_call_end(&call, result);
+}
+
+static const mcx_signature recv_value_signature = {
+    .method = "_recv_value", .count = 3, .required = 3, .names = {"server", "flags", "rlen"}};
+
+MCX_METHOD(client__recv_value)
+{
+    PyObject *values[3], *size = NULL, *data = NULL, *body = NULL, *result = NULL;
+    mcx_call call;
+    unsigned long flags;
+    Py_ssize_t length;
+
+    if (mcx_bind(&recv_value_signature, args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
+    flags = PyLong_AsUnsignedLong(values[1]);
+    length = PyNumber_AsSsize_t(values[2], PyExc_OverflowError);
+    if (PyErr_Occurred() || mcx_call_begin_inner(&call, defining_class, self) < 0) {
+        return NULL;
+    }
+    size = PyLong_FromSsize_t(length + 2);
+    data = size ? PyObject_CallMethodOneArg(values[0], call.module->host_hooks[MCX_HOOK_RECV], size)
+                : NULL;
+    body = data ? PyBytes_FromObject(data) : NULL;
+    if (body != NULL && PyBytes_GET_SIZE(body) != length + 2) {
+        PyErr_Format(call.module->error, "received %zd bytes when expecting %zd",
+                     PyBytes_GET_SIZE(body), length + 2);
+    }
+    else if (body != NULL) {
+        Py_SETREF(body, PyBytes_FromStringAndSize(PyBytes_AS_STRING(body), length));
+        if (body != NULL) {
+            mc_slice text = {PyBytes_AS_STRING(body), (size_t)length};
+
+            result = mcx_decode(&call, (uint32_t)flags, text, body);
+        }
+    }
+    Py_XDECREF(size);
+    Py_XDECREF(data);
+    Py_XDECREF(body);
+    return mcx_call_end(&call, result);
+}
+
+static const mcx_signature encode_key_signature = {
+    .method = "_encode_key", .count = 1, .required = 1, .names = {"key"}};
+
+MCX_METHOD(client__encode_key)
+{
+    PyObject *values[1];
+
+    (void)self;
+    (void)defining_class;
+    return mcx_bind(&encode_key_signature, args, nargs, kwnames, values) < 0
+               ? NULL
+               : mcx_encode_key(values[0]);
+}
+
+/* _encode_cmd(cmd, key, headers, noreply, *args) */
+MCX_METHOD(client__encode_cmd)
+{
+    PyObject *parts, *joined = NULL, *separator = NULL;
+    int noreply;
+
+    (void)self;
+    (void)defining_class;
+    if (kwnames != NULL && PyTuple_GET_SIZE(kwnames) > 0) {
+        PyErr_SetString(PyExc_TypeError, "_encode_cmd() takes no keyword arguments");
+        return NULL;
+    }
+    if (nargs < 4) {
+        PyErr_SetString(PyExc_TypeError,
+                        "_encode_cmd() takes at least 4 arguments: cmd, key, headers, noreply");
+        return NULL;
+    }
+    noreply = PyObject_IsTrue(args[3]);
+    if (noreply < 0 || !PyUnicode_Check(args[0])) {
+        if (noreply >= 0) {
+            PyErr_SetString(PyExc_TypeError, "cmd must be a str");
+        }
+        return NULL;
+    }
+    parts = Py_BuildValue("[NyO]", PyUnicode_AsUTF8String(args[0]), " ", args[1]);
+    int has_headers = parts ? PyObject_IsTrue(args[2]) : -1;
+    if (has_headers > 0) {
+        PyObject *headers = PyUnicode_Check(args[2]) ? PyUnicode_AsUTF8String(args[2]) : NULL;
+        PyObject *space = PyBytes_FromString(" ");
+
+        if (headers == NULL && !PyErr_Occurred()) {
+            PyErr_SetString(PyExc_TypeError, "headers must be a str");
+        }
+        has_headers = headers == NULL || space == NULL || PyList_Append(parts, space) < 0 ||
+                              PyList_Append(parts, headers) < 0
+                          ? -1
+                          : 1;
+        Py_XDECREF(space);
+        Py_XDECREF(headers);
+    }
+    if (has_headers >= 0 && noreply) {
+        PyObject *word = PyBytes_FromString(" noreply");
+
+        has_headers = word == NULL || PyList_Append(parts, word) < 0 ? -1 : 0;
+        Py_XDECREF(word);
+    }
+    if (has_headers >= 0 && nargs > 4) {
+        PyObject *space = PyBytes_FromString(" ");
+
+        has_headers = space == NULL || PyList_Append(parts, space) < 0 ? -1 : 0;
+        Py_XDECREF(space);
+    }
+    for (Py_ssize_t i = 4; has_headers >= 0 && i < nargs; i++) {
+        has_headers = PyList_Append(parts, args[i]);
+    }
+    separator = PyBytes_FromString("");
+    if (has_headers >= 0 && separator != NULL) {
+        joined = PyObject_CallMethod(separator, "join", "O", parts);
+    }
+    Py_XDECREF(separator);
+    Py_XDECREF(parts);
+    return joined;
+}
+
+/* The fields of a VALUE line as bytes and ints, None for each where it is another line. */
+static PyObject *expect_value(PyObject *const *values, int fields)
+{
+    PyObject *line = values[1] ? Py_NewRef(values[1]) : NULL;
+    PyObject *words = NULL, *result = NULL;
+    int is_line = line ? PyObject_IsTrue(line) : 0;
+
+    if (is_line == 0) {
+        Py_XSETREF(line, PyObject_CallMethod(values[0], "readline", "O",
+                                             values[2] ? values[2] : Py_False));
+    }
+    if (line == NULL || is_line < 0) {
+        goto done;
+    }
+    if (!PyBytes_Check(line) || PyBytes_GET_SIZE(line) < 5 ||
+        memcmp(PyBytes_AS_STRING(line), "VALUE", 5) != 0) {
+        result = fields == 3 ? PyTuple_Pack(3, Py_None, Py_None, Py_None)
+                             : PyTuple_Pack(4, Py_None, Py_None, Py_None, Py_None);
+        goto done;
+    }
+    words = PyObject_CallMethod(line, "split", NULL);
+    if (words == NULL || PyList_GET_SIZE(words) != fields + 1) {
+        if (words != NULL) {
+            PyErr_Format(PyExc_ValueError, "not a VALUE line of %d fields: %R", fields, line);
+        }
+        goto done;
+    }
+    for (int i = 2; i <= fields; i++) { /* all behind the key are numbers */
+        PyObject *number = PyNumber_Long(PyList_GET_ITEM(words, i));
+
+        if (number == NULL || PyList_SetItem(words, i, number) < 0) {
+            goto done;
+        }
+    }
+    if (PyList_SetSlice(words, 0, 1, NULL) == 0) { /* the word VALUE */
+        result = PyList_AsTuple(words);
+    }
+done:
+    Py_XDECREF(line);
+    Py_XDECREF(words);
+    return result;
+}
+
+static const mcx_signature expectvalue_signature = {.method = "_expectvalue",
+                                                    .count = 3,
+                                                    .required = 1,
+                                                    .names = {"server", "line", "raise_exception"}};
+
+MCX_METHOD(client__expectvalue)
+{
+    PyObject *values[3];
+
+    (void)self;
+    (void)defining_class;
+    return mcx_bind(&expectvalue_signature, args, nargs, kwnames, values) < 0
+               ? NULL
+               : expect_value(values, 3);
+}
+
+static const mcx_signature expect_cas_value_signature = {
+    .method = "_expect_cas_value",
+    .count = 3,
+    .required = 1,
+    .names = {"server", "line", "raise_exception"}};
+
+MCX_METHOD(client__expect_cas_value)
+{
+    PyObject *values[3];
+
+    (void)self;
+    (void)defining_class;
+    return mcx_bind(&expect_cas_value_signature, args, nargs, kwnames, values) < 0
+               ? NULL
+               : expect_value(values, 4);
+}
+
+PyMethodDef mcx_client_methods[] = {
+    MCX_DEF("__setattr__", client___setattr__,
+            "__setattr__($self, name, value, /)\n--\n\nImplement setattr(self, name, value)."),
+    MCX_DEF("__reduce_ex__", client___reduce_ex__,
+            "__reduce_ex__($self, protocol=0, /)\n--\n\nRaise TypeError: a client owns "
+            "connections."),
+    MCX_DEF(
+        "check_key", client_check_key,
+        "check_key($self, key, key_extra_len=0)\n--\n\n"
+        "Check an encoded key: bytes, not empty, without control characters or spaces, and with\n"
+        "key_extra_len bytes not longer than server_max_key_length.\n\n"
+        "Raises a Client.MemcachedKeyError."),
+    MCX_DEF("debuglog", client_debuglog,
+            "debuglog($self, str)\n--\n\nWrite a line to sys.stderr where debug is set."),
+    MCX_DEF("reset_cas", client_reset_cas,
+            "reset_cas($self)\n--\n\nForget the cas tokens that this thread's gets() remembered."),
+    MCX_DEF("_statlog", client__statlog, "_statlog($self, func)\n--\n\nCount func in stats."),
+    MCX_DEF("_val_to_store_info", client__val_to_store_info,
+            "_val_to_store_info($self, val, min_compress_len)\n--\n\n"
+            "val as it is stored: (flags, length, bytes), or 0 where it is too large."),
+    MCX_DEF("_recv_value", client__recv_value,
+            "_recv_value($self, server, flags, rlen)\n--\n\n"
+            "Receive a value of rlen bytes from server and decode it by its flags."),
+    MCX_DEF("_encode_key", client__encode_key,
+            "_encode_key($self, key)\n--\n\nkey with a str as UTF-8 bytes."),
+    MCX_DEF(
+        "_encode_cmd", client__encode_cmd,
+        "_encode_cmd($self, cmd, key, headers, noreply, *args)\n--\n\nA command line as bytes."),
+    MCX_DEF("_expectvalue", client__expectvalue,
+            "_expectvalue($self, server, line=None, raise_exception=False)\n--\n\n"
+            "A VALUE line as (key, flags, length), or three times None."),
+    MCX_DEF("_expect_cas_value", client__expect_cas_value,
+            "_expect_cas_value($self, server, line=None, raise_exception=False)\n--\n\n"
+            "A VALUE line as (key, flags, length, cas), or four times None."),
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- making the type ------------------------------------------------------------------------ */
+
+static const struct {
+    const char *name;
+    getter get;
+    setter set;
+    const char *doc;
+} thread_attributes[] = {
+    {"stats", get_stats, set_stats, "How often this thread sent each command."},
+    {"cas_ids", get_cas_ids, set_cas_ids, "This thread's cas tokens, by key, as bytes."},
+};
+
+static int add_attribute(mcx_module *module, size_t *used, const char *name, getter get, setter set,
+                         const char *doc, int option)
+{
+    mcx_attribute *attribute = &module->attributes[*used];
+    PyGetSetDef *definition = &module->getset[*used];
+    PyObject *descriptor;
+    int result;
+
+    attribute->module = module;
+    attribute->option = option;
+    *definition = (PyGetSetDef){name, get, set, doc, attribute};
+    (*used)++;
+    descriptor = PyDescr_NewGetSet(module->client_type, definition);
+    result =
+        descriptor ? PyObject_SetAttrString((PyObject *)module->client_type, name, descriptor) : -1;
+    Py_XDECREF(descriptor);
+    return result;
+}
+
+static int add_attributes(mcx_module *module)
+{
+    size_t used = 0;
+
+    for (int option = 0; option < MCX_OPTION_COUNT; option++) {
+        if (add_attribute(module, &used, mcx_option_names[option], get_option, set_option, NULL,
+                          option) < 0) {
+            return -1;
+        }
+    }
+    for (size_t i = 0; i < sizeof thread_attributes / sizeof *thread_attributes; i++) {
+        if (add_attribute(module, &used, thread_attributes[i].name, thread_attributes[i].get,
+                          thread_attributes[i].set, thread_attributes[i].doc, 0) < 0) {
+            return -1;
+        }
+    }
+    return add_attribute(module, &used, "servers", get_list, set_list,
+                         "The servers, a list of _Host; assign to change it.", 0) < 0 ||
+                   add_attribute(module, &used, "buckets", get_list, set_list,
+                                 "Each server as often as its weight.", 1) < 0
+               ? -1
+               : 0;
+}
+
+static int add_methods(mcx_module *module, PyMethodDef *methods)
+{
+    for (; methods->ml_name != NULL; methods++) {
+        PyObject *descriptor = PyDescr_NewMethod(module->client_type, methods);
+        int result = descriptor ? PyObject_SetAttrString((PyObject *)module->client_type,
+                                                         methods->ml_name, descriptor)
+                                : -1;
+
+        Py_XDECREF(descriptor);
+        if (result < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int add_constant(PyTypeObject *type, const char *name, long value)
+{
+    PyObject *number = PyLong_FromLong(value);
+    int result = number ? PyObject_SetAttrString((PyObject *)type, name, number) : -1;
+
+    Py_XDECREF(number);
+    return result;
+}
+
+/* An exception class nested in Client. */
+static PyObject *add_exception(PyTypeObject *type, const char *name, PyObject *base,
+                               const char *doc)
+{
+    PyObject *full = PyUnicode_FromFormat("memcache.%s", name);
+    const char *text = full ? PyUnicode_AsUTF8(full) : NULL;
+    PyObject *exception = text ? PyErr_NewExceptionWithDoc(text, doc, base, NULL) : NULL;
+    PyObject *qualified = exception ? PyUnicode_FromFormat("Client.%s", name) : NULL;
+
+    if (qualified == NULL || PyObject_SetAttrString(exception, "__qualname__", qualified) < 0 ||
+        PyObject_SetAttrString((PyObject *)type, name, exception) < 0) {
+        Py_CLEAR(exception);
+    }
+    Py_XDECREF(qualified);
+    Py_XDECREF(full);
+    return exception;
+}
+
+static int add_exceptions(mcx_module *module)
+{
+    PyTypeObject *type = module->client_type;
+
+    module->key_error =
+        add_exception(type, "MemcachedKeyError", NULL, "A key that cannot be used.");
+    if (module->key_error == NULL) {
+        return -1;
+    }
+    module->key_length_error = add_exception(type, "MemcachedKeyLengthError", module->key_error,
+                                             "A key that is too long.");
+    module->key_character_error =
+        add_exception(type, "MemcachedKeyCharacterError", module->key_error,
+                      "A key with a control character or a space.");
+    module->key_none_error = add_exception(type, "MemcachedKeyNoneError", module->key_error,
+                                           "A key that is None or empty.");
+    module->key_type_error = add_exception(type, "MemcachedKeyTypeError", module->key_error,
+                                           "A key that is neither str nor bytes.");
+    module->string_encoding_error = add_exception(type, "MemcachedStringEncodingError", NULL,
+                                                  "Kept for programs that name it.");
+    return module->key_length_error && module->key_character_error && module->key_none_error &&
+                   module->key_type_error && module->string_encoding_error
+               ? 0
+               : -1;
+}
+
+/* class Client(threading.local): __slots__ = ("_mcext_core",) */
+static int make_type(mcx_module *module, PyObject *module_object)
+{
+    PyObject *namespace =
+        Py_BuildValue("{s(s)ssssss}", "__slots__", "_mcext_core", "__module__", "memcache",
+                      "__qualname__", "Client", "__doc__", "Client(" INIT_PARAMETERS);
+    PyObject *type = NULL, *slot = NULL, *doc = NULL;
+    int result = -1;
+
+    if (namespace == NULL) {
+        goto done;
+    }
+    type = PyObject_CallFunction((PyObject *)Py_TYPE(module->local_type), "s(O)O", "Client",
+                                 module->local_type, namespace);
+    if (type == NULL) {
+        goto done;
+    }
+    if (!PyType_Check(type)) {
+        PyErr_SetString(PyExc_TypeError, "threading.local's metaclass did not make a class");
+        goto done;
+    }
+    slot = PyObject_GetAttrString(type, "_mcext_core");
+    if (slot == NULL || !Py_IS_TYPE(slot, &PyMemberDescr_Type)) {
+        PyErr_SetString(PyExc_TypeError, "threading.local's subclass has no slot");
+        goto done;
+    }
+    /* The signature stays in the type; what help() shows is without it. */
+    doc = PyUnicode_FromString(class_doc);
+    if (doc == NULL || PyObject_SetAttrString(type, "__doc__", doc) < 0) {
+        goto done;
+    }
+    module->core_offset = ((PyMemberDescrObject *)slot)->d_member->offset;
+    module->client_type = (PyTypeObject *)Py_NewRef(type);
+    /* So that METH_METHOD finds the module by the class. */
+    Py_XSETREF(((PyHeapTypeObject *)type)->ht_module, Py_NewRef(module_object));
+    result = 0;
+done:
+    Py_XDECREF(namespace);
+    Py_XDECREF(type);
+    Py_XDECREF(slot);
+    Py_XDECREF(doc);
+    return result;
+}
+
+int mcx_add_client_type(mcx_module *module, PyObject *module_object)
+{
+    if (make_type(module, module_object) < 0 || add_init(module) < 0 ||
+        add_exceptions(module) < 0 || add_attributes(module) < 0 ||
+        add_methods(module, mcx_single_methods) < 0 || add_methods(module, mcx_multi_methods) < 0 ||
+        add_methods(module, mcx_server_methods) < 0 ||
+        add_methods(module, mcx_client_methods) < 0) {
+        return -1;
+    }
+    return add_constant(module->client_type, "_FLAG_PICKLE", MCX_FLAG_PICKLE) < 0 ||
+                   add_constant(module->client_type, "_FLAG_INTEGER", MCX_FLAG_INTEGER) < 0 ||
+                   add_constant(module->client_type, "_FLAG_LONG", MCX_FLAG_LONG) < 0 ||
+                   add_constant(module->client_type, "_FLAG_COMPRESSED", MCX_FLAG_ZLIB) < 0 ||
+                   add_constant(module->client_type, "_FLAG_TEXT", MCX_FLAG_TEXT) < 0 ||
+                   add_constant(module->client_type, "_SERVER_RETRIES", 10) < 0
+               ? -1
+               : 0;
+}

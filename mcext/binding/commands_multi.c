@@ -1,0 +1,1383 @@
+/* commands_multi: get_multi, set_multi, delete_multi: many keys, many servers, one deadline.
+ *
+ * Keys become items, each with its server; a server's items are a leg: a connection, a run of
+ * commands produced piece by piece, and an exchange that reads their replies in the same order.
+ * Native legs are served together by the core's fan-out; others (Python sockets, hosts with
+ * replaced methods) in turn, a batch at a time, so that no side waits for the other's buffers. */
+#include "mcx.h"
+
+#include <string.h>
+
+/* What is produced before it has to be sent. */
+#define BATCH_BYTES ((size_t)262144)
+#define BATCH_VALUES 64
+
+/* A value up to this size is copied behind its command; a larger one goes out from where it is. */
+#define COPY_UP_TO ((size_t)8192)
+
+#define ARENA_CHUNK ((size_t)65536)
+
+typedef struct item {
+    PyObject *object;      /* the caller's key, borrowed from the list of keys */
+    struct item *standing; /* the one whose object stands for this text: see merge_aliases */
+    mc_slice text;         /* with the prefix */
+    PyObject *owner;       /* strong or NULL: what text points into, else the object or the arena */
+    PyObject *hash;        /* borrowed from a (hash, key) tuple, or NULL */
+    uint32_t leg;          /* one more than the leg's number; 0: no server */
+    uint32_t found_by;     /* of the one that stands: the leg whose value is in the result, or 0 */
+    bool stored;           /* set_multi: the server said so, or it was sent with noreply */
+} item;
+
+typedef struct {
+    mc_leg io;
+    mcx_target target;
+    mc_slice *keys;  /* views of the items' texts, count of them */
+    uint32_t *items; /* which item each is; those sent stand first */
+    size_t count;
+    size_t next; /* the next one to be produced */
+    size_t sent; /* commands produced (storage, deletion) */
+    int attempt;
+    bool over;
+    bool marker_last; /* noreply: the exchange is for the marker behind the last command */
+    PyObject *body;   /* of a value that is on its way into it */
+    uint32_t flags;
+    PyObject *values[BATCH_VALUES]; /* strong: what pieces point into */
+    int value_count;
+    struct iovec pieces[2 * BATCH_VALUES + 1];
+} leg;
+
+typedef struct arena {
+    struct arena *next;
+    size_t used;
+    char bytes[];
+} arena;
+
+typedef struct {
+    mcx_call *call;
+    mc_command command; /* MC_GET, MC_SET, MC_DELETE */
+    PyObject *objects;  /* list: the caller's keys */
+    item *items;
+    size_t count;
+    leg **legs;
+    size_t leg_count;
+    uint32_t *leg_of_server; /* one more than the leg's number; UINT32_MAX: no connection */
+    arena *memory;
+    mcx_decimal time;
+    bool noreply;
+    bool failed;       /* delete_multi: a server failed */
+    PyObject *result;  /* get_multi: dict */
+    PyObject *mapping; /* set_multi; borrowed */
+    PyObject *min_compress;
+} multi;
+
+/* ---- items ---------------------------------------------------------------------------------- */
+
+static char *reserve_text(multi *all, size_t size)
+{
+    if (all->memory == NULL || ARENA_CHUNK - all->memory->used < size) {
+        size_t room = size > ARENA_CHUNK ? size : ARENA_CHUNK;
+        arena *chunk = PyMem_Malloc(sizeof *chunk + room);
+
+        if (chunk == NULL) {
+            PyErr_NoMemory();
+            return NULL;
+        }
+        chunk->next = all->memory;
+        chunk->used = 0;
+        all->memory = chunk;
+    }
+    char *at = all->memory->bytes + all->memory->used;
+    all->memory->used += size <= ARENA_CHUNK ? size : ARENA_CHUNK;
+    return at;
+}
+
+/* The text of one key part: str, bytes, or anything by its str(). *owner is strong or NULL; without
+ * one the text is the object's own. */
+static int text_of_key(mcx_module *module, PyObject *object, mc_slice *text, PyObject **owner)
+{
+    PyObject *shown = NULL;
+
+    *owner = NULL;
+    if (LIKELY(PyUnicode_CheckExact(object) && PyUnicode_IS_COMPACT_ASCII(object))) {
+        *text = (mc_slice){PyUnicode_DATA(object), (size_t)PyUnicode_GET_LENGTH(object)};
+        return 0;
+    }
+    if (PyBytes_Check(object)) {
+        *text = (mc_slice){PyBytes_AS_STRING(object), (size_t)PyBytes_GET_SIZE(object)};
+        return 0;
+    }
+    if (object == Py_None) {
+        PyErr_SetString(module->key_none_error, "Key is None");
+        return -1;
+    }
+    shown = PyUnicode_Check(object) ? Py_NewRef(object) : PyObject_Str(object);
+    *owner = shown ? PyUnicode_AsUTF8String(shown) : NULL;
+    Py_XDECREF(shown);
+    if (*owner == NULL) {
+        return -1;
+    }
+    *text = (mc_slice){PyBytes_AS_STRING(*owner), (size_t)PyBytes_GET_SIZE(*owner)};
+    return 0;
+}
+
+static int check_item(multi *all, mc_slice text, size_t prefix)
+{
+    mcx_call *call = all->call;
+    mcx_snapshot *snapshot = call->snapshot;
+
+    if (snapshot->check_keys && UNLIKELY(MCX_IS_SET(call->hooks, CHECK_KEY))) {
+        PyObject *bytes = PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)text.length);
+        PyObject *extra = PyLong_FromSize_t(prefix);
+        PyObject *args[2] = {bytes, extra};
+        PyObject *done = bytes && extra ? mcx_call_hook(call, MCX_HOOK_CHECK_KEY, args, 2) : NULL;
+
+        Py_XDECREF(bytes);
+        Py_XDECREF(extra);
+        Py_XDECREF(done);
+        if (done == NULL) {
+            return -1;
+        }
+    }
+    else if (LIKELY(snapshot->check_keys)) {
+        return mcx_key_check(call->module, snapshot, text, prefix, NULL);
+    }
+    if (text.length == 0 && prefix != 0) {
+        return 0;
+    }
+    if (text.length == 0) {
+        PyErr_SetString(call->module->key_none_error, "Key is empty");
+        return -1;
+    }
+    if (!mc_key_is_safe(text)) {
+        PyObject *bytes = PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)text.length);
+
+        if (bytes != NULL) {
+            PyErr_Format(call->module->key_character_error,
+                         "Control/space characters not allowed (key=%R)", bytes);
+            Py_DECREF(bytes);
+        }
+        return -1;
+    }
+    return 0;
+}
+
+static int add_item(multi *all, item *each, PyObject *object, mc_slice prefix)
+{
+    mcx_call *call = all->call;
+    PyObject *encoder = call->snapshot->options[MCX_OPT_KEY_ENCODER];
+    PyObject *part = object, *encoded = NULL, *owner = NULL;
+    mc_slice text;
+
+    if (UNLIKELY(PyTuple_Check(object))) {
+        if (PyTuple_GET_SIZE(object) != 2) {
+            PyErr_Format(call->module->key_type_error,
+                         "a key that is a tuple must be (hash, key), not %R", object);
+            return -1;
+        }
+        each->hash = PyTuple_GET_ITEM(object, 0);
+        part = PyTuple_GET_ITEM(object, 1);
+    }
+    if (UNLIKELY(encoder != NULL)) {
+        encoded = PyObject_CallOneArg(encoder, part);
+        if (encoded == NULL) {
+            return -1;
+        }
+        part = encoded;
+    }
+    if (text_of_key(call->module, part, &text, &owner) < 0) {
+        Py_XDECREF(encoded);
+        return -1;
+    }
+    if (owner == NULL && encoded != NULL) {
+        owner = Py_NewRef(encoded);
+    }
+    Py_XDECREF(encoded);
+    if (check_item(all, text, prefix.length) < 0) {
+        Py_XDECREF(owner);
+        return -1;
+    }
+    if (prefix.length != 0) {
+        char *room = reserve_text(all, prefix.length + text.length);
+
+        if (room == NULL) {
+            Py_XDECREF(owner);
+            return -1;
+        }
+        memcpy(room, prefix.bytes, prefix.length);
+        memcpy(room + prefix.length, text.bytes, text.length);
+        text = (mc_slice){room, prefix.length + text.length};
+        Py_CLEAR(owner);
+    }
+    each->text = text;
+    each->owner = owner;
+    return 0;
+}
+
+/* key_prefix as text; *owner is strong or NULL. */
+static int read_prefix(multi *all, PyObject *object, mc_slice *prefix, PyObject **owner)
+{
+    mcx_call *call = all->call;
+
+    *prefix = (mc_slice){"", 0};
+    *owner = NULL;
+    if (object == NULL) {
+        return 0;
+    }
+    if (!PyUnicode_Check(object) && !PyBytes_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "key_prefix must be a str or bytes, not %.100s",
+                     Py_TYPE(object)->tp_name);
+        return -1;
+    }
+    if (text_of_key(call->module, object, prefix, owner) < 0) {
+        return -1;
+    }
+    if (prefix->length != 0 && check_item(all, *prefix, 0) < 0) {
+        Py_CLEAR(*owner);
+        return -1;
+    }
+    return 0;
+}
+
+/* Keys of different kinds, or behind an encoder, may have one text: as in python-memcached, the
+ * last of them stands for all, and of several servers' values the last server's for all. */
+static int merge_aliases(multi *all)
+{
+    PyObject *last = NULL;
+    PyTypeObject *kind = all->count ? Py_TYPE(all->items[0].object) : NULL;
+    bool mixed = all->call->snapshot->options[MCX_OPT_KEY_ENCODER] != NULL ||
+                 (kind != &PyUnicode_Type && kind != &PyBytes_Type && kind != &PyLong_Type);
+
+    for (size_t i = 0; !mixed && i < all->count; i++) {
+        mixed = !Py_IS_TYPE(all->items[i].object, kind);
+    }
+    if (LIKELY(!mixed)) {
+        return 0;
+    }
+    last = PyDict_New(); /* {text: the number of the last item that has it} */
+    for (size_t i = all->count; last != NULL && i > 0; i--) {
+        item *each = &all->items[i - 1];
+        PyObject *text = PyBytes_FromStringAndSize(each->text.bytes, (Py_ssize_t)each->text.length);
+        PyObject *number = text ? PyLong_FromSize_t(i - 1) : NULL;
+        PyObject *standing = number ? PyDict_SetDefault(last, text, number) : NULL; /* borrowed */
+
+        if (standing != NULL) {
+            each->standing = &all->items[PyLong_AsSize_t(standing)];
+        }
+        Py_XDECREF(text);
+        Py_XDECREF(number);
+        if (standing == NULL) {
+            Py_CLEAR(last);
+        }
+    }
+    Py_XDECREF(last);
+    return last == NULL ? -1 : 0;
+}
+
+static int collect(multi *all, PyObject *keys, PyObject *prefix_object)
+{
+    mc_slice prefix;
+    PyObject *owner;
+    int result = -1;
+
+    all->objects = PySequence_List(keys);
+    if (all->objects == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError) && Py_TYPE(keys)->tp_iter == NULL) {
+            PyErr_Clear();
+            PyErr_Format(PyExc_TypeError, "keys must be an iterable of keys, not %.100s",
+                         Py_TYPE(keys)->tp_name);
+        }
+        return -1;
+    }
+    if (read_prefix(all, prefix_object, &prefix, &owner) < 0) {
+        return -1;
+    }
+    size_t count = (size_t)PyList_GET_SIZE(all->objects);
+    all->items = PyMem_Malloc((count + 1) * sizeof *all->items);
+    if (all->items == NULL || count >= UINT32_MAX) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    bool plain = prefix.length == 0 && all->call->snapshot->straight &&
+                 !MCX_IS_SET(all->call->hooks, CHECK_KEY);
+    size_t longest = (size_t)all->call->snapshot->max_key_length;
+
+    longest = longest == 0 ? SIZE_MAX : longest;
+    for (size_t i = 0; i < count; i++) {
+        PyObject *object = PyList_GET_ITEM(all->objects, (Py_ssize_t)i);
+        item *each = &all->items[i];
+
+        *each = (item){.object = object, .standing = each};
+        all->count = i + 1;
+        if (LIKELY(plain && PyUnicode_CheckExact(object) && PyUnicode_IS_COMPACT_ASCII(object))) {
+            each->text = (mc_slice){PyUnicode_DATA(object), (size_t)PyUnicode_GET_LENGTH(object)};
+            if (LIKELY(each->text.length - 1 < longest && mc_key_is_plain(each->text))) {
+                continue;
+            }
+        }
+        if (add_item(all, each, object, prefix) < 0) {
+            goto done;
+        }
+    }
+    result = merge_aliases(all);
+done:
+    Py_XDECREF(owner);
+    return result;
+}
+
+/* ---- legs ----------------------------------------------------------------------------------- */
+
+/* A leg for a connected target (stolen): its number plus one, 0 with MemoryError. */
+static uint32_t add_leg(multi *all, mcx_target *target)
+{
+    leg **legs = PyMem_Realloc(all->legs, (all->leg_count + 1) * sizeof *legs);
+    leg *each = legs ? PyMem_Calloc(1, sizeof *each) : NULL;
+
+    if (legs != NULL) {
+        all->legs = legs;
+    }
+    if (each == NULL) {
+        mcx_target_end(all->call, target, true);
+        PyErr_NoMemory();
+        return 0;
+    }
+    each->target = *target;
+    legs[all->leg_count++] = each;
+    return (uint32_t)all->leg_count;
+}
+
+typedef struct {
+    multi *all;
+    uint32_t found;
+} leg_search;
+
+static int connect_leg(mcx_call *call, size_t bucket, void *context)
+{
+    leg_search *search = context;
+    multi *all = search->all;
+    uint32_t server = call->snapshot->bucket_server[bucket];
+    uint32_t *known = &all->leg_of_server[server];
+
+    if (server == call->snapshot->server_count) {
+        known = NULL; /* a bucket that is not among the servers: found by its host */
+        for (size_t i = 0; i < all->leg_count; i++) {
+            if (all->legs[i]->target.host == call->snapshot->bucket[bucket]) {
+                search->found = (uint32_t)i + 1;
+                return 1;
+            }
+        }
+    }
+    else if (LIKELY(*known != 0)) {
+        search->found = *known;
+        return *known == UINT32_MAX ? 0 : 1;
+    }
+    mcx_target target;
+    int connected = mcx_connect_host(call, call->snapshot->bucket[bucket], &target);
+
+    if (connected > 0) {
+        search->found = add_leg(all, &target);
+        connected = search->found == 0 ? -1 : 1;
+    }
+    if (known != NULL && connected >= 0) {
+        *known = connected ? search->found : UINT32_MAX;
+    }
+    return connected;
+}
+
+/* Through a replaced _get_server. */
+static int choose_by_hook(multi *all, item *each)
+{
+    mcx_key key = {
+        .text = each->text, .owner = Py_XNewRef(each->owner), .hash = Py_XNewRef(each->hash)};
+    PyObject *server = NULL;
+    mcx_target target;
+    int found = mcx_get_server_hook(all->call, &key, &server);
+
+    if (found > 0) {
+        if (key.text.bytes != each->text.bytes) { /* another key in its place */
+            Py_XSETREF(each->owner, Py_XNewRef(key.owner));
+            each->text = key.text;
+        }
+        for (size_t i = 0; i < all->leg_count && each->leg == 0; i++) {
+            if (all->legs[i]->target.host == server) {
+                each->leg = (uint32_t)i + 1;
+            }
+        }
+        if (each->leg == 0) {
+            found = mcx_connect_chosen(all->call, server, &target);
+            if (found > 0) {
+                each->leg = add_leg(all, &target);
+                found = each->leg == 0 ? -1 : 1;
+            }
+        }
+    }
+    Py_XDECREF(server);
+    mcx_key_clear(&key);
+    return found < 0 ? -1 : 0;
+}
+
+static int choose_servers(multi *all)
+{
+    mcx_call *call = all->call;
+    leg_search search = {all, 0};
+
+    all->leg_of_server = PyMem_Calloc(call->snapshot->server_count + 1, sizeof(uint32_t));
+    if (all->leg_of_server == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    bool one = call->snapshot->bucket_count == 1 && !MCX_IS_SET(call->hooks, GET_SERVER) &&
+               atomic_load(&call->module->hash_kind) != MCX_HASH_PYTHON;
+
+    for (size_t i = 0; i < all->count; i++) {
+        item *each = &all->items[i];
+
+        if (one && i > 0 && LIKELY(each->hash == NULL)) {
+            each->leg = all->items[0].leg; /* the only server, found for the first */
+            continue;
+        }
+        if (UNLIKELY(MCX_IS_SET(call->hooks, GET_SERVER))) {
+            if (choose_by_hook(all, each) < 0) {
+                return -1;
+            }
+            continue;
+        }
+        mcx_key key = {.text = each->text, .hash = each->hash};
+        int found = mcx_choose(call, &key, connect_leg, &search);
+
+        if (UNLIKELY(found < 0)) {
+            return -1;
+        }
+        each->leg = found ? search.found : 0;
+    }
+    return 0;
+}
+
+/* Through a replaced _map_and_prefix_keys: ({server: [key, ...]}, {key: caller's key}). */
+static int map_by_hook(multi *all, PyObject *keys, PyObject *prefix)
+{
+    mcx_call *call = all->call;
+    PyObject *empty = PyUnicode_FromString("");
+    PyObject *args[2] = {keys, prefix ? prefix : empty};
+    PyObject *answer = empty ? mcx_call_hook(call, MCX_HOOK_MAP_AND_PREFIX_KEYS, args, 2) : NULL;
+    PyObject *servers, *originals, *server, *list;
+    Py_ssize_t at = 0, total = 0;
+    int result = -1;
+
+    Py_XDECREF(empty);
+    if (answer == NULL) {
+        return -1;
+    }
+    if (!PyTuple_Check(answer) || PyTuple_GET_SIZE(answer) != 2 ||
+        !PyDict_Check(PyTuple_GET_ITEM(answer, 0)) || !PyDict_Check(PyTuple_GET_ITEM(answer, 1))) {
+        PyErr_SetString(PyExc_TypeError, "_map_and_prefix_keys must return two dicts");
+        goto done;
+    }
+    servers = PyTuple_GET_ITEM(answer, 0);
+    originals = PyTuple_GET_ITEM(answer, 1);
+    while (PyDict_Next(servers, &at, &server, &list)) {
+        total += PySequence_Size(list);
+    }
+    all->objects = PyList_New(0);
+    all->items = PyMem_Calloc((size_t)(total < 0 ? 0 : total) + 1, sizeof *all->items);
+    if (PyErr_Occurred() || all->objects == NULL || all->items == NULL) {
+        if (!PyErr_Occurred()) {
+            PyErr_NoMemory();
+        }
+        goto done;
+    }
+    at = 0;
+    while (PyDict_Next(servers, &at, &server, &list)) {
+        mcx_target target;
+        int connected = mcx_connect_chosen(call, server, &target);
+        uint32_t number = connected > 0 ? add_leg(all, &target) : 0;
+
+        for (Py_ssize_t i = 0; connected >= 0 && all->count < (size_t)total; i++) {
+            PyObject *text = PySequence_GetItem(list, i);
+            PyObject *object = NULL;
+            item *each = &all->items[all->count];
+
+            if (text == NULL && PyErr_ExceptionMatches(PyExc_IndexError)) {
+                PyErr_Clear();
+                break;
+            }
+            if (text == NULL || PyDict_GetItemRef(originals, text, &object) < 0 ||
+                !PyBytes_Check(text) || object == NULL || PyList_Append(all->objects, object) < 0) {
+                if (!PyErr_Occurred()) {
+                    PyErr_SetString(PyExc_TypeError,
+                                    "_map_and_prefix_keys must list keys as bytes, each with its "
+                                    "original");
+                }
+                Py_XDECREF(text);
+                Py_XDECREF(object);
+                goto done;
+            }
+            each->object = object; /* the list keeps it */
+            each->standing = each;
+            each->owner = text;
+            each->text = (mc_slice){PyBytes_AS_STRING(text), (size_t)PyBytes_GET_SIZE(text)};
+            each->leg = number;
+            all->count++;
+            Py_DECREF(object);
+            if (!mc_key_is_safe(each->text)) {
+                PyErr_SetString(call->module->key_character_error,
+                                "_map_and_prefix_keys returned a key that cannot be sent");
+                goto done;
+            }
+        }
+        if (connected < 0 || (connected > 0 && number == 0)) {
+            goto done;
+        }
+    }
+    result = 0;
+done:
+    Py_DECREF(answer);
+    return result;
+}
+
+/* Gives each leg its items, in order. */
+static int distribute(multi *all)
+{
+    for (size_t i = 0; i < all->count; i++) {
+        if (all->items[i].leg != 0) {
+            all->legs[all->items[i].leg - 1]->count++;
+        }
+    }
+    for (size_t i = 0; i < all->leg_count; i++) {
+        leg *each = all->legs[i];
+
+        each->keys = PyMem_Malloc((each->count + 1) * sizeof *each->keys);
+        each->items = PyMem_Malloc((each->count + 1) * sizeof *each->items);
+        if (each->keys == NULL || each->items == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        each->count = 0;
+    }
+    for (size_t i = 0; i < all->count; i++) {
+        if (all->items[i].leg != 0) {
+            leg *each = all->legs[all->items[i].leg - 1];
+
+            each->keys[each->count] = all->items[i].text;
+            each->items[each->count++] = (uint32_t)i;
+        }
+    }
+    return 0;
+}
+
+/* ---- producing ------------------------------------------------------------------------------ */
+
+static void drop_values(leg *each)
+{
+    while (each->value_count > 0) {
+        PyObject *value = each->values[--each->value_count];
+
+        each->values[each->value_count] = NULL;
+        Py_DECREF(value);
+    }
+}
+
+static int produce_get(multi *all, leg *each, mc_buffer *out, bool whole)
+{
+    while (each->next < each->count && (whole || each->next == 0 || mc_buffer_length(out) == 0) &&
+           mc_buffer_length(out) < BATCH_BYTES) {
+        size_t count = each->count - each->next;
+
+        count = count > MC_KEYS_PER_GET ? MC_KEYS_PER_GET : count;
+        if (!mc_request_get(out, all->command, each->keys + each->next, count)) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        each->next += count;
+        if (!whole) {
+            break;
+        }
+    }
+    return 0;
+}
+
+static int produce_delete(multi *all, leg *each, mc_buffer *out)
+{
+    while (each->next < each->count && mc_buffer_length(out) < BATCH_BYTES) {
+        if (!mc_request_line(out, MC_DELETE, each->keys[each->next], all->time.text,
+                             all->noreply)) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        each->next++;
+        each->sent++;
+    }
+    return 0;
+}
+
+/* mapping[key], a new reference. */
+static PyObject *value_of_key(multi *all, PyObject *key)
+{
+    PyObject *value = NULL;
+
+    if (LIKELY(PyDict_CheckExact(all->mapping))) {
+        if (PyDict_GetItemRef(all->mapping, key, &value) == 0) {
+            PyErr_SetObject(PyExc_KeyError, key); /* it went while others were serialised */
+        }
+        return value;
+    }
+    return PyObject_GetItem(all->mapping, key);
+}
+
+/* The next item's command and value: into out, or the value as a piece of its own. *run is where
+ * in out the piece begins that is not yet closed. */
+static int produce_one_set(multi *all, leg *each, mc_buffer *out, int *pieces, size_t *run)
+{
+    mcx_call *call = all->call;
+    item *of = &all->items[each->items[each->next]];
+    PyObject *value = value_of_key(all, of->standing->object);
+    mcx_stored stored;
+    int kept, encoded;
+
+    if (value == NULL) {
+        return -1;
+    }
+    stored.owner = NULL;
+    kept = UNLIKELY(MCX_IS_SET(call->hooks, VAL_TO_STORE_INFO))
+               ? mcx_store_info_hook(call, value, all->min_compress, &stored)
+               : mcx_store_info(call, value, all->min_compress, &stored);
+    Py_DECREF(value);
+    if (kept <= 0) {
+        each->next++; /* too large: it is not stored, and nothing is sent for it */
+        mcx_stored_clear(&stored);
+        return kept;
+    }
+    if (LIKELY(!all->noreply && (stored.text.length <= COPY_UP_TO || stored.owner == NULL))) {
+        encoded = mc_request_store_whole(out, MC_SET, of->text, stored.flags, all->time.text,
+                                         stored.text);
+    }
+    else {
+        encoded = mc_request_store(out, MC_SET, of->text, stored.flags, all->time.text,
+                                   stored.text.length, NULL, all->noreply);
+        if (encoded && stored.text.length > COPY_UP_TO && stored.owner != NULL) {
+            each->pieces[(*pieces)++] = (struct iovec){NULL, mc_buffer_length(out) - *run};
+            each->pieces[(*pieces)++] =
+                (struct iovec){(void *)stored.text.bytes, stored.text.length};
+            *run = mc_buffer_length(out);
+            each->values[each->value_count++] = stored.owner;
+            stored.owner = NULL;
+        }
+        else if (encoded) {
+            encoded = mc_buffer_append(out, stored.text.bytes, stored.text.length);
+        }
+        encoded = encoded && mc_buffer_append(out, "\r\n", 2);
+    }
+    mcx_stored_clear(&stored);
+    if (!encoded) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    each->items[each->sent++] = each->items[each->next++];
+    return 0;
+}
+
+static int produce_set(multi *all, leg *each, mc_buffer *out, int *pieces, size_t *run)
+{
+    size_t outside = 0;
+
+    while (each->next < each->count && mc_buffer_length(out) + outside < BATCH_BYTES &&
+           each->value_count < BATCH_VALUES) {
+        int before = each->value_count;
+
+        if (produce_one_set(all, each, out, pieces, run) < 0) {
+            return -1;
+        }
+        if (each->value_count > before) {
+            outside += each->pieces[*pieces - 1].iov_len;
+        }
+    }
+    return 0;
+}
+
+/* The next batch of a leg's commands, as pieces to send. whole: as many get lines as fit. */
+static int produce(multi *all, leg *each, bool whole)
+{
+    mcx_call *call = all->call;
+    mc_buffer *out = mcx_output(call, &each->target);
+    mc_connection *connection = each->target.connection;
+    size_t sent_before = each->sent, run = 0;
+    bool first = each->next == 0;
+    bool goes_through_host = mcx_goes_through_host(&each->target);
+    int pieces = 0, result;
+
+    drop_values(each);
+    mc_buffer_clear(out);
+    if (first) {
+        bool marker = connection != NULL && connection->unanswered != 0 && !all->noreply;
+
+        if (goes_through_host) {
+            mc_buffer_clear(&call->lines);
+        }
+        each->marker_last =
+            all->noreply && !goes_through_host && each->count > MCX_UNANSWERED_AT_MOST;
+        mc_exchange_init(&each->io.exchange, mcx_input(call, &each->target),
+                         all->noreply ? MC_VERSION : all->command, each->keys,
+                         all->command == MC_GET ? each->count : 0, marker || each->marker_last);
+        each->io.exchange.max_length = (uint64_t)call->snapshot->max_length;
+        if (marker && !mc_buffer_append(out, MCX_MARKER, sizeof MCX_MARKER - 1)) {
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
+    result = all->command == MC_GET      ? produce_get(all, each, out, whole)
+             : all->command == MC_DELETE ? produce_delete(all, each, out)
+                                         : produce_set(all, each, out, &pieces, &run);
+    if (result < 0) {
+        return -1;
+    }
+    each->io.more = each->next < each->count;
+    if (each->marker_last && !each->io.more &&
+        !mc_buffer_append(out, MCX_MARKER, sizeof MCX_MARKER - 1)) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (mc_buffer_length(out) > run) {
+        each->pieces[pieces++] = (struct iovec){NULL, mc_buffer_length(out) - run};
+    }
+    char *at = out->data + out->start;
+    for (int i = 0; i < pieces; i++) {
+        if (each->pieces[i].iov_base == NULL) {
+            each->pieces[i].iov_base = at;
+            at += each->pieces[i].iov_len;
+        }
+    }
+    each->io.pieces = each->pieces;
+    each->io.count = pieces;
+    if (all->noreply) {
+        if (connection != NULL) {
+            connection->unanswered += (uint32_t)(each->sent - sent_before);
+        }
+    }
+    else if (all->command != MC_GET) {
+        mc_exchange_expect(&each->io.exchange, each->sent - sent_before);
+    }
+    return 0;
+}
+
+/* ---- events --------------------------------------------------------------------------------- */
+
+static int keep_value(multi *all, leg *each, PyObject *value)
+{
+    int result = -1;
+
+    if (value != NULL) {
+        item *of = &all->items[each->items[each->io.exchange.index]];
+        item *standing = of->standing;
+
+        result = 0;
+        if (LIKELY(standing->found_by <= of->leg)) {
+            standing->found_by = of->leg;
+            result = PyDict_SetItem(all->result, standing->object, value);
+        }
+        Py_DECREF(value);
+    }
+    return result;
+}
+
+static int take_value(multi *all, leg *each)
+{
+    mcx_call *call = all->call;
+    mc_exchange *exchange = &each->io.exchange;
+    size_t length = (size_t)exchange->reply.length;
+
+    if (UNLIKELY(MCX_IS_SET(call->hooks, RECV_VALUE))) {
+        PyObject *args[3] = {each->target.host, PyLong_FromUnsignedLong(exchange->reply.flags),
+                             PyLong_FromSize_t(length)};
+        PyObject *value = NULL;
+
+        mc_exchange_skip_body(exchange);
+        if (args[1] != NULL && args[2] != NULL) {
+            value = mcx_call_hook(call, MCX_HOOK_RECV_VALUE, args, 3);
+        }
+        Py_XDECREF(args[1]);
+        Py_XDECREF(args[2]);
+        return keep_value(all, each, value);
+    }
+    if (LIKELY(exchange->body != NULL)) {
+        mc_slice text = {exchange->body, length};
+
+        return keep_value(all, each,
+                          exchange->reply.flags == 0
+                              ? PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)length)
+                              : mcx_decode(call, exchange->reply.flags, text, NULL));
+    }
+    each->body = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length);
+    if (each->body == NULL) {
+        return -1;
+    }
+    each->flags = exchange->reply.flags;
+    mc_exchange_give_room(exchange, PyBytes_AS_STRING(each->body));
+    return 0;
+}
+
+static int take_filled(multi *all, leg *each)
+{
+    PyObject *body = each->body;
+    mc_slice text = {PyBytes_AS_STRING(body), (size_t)PyBytes_GET_SIZE(body)};
+    PyObject *value;
+
+    each->body = NULL;
+    value = mcx_decode(all->call, each->flags, text, body);
+    Py_DECREF(body);
+    return keep_value(all, each, value);
+}
+
+static int take_answer(multi *all, leg *each)
+{
+    mc_exchange *exchange = &each->io.exchange;
+    mc_reply *reply = &exchange->reply;
+    PyObject *host = each->target.host;
+    int result = 0;
+
+    if (all->command == MC_SET) {
+        all->items[each->items[exchange->index]].stored = reply->type == MC_REPLY_STORED;
+    }
+    else if (all->command == MC_DELETE && reply->type != MC_REPLY_DELETED) {
+        all->failed |= mc_reply_is_error(reply->type);
+        if (mcx_is_host(all->call->module, host) && atomic_load(&((mcx_host *)host)->is_debug)) {
+            PyObject *shown =
+                PyUnicode_DecodeUTF8(reply->line.bytes, (Py_ssize_t)reply->line.length, "replace");
+
+            result = shown ? mcx_host_debuglog(
+                                 all->call->module, host,
+                                 "while expecting 'DELETED', got unexpected response %R", shown)
+                           : -1;
+            Py_XDECREF(shown);
+        }
+    }
+    return result;
+}
+
+static void end_leg(multi *all, leg *each, bool clean)
+{
+    if (!each->over) {
+        each->over = true;
+        each->io.connection = NULL;
+        drop_values(each);
+        Py_CLEAR(each->body);
+        mcx_target_end(all->call, &each->target, clean);
+    }
+}
+
+/* The leg ended in status, or is begun once more on a new connection. -1 with an exception. */
+static int fail_leg(multi *all, leg *each, mc_status status)
+{
+    int again = mcx_try_again(all->call, &each->target, all->command, each->io.exchange.started,
+                              status, &each->attempt);
+
+    drop_values(each);
+    Py_CLEAR(each->body);
+    if (again > 0) {
+        /* What was sent stands first in items, what was too large is gone from them. */
+        if (all->command != MC_GET) {
+            memmove(each->items + each->sent, each->items + each->next,
+                    (each->count - each->next) * sizeof *each->items);
+            each->count = each->sent + (each->count - each->next);
+            for (size_t i = 0; i < each->count; i++) {
+                each->keys[i] = all->items[each->items[i]].text;
+            }
+        }
+        each->next = each->sent = 0;
+        each->io.count = 0;
+        each->io.more = true;
+        each->io.connection = each->target.connection;
+        return 0;
+    }
+    all->failed = true;
+    if (again == 0 && each->target.host != NULL) {
+        again = mcx_fail(all->call, &each->target, status);
+    }
+    end_leg(all, each, false);
+    return again;
+}
+
+/* The reply turned out to be none: what came before in it may be cut wrongly as well. */
+static int forget_values(multi *all, leg *each)
+{
+    for (size_t i = 0; all->command == MC_GET && i < each->io.exchange.cursor; i++) {
+        item *of = &all->items[each->items[i]];
+
+        if (of->standing->found_by == of->leg) {
+            of->standing->found_by = 0;
+            if (PyDict_DelItem(all->result, of->standing->object) < 0) {
+                return -1;
+            }
+        }
+    }
+    return 0;
+}
+
+/* All events that the leg's input holds. */
+static int process(multi *all, leg *each)
+{
+    mc_exchange *exchange = &each->io.exchange;
+
+    for (;;) {
+        int result = 0;
+
+        switch (mc_exchange_next(exchange)) {
+        case MC_EVENT_AGAIN:
+            return 0;
+        case MC_EVENT_VALUE:
+            result = take_value(all, each);
+            break;
+        case MC_EVENT_FILLED:
+            result = take_filled(all, each);
+            break;
+        case MC_EVENT_REPLY:
+            result = take_answer(all, each);
+            break;
+        case MC_EVENT_DONE:
+            if (each->next == each->count && each->io.count == 0) {
+                if (exchange->marker && each->target.connection != NULL) {
+                    each->target.connection->unanswered = 0;
+                }
+                end_leg(all, each, mc_exchange_is_clean(exchange));
+            }
+            return 0;
+        default:
+            return forget_values(all, each) < 0 ? -1 : fail_leg(all, each, MC_MALFORMED);
+        }
+        if (result < 0) {
+            return -1;
+        }
+    }
+}
+
+/* True where nothing is left to do but to read. */
+static bool is_sent(const leg *each)
+{
+    return each->next == each->count && each->io.count == 0;
+}
+
+/* noreply: everything is sent and nothing is to be read. */
+static bool is_done_unread(const multi *all, const leg *each)
+{
+    return all->noreply && !each->marker_last && is_sent(each);
+}
+
+static bool is_clean_unread(const multi *all, const leg *each)
+{
+    bool clean = true;
+
+    for (size_t i = 0; i < each->count; i++) {
+        clean &= mcx_noreply_is_clean(&each->target, all->items[each->items[i]].text);
+    }
+    return clean;
+}
+
+/* ---- running -------------------------------------------------------------------------------- */
+
+static bool is_native(const leg *each)
+{
+    return !mcx_goes_through_host(&each->target) &&
+           each->target.connection->transport == &mc_native_transport;
+}
+
+/* A leg whose bytes move through Python: a batch, its replies, the next batch. */
+static int run_leg_in_turn(multi *all, leg *each)
+{
+    while (!each->over) {
+        mc_status status = MC_OK;
+        bool begun = each->io.count > 0;
+
+        if (!begun && each->next < each->count && produce(all, each, false) < 0) {
+            return -1;
+        }
+        if (each->io.count > 0) {
+            status = mcx_goes_through_host(&each->target)
+                         ? mcx_host_send(all->call, each->target.host, each->io.pieces,
+                                         each->io.count, all->command != MC_GET)
+                         : mcx_send(all->call, &each->target, each->io.pieces, each->io.count);
+            each->io.count = 0;
+        }
+        if (status == MC_OK && is_done_unread(all, each)) {
+            end_leg(all, each, is_clean_unread(all, each));
+            return 0;
+        }
+        /* Read until all that was asked for in this batch is answered. */
+        while (status == MC_OK && !each->over) {
+            mc_exchange *exchange = &each->io.exchange;
+            int attempt = each->attempt;
+
+            if (process(all, each) < 0) {
+                return -1;
+            }
+            if (each->over || each->attempt != attempt ||
+                (all->command == MC_GET
+                     ? exchange->last_cursor >= each->next
+                     : exchange->cursor >= exchange->replies && !exchange->marker)) {
+                break;
+            }
+            if (all->command != MC_GET && exchange->cursor >= exchange->replies &&
+                exchange->replies > 0) {
+                break;
+            }
+            status = mcx_receive(all->call, &each->target, exchange);
+        }
+        if (status != MC_OK && fail_leg(all, each, status) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int fail_all(multi *all, mc_status status)
+{
+    for (size_t i = 0; i < all->leg_count; i++) {
+        if (!all->legs[i]->over && fail_leg(all, all->legs[i], status) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* One turn of the native legs: produce where all is sent, move bytes, take events. */
+static int step(multi *all, mc_leg **ios, struct pollfd *polls)
+{
+    mcx_call *call = all->call;
+    mc_status status;
+    int64_t before = mc_clock_now();
+
+    for (size_t i = 0; i < all->leg_count; i++) {
+        leg *each = all->legs[i];
+
+        if (!each->over && each->io.count == 0 && each->next < each->count) {
+            if (produce(all, each, true) < 0) {
+                return -1;
+            }
+        }
+    }
+    call->clock.start += mc_clock_now() - before; /* serialising is not the servers' time */
+    Py_BEGIN_ALLOW_THREADS status = mc_fanout_step(ios, all->leg_count, polls, &call->clock);
+    Py_END_ALLOW_THREADS if (mcx_check_signals() < 0)
+    {
+        return -1;
+    }
+    if (status == MC_INTERRUPTED) {
+        return 0;
+    }
+    if (status == MC_NO_MEMORY) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    if (status != MC_OK) {
+        return fail_all(all, status);
+    }
+    before = mc_clock_now();
+    for (size_t i = 0; i < all->leg_count; i++) {
+        leg *each = all->legs[i];
+
+        if (each->over) {
+            continue;
+        }
+        if (each->io.arrived && process(all, each) < 0) {
+            return -1;
+        }
+        if (!each->over && each->io.status != MC_OK) {
+            if (fail_leg(all, each, each->io.status) < 0) {
+                return -1;
+            }
+        }
+        else if (!each->over && is_done_unread(all, each)) {
+            end_leg(all, each, is_clean_unread(all, each));
+        }
+        else if (!each->over && is_sent(each) && each->sent == 0 && all->command == MC_SET) {
+            end_leg(all, each, true); /* every value was too large */
+        }
+    }
+    call->clock.start += mc_clock_now() - before; /* nor is decoding */
+    return 0;
+}
+
+static int run(multi *all)
+{
+    mc_leg **ios = PyMem_Calloc(all->leg_count + 1, sizeof *ios);
+    struct pollfd *polls = PyMem_Calloc(all->leg_count + 1, sizeof *polls);
+    int result = -1;
+
+    if (ios == NULL || polls == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (size_t i = 0; i < all->leg_count; i++) {
+        leg *each = all->legs[i];
+
+        ios[i] = &each->io;
+        each->io.connection = is_native(each) ? each->target.connection : NULL;
+        if (each->count == 0) {
+            end_leg(all, each, true);
+        }
+    }
+    for (size_t i = 0; i < all->leg_count; i++) {
+        leg *each = all->legs[i];
+
+        if (!each->over && !is_native(each) && run_leg_in_turn(all, each) < 0) {
+            goto done;
+        }
+    }
+    for (;;) {
+        bool active = false;
+
+        for (size_t i = 0; i < all->leg_count; i++) {
+            active |= !all->legs[i]->over;
+        }
+        if (!active) {
+            break;
+        }
+        if (step(all, ios, polls) < 0) {
+            goto done;
+        }
+    }
+    result = 0;
+done:
+    PyMem_Free(ios);
+    PyMem_Free(polls);
+    return result;
+}
+
+static void finish(multi *all)
+{
+    for (size_t i = 0; i < all->leg_count; i++) {
+        leg *each = all->legs[i];
+
+        end_leg(all, each, each->next == 0 && each->io.count == 0 && !each->attempt);
+        PyMem_Free(each->keys);
+        PyMem_Free(each->items);
+        PyMem_Free(each);
+    }
+    PyMem_Free(all->legs);
+    PyMem_Free(all->leg_of_server);
+    for (size_t i = 0; all->items != NULL && i < all->count; i++) {
+        Py_XDECREF(all->items[i].owner);
+    }
+    PyMem_Free(all->items);
+    Py_XDECREF(all->objects);
+    Py_XDECREF(all->time.owner);
+    Py_XDECREF(all->result);
+    while (all->memory != NULL) {
+        arena *next = all->memory->next;
+
+        PyMem_Free(all->memory);
+        all->memory = next;
+    }
+}
+
+/* The whole of a multi call: count it, take the keys, choose, send, read. */
+static int run_multi(multi *all, int what, PyObject *keys, PyObject *prefix)
+{
+    if (mcx_statlog(all->call, what) < 0) {
+        return -1;
+    }
+    if (UNLIKELY(MCX_IS_SET(all->call->hooks, MAP_AND_PREFIX_KEYS))) {
+        if (map_by_hook(all, keys, prefix) < 0) {
+            return -1;
+        }
+    }
+    else if (collect(all, keys, prefix) < 0 || choose_servers(all) < 0) {
+        return -1;
+    }
+    return distribute(all) < 0 ? -1 : run(all);
+}
+
+/* ---- methods -------------------------------------------------------------------------------- */
+
+static const mcx_signature get_multi_signature = {
+    .method = "get_multi", .count = 2, .required = 1, .names = {"keys", "key_prefix"}};
+
+MCX_METHOD(client_get_multi)
+{
+    PyObject *values[2], *result = NULL;
+    mcx_call call;
+    multi all = {.call = &call, .command = MC_GET};
+
+    if (mcx_bind(&get_multi_signature, args, nargs, kwnames, values) < 0 ||
+        mcx_call_begin(&call, defining_class, self) < 0) {
+        return NULL;
+    }
+    all.result = mcx_dict_for(PyList_CheckExact(values[0]) ? PyList_GET_SIZE(values[0]) : 0);
+    if (all.result != NULL && run_multi(&all, MCX_COUNT_GET_MULTI, values[0], values[1]) == 0) {
+        result = Py_NewRef(all.result);
+    }
+    finish(&all);
+    return mcx_call_end(&call, result);
+}
+
+/* The caller's keys that were not stored. */
+static PyObject *not_stored(multi *all)
+{
+    PyObject *list = PyList_New(0);
+
+    for (size_t i = 0; all->noreply && i < all->leg_count; i++) {
+        leg *each = all->legs[i];
+
+        /* Known not to have been sent: too large, no server, or a connection that failed. */
+        for (size_t sent = 0; sent < each->sent && sent < each->count; sent++) {
+            all->items[each->items[sent]].stored = each->attempt == 0 || each->over;
+        }
+    }
+    for (size_t i = 0; list != NULL && i < all->count; i++) {
+        if (!all->items[i].stored && PyList_Append(list, all->items[i].object) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    return list;
+}
+
+static const mcx_signature set_multi_signature = {
+    .method = "set_multi",
+    .count = 5,
+    .required = 1,
+    .names = {"mapping", "time", "key_prefix", "min_compress_len", "noreply"}};
+
+MCX_METHOD(client_set_multi)
+{
+    PyObject *values[5], *keys = NULL, *result = NULL;
+    mcx_call call;
+    multi all = {.call = &call, .command = MC_SET};
+
+    if (mcx_bind(&set_multi_signature, args, nargs, kwnames, values) < 0 ||
+        mcx_flag(values[4], &all.noreply) < 0 || mcx_time(values[1], "time", &all.time) < 0) {
+        return NULL;
+    }
+    all.mapping = values[0];
+    all.min_compress = values[3];
+    keys = PyObject_CallMethod(values[0], "keys", NULL);
+    if (keys == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            PyErr_Clear();
+            PyErr_Format(PyExc_TypeError, "mapping must be a mapping, not %.100s",
+                         Py_TYPE(values[0])->tp_name);
+        }
+    }
+    else if (mcx_call_begin(&call, defining_class, self) == 0) {
+        if (run_multi(&all, MCX_COUNT_SET_MULTI, keys, values[2]) == 0) {
+            result = not_stored(&all);
+        }
+        finish(&all);
+        all.time.owner = NULL;
+        result = mcx_call_end(&call, result);
+    }
+    Py_XDECREF(keys);
+    Py_XDECREF(all.time.owner);
+    return result;
+}
+
+static const mcx_signature delete_multi_signature = {
+    .method = "delete_multi",
+    .count = 4,
+    .required = 1,
+    .names = {"keys", "time", "key_prefix", "noreply"}};
+
+MCX_METHOD(client_delete_multi)
+{
+    PyObject *values[4], *result = NULL;
+    mcx_call call;
+    multi all = {.call = &call, .command = MC_DELETE};
+
+    if (mcx_bind(&delete_multi_signature, args, nargs, kwnames, values) < 0 ||
+        mcx_flag(values[3], &all.noreply) < 0 ||
+        mcx_time(values[1] == Py_None ? NULL : values[1], "time", &all.time) < 0) {
+        return NULL;
+    }
+    if (all.time.text.length == 1 && all.time.text.bytes[0] == '0') {
+        all.time.text.length = 0; /* the same, and newer servers want it so */
+    }
+    if (mcx_call_begin(&call, defining_class, self) < 0) {
+        Py_XDECREF(all.time.owner);
+        return NULL;
+    }
+    if (run_multi(&all, MCX_COUNT_DELETE_MULTI, values[0], values[2]) == 0) {
+        for (size_t i = 0; i < all.count; i++) {
+            all.failed |= all.items[i].leg == 0;
+        }
+        result = PyLong_FromLong(!all.failed);
+    }
+    finish(&all);
+    return mcx_call_end(&call, result);
+}
+
+/* _map_and_prefix_keys(key_iterable, key_prefix) for those who call it: the servers stay held. */
+static const mcx_signature map_signature = {.method = "_map_and_prefix_keys",
+                                            .count = 2,
+                                            .required = 2,
+                                            .names = {"key_iterable", "key_prefix"}};
+
+static int add_mapped(multi *all, item *each, PyObject *servers, PyObject *originals)
+{
+    PyObject *key = PyBytes_FromStringAndSize(each->text.bytes, (Py_ssize_t)each->text.length);
+    PyObject *list = NULL;
+    PyObject *host = all->legs[each->leg - 1]->target.host;
+    int result = -1;
+
+    if (key == NULL || PyDict_GetItemRef(servers, host, &list) < 0) {
+        goto done;
+    }
+    if (list == NULL) {
+        list = PyList_New(0);
+        if (list == NULL || PyDict_SetItem(servers, host, list) < 0) {
+            goto done;
+        }
+    }
+    result = PyList_Append(list, key) < 0 ? -1 : PyDict_SetItem(originals, key, each->object);
+done:
+    Py_XDECREF(key);
+    Py_XDECREF(list);
+    return result;
+}
+
+MCX_METHOD(client__map_and_prefix_keys)
+{
+    PyObject *values[2], *servers = NULL, *originals = NULL, *result = NULL;
+    mcx_call call;
+    multi all = {.call = &call, .command = MC_GET};
+    bool failed;
+
+    if (mcx_bind(&map_signature, args, nargs, kwnames, values) < 0 ||
+        mcx_call_begin_inner(&call, defining_class, self) < 0) {
+        return NULL;
+    }
+    servers = PyDict_New();
+    originals = PyDict_New();
+    failed = servers == NULL || originals == NULL || collect(&all, values[0], values[1]) < 0 ||
+             choose_servers(&all) < 0;
+    for (size_t i = 0; !failed && i < all.count; i++) {
+        failed = all.items[i].leg != 0 && add_mapped(&all, &all.items[i], servers, originals) < 0;
+    }
+    if (!failed) {
+        result = PyTuple_Pack(2, servers, originals);
+    }
+    finish(&all);
+    Py_XDECREF(servers);
+    Py_XDECREF(originals);
+    return mcx_call_end(&call, result);
+}
+
+PyMethodDef mcx_multi_methods[] = {
+    MCX_DEF("get_multi", client_get_multi,
+            "get_multi($self, keys, key_prefix='')\n--\n\n"
+            "Fetch many keys, from all their servers at once.\n\n"
+            "keys: an iterable of str, bytes, (hash, key) or anything with a str(), such as int.\n"
+            "key_prefix: stands before each key on the server, not in the result.\n\n"
+            "Returns a dict of those found, under the caller's own key objects."),
+    MCX_DEF("set_multi", client_set_multi,
+            "set_multi($self, mapping, time=0, key_prefix='', min_compress_len=0, "
+            "noreply=False)\n--\n\n"
+            "Store many values, on all their servers at once.\n\n"
+            "mapping: keys as in get_multi, with their values; the other arguments as in set.\n"
+            "Keys are checked before anything is sent; values are serialised as they are sent.\n\n"
+            "Returns the list of keys that were not stored; with noreply, those known not to have\n"
+            "been sent."),
+    MCX_DEF("delete_multi", client_delete_multi,
+            "delete_multi($self, keys, time=None, key_prefix='', noreply=False)\n--\n\n"
+            "Delete many keys, on all their servers at once.\n\n"
+            "Returns 1, or 0 where a server failed; a key that was not there is no failure."),
+    MCX_DEF("_map_and_prefix_keys", client__map_and_prefix_keys,
+            "_map_and_prefix_keys($self, key_iterable, key_prefix)\n--\n\n"
+            "Choose servers: ({server: [key, ...]}, {key: the caller's key}), keys as bytes."),
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,1203 @@
+/* commands_single: the methods that ask one server about one key, and the privates behind them.
+ *
+ * Each goes: arguments, key, server, request, answer. A method that users replace is called where
+ * python-memcached calls it; else its work is done here at once. */
+#include "mcx.h"
+
+#include <string.h>
+
+/* The caller's key behind key_encoder: a new reference. */
+static PyObject *encoded(mcx_call *call, PyObject *key)
+{
+    PyObject *encoder = call->snapshot->options[MCX_OPT_KEY_ENCODER];
+
+    return encoder != NULL ? PyObject_CallOneArg(encoder, key) : Py_NewRef(key);
+}
+
+/* self.hook(cmd, key_encoder(key), ...): args[1] is the caller's key. */
+static PyObject *through_hook(mcx_call *call, int hook, PyObject **args, size_t nargs)
+{
+    PyObject *key = encoded(call, args[1]);
+    PyObject *result = NULL;
+
+    if (key != NULL) {
+        args[1] = key;
+        result = mcx_call_hook(call, hook, args, nargs);
+        Py_DECREF(key);
+    }
+    return result;
+}
+
+/* A command's str as the command, if it is among [first, last]. */
+static int command_of(PyObject *name, mc_command first, mc_command last, mc_command *command)
+{
+    Py_ssize_t length;
+    const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8AndSize(name, &length) : NULL;
+
+    *command = MC_COMMANDS;
+    if (text != NULL) {
+        *command = mc_command_find((mc_slice){text, (size_t)length});
+    }
+    else if (PyErr_Occurred()) {
+        return -1;
+    }
+    if (*command < first || *command > last) {
+        PyErr_Format(PyExc_ValueError, "cmd must be one of %s to %s, not %R",
+                     mc_commands[first].name.bytes, mc_commands[last].name.bytes, name);
+        return -1;
+    }
+    return 0;
+}
+
+/* ---- get, gets ------------------------------------------------------------------------------ */
+
+/* What a retrieval brought: one of value (ready) and body (to be decoded). */
+typedef struct {
+    PyObject *value;
+    PyObject *body;
+    uint32_t flags;
+    bool found;
+} retrieved;
+
+static int remember_cas(mcx_call *call, mc_slice key, uint64_t cas)
+{
+    mcx_record *record = call->record;
+    PyObject *name, *number;
+    int result = -1;
+
+    if (record->cas_ids == NULL && (record->cas_ids = PyDict_New()) == NULL) {
+        return -1;
+    }
+    name = PyBytes_FromStringAndSize(key.bytes, (Py_ssize_t)key.length);
+    number = PyLong_FromUnsignedLongLong(cas);
+    if (name != NULL && number != NULL) {
+        result = PyObject_SetItem(record->cas_ids, name, number);
+    }
+    Py_XDECREF(name);
+    Py_XDECREF(number);
+    return result;
+}
+
+/* Through a replaced _recv_value, which takes the body off the host itself. */
+static mc_status recv_value_hook(mcx_call *call, mcx_target *target, mc_exchange *exchange,
+                                 retrieved *got)
+{
+    uint64_t length = exchange->reply.length;
+    PyObject *args[3] = {target->host, PyLong_FromUnsignedLong(exchange->reply.flags),
+                         PyLong_FromUnsignedLongLong(length)};
+
+    mc_exchange_skip_body(exchange);
+    if (args[1] != NULL && args[2] != NULL) {
+        got->value = mcx_call_hook(call, MCX_HOOK_RECV_VALUE, args, 3);
+    }
+    Py_XDECREF(args[1]);
+    Py_XDECREF(args[2]);
+    return got->value == NULL ? MC_RAISED : MC_OK;
+}
+
+/* A VALUE header has come: makes the object that the body goes into, or at once the value. */
+static mc_status take_value(mcx_call *call, mcx_target *target, mc_exchange *exchange,
+                            retrieved *got)
+{
+    mc_reply *reply = &exchange->reply;
+
+    got->found = true;
+    got->flags = reply->flags;
+    if (reply->has_cas && call->snapshot->cache_cas &&
+        remember_cas(call, reply->key, reply->cas) < 0) {
+        return MC_RAISED;
+    }
+    if (UNLIKELY(MCX_IS_SET(call->hooks, RECV_VALUE))) {
+        return recv_value_hook(call, target, exchange, got);
+    }
+    if (LIKELY(exchange->body != NULL) && (got->flags & (MCX_FLAG_ZLIB | MCX_FLAG_PICKLE)) == 0) {
+        mc_slice text = {exchange->body, (size_t)reply->length};
+
+        got->value = mcx_decode(call, got->flags, text, NULL);
+        return got->value == NULL ? MC_RAISED : MC_OK;
+    }
+    got->body = PyBytes_FromStringAndSize(exchange->body, (Py_ssize_t)reply->length);
+    if (got->body == NULL) {
+        return MC_RAISED;
+    }
+    if (exchange->body == NULL) {
+        mc_exchange_give_room(exchange, PyBytes_AS_STRING(got->body));
+    }
+    return MC_OK;
+}
+
+static mc_status read_value(mcx_call *call, mcx_target *target, mc_exchange *exchange,
+                            retrieved *got)
+{
+    mc_status status = MC_OK;
+
+    while (LIKELY(status == MC_OK)) {
+        switch (mc_exchange_next(exchange)) {
+        case MC_EVENT_AGAIN:
+            status = mcx_receive(call, target, exchange);
+            break;
+        case MC_EVENT_VALUE:
+            status = take_value(call, target, exchange, got);
+            break;
+        case MC_EVENT_FILLED:
+        case MC_EVENT_REPLY: /* an error line: a miss */
+            break;
+        case MC_EVENT_DONE:
+            return MC_OK;
+        default:
+            return MC_MALFORMED;
+        }
+    }
+    return status;
+}
+
+/* The value of a retrieval that has ended well; got's references are given up. */
+static PyObject *value_of(mcx_call *call, retrieved *got, PyObject *default_value)
+{
+    PyObject *result;
+
+    if (!got->found) {
+        return Py_NewRef(default_value);
+    }
+    if (got->value != NULL) {
+        result = got->value;
+        got->value = NULL;
+        return result;
+    }
+    /* The connection is given back: what decoding runs may use this client again. */
+    mc_slice text = {PyBytes_AS_STRING(got->body), (size_t)PyBytes_GET_SIZE(got->body)};
+
+    result = mcx_decode(call, got->flags, text, got->body);
+    Py_CLEAR(got->body);
+    return result;
+}
+
+/* From a connected target on. begun: the request has been sent already and something received,
+ * with that status. Ends target. default_value is borrowed. */
+static PyObject *retrieve_from(mcx_call *call, mc_command command, mcx_target *target, mc_slice key,
+                               PyObject *default_value, const mc_status *begun)
+{
+    mcx_request request = {.command = command};
+    retrieved got = {0};
+    PyObject *result = NULL;
+    int attempt = 0, again;
+
+    do {
+        mc_exchange exchange;
+        bool started = false;
+        mc_status status;
+
+        if (begun != NULL) {
+            mc_exchange_init(&exchange, &target->connection->in, command, &key, 1, false);
+            exchange.max_length = (uint64_t)call->snapshot->max_length;
+            status = *begun;
+            begun = NULL;
+        }
+        else {
+            status = mcx_begin_exchange(call, target, &request, &exchange, &key);
+        }
+        if (LIKELY(status == MC_OK)) {
+            status = read_value(call, target, &exchange, &got);
+            started = exchange.started;
+        }
+        if (LIKELY(status == MC_OK)) {
+            mcx_target_end(call, target, mc_exchange_is_clean(&exchange));
+            result = value_of(call, &got, default_value);
+            break;
+        }
+        Py_CLEAR(got.value);
+        Py_CLEAR(got.body);
+        got.found = false;
+        again = mcx_try_again(call, target, command, started, status, &attempt);
+        if (again == 0 && (target->host == NULL || mcx_fail(call, target, status) == 0)) {
+            result = Py_NewRef(default_value);
+        }
+    } while (again > 0);
+    mcx_target_end(call, target, false);
+    Py_XDECREF(got.value);
+    Py_XDECREF(got.body);
+    return result;
+}
+
+/* get and gets behind key_encoder. default_value is borrowed. */
+static PyObject *retrieve(mcx_call *call, mc_command command, mcx_key *key, PyObject *default_value)
+{
+    mcx_target target;
+    int there = mcx_select(call, key, &target);
+
+    if (UNLIKELY(there <= 0)) {
+        return there < 0 ? NULL : Py_NewRef(default_value);
+    }
+    if (UNLIKELY(mcx_statlog(call, (int)command) < 0)) {
+        mcx_target_end(call, &target, true);
+        return NULL;
+    }
+    return retrieve_from(call, command, &target, key->text, default_value, NULL);
+}
+
+/* A reply that was not the plain one, and a value that takes Python code to decode. */
+static PyObject *get_handed_over(mcx_straight *straight, PyTypeObject *defining_class,
+                                 PyObject *self, PyObject *default_value, mc_status status)
+{
+    mcx_call call;
+    mcx_target target;
+    PyObject *result = NULL;
+
+    if (mcx_straight_hand_over(straight, defining_class, self, &call, &target) < 0) {
+        return NULL;
+    }
+    if (status == MC_RAISED || mcx_statlog(&call, MC_GET) == 0) {
+        result = retrieve_from(&call, MC_GET, &target, straight->key, default_value, &status);
+    }
+    mcx_target_end(&call, &target, false);
+    return mcx_call_end(&call, result);
+}
+
+/* get on the straight way: 1 and *result, which is NULL with an exception; 0: not plain. */
+static int get_straight(PyTypeObject *defining_class, PyObject *self, PyObject *key,
+                        PyObject *default_value, PyObject **result)
+{
+    mcx_straight straight;
+    mc_slice body;
+    uint64_t number;
+    uint32_t flags;
+    int found;
+
+    if (UNLIKELY(!mcx_straight_begin(&straight, defining_class, self, key))) {
+        return 0;
+    }
+    mc_connection *connection = straight.connection;
+    size_t length = straight.key.length;
+    char *room = mc_buffer_reserve(&connection->out, length + 6);
+
+    if (UNLIKELY(room == NULL)) {
+        *result = get_handed_over(&straight, defining_class, self, default_value, MC_NO_MEMORY);
+        return 1;
+    }
+    char *at = mc_bytes_put(room, "get ", 4);
+    at = mc_bytes_put(at, straight.key.bytes, length);
+    (void)mc_bytes_put(at, "\r\n", 2);
+    mc_buffer_commit(&connection->out, length + 6);
+
+    mc_status status = mcx_straight_roundtrip(&straight);
+    mc_buffer *in = &connection->in;
+
+    found = LIKELY(status == MC_OK) ? mc_reply_match_get(mc_buffer_bytes(in), mc_buffer_length(in),
+                                                         straight.key, &flags, &body)
+                                    : -1;
+    if (found > 0 && LIKELY(flags == 0 && body.length <= (size_t)straight.snapshot->max_length)) {
+        *result = PyBytes_FromStringAndSize(body.bytes, (Py_ssize_t)body.length);
+    }
+    else if (found > 0 && flags == MCX_FLAG_TEXT &&
+             body.length <= (size_t)straight.snapshot->max_length) {
+        *result = PyUnicode_DecodeUTF8(body.bytes, (Py_ssize_t)body.length, NULL);
+        if (UNLIKELY(*result == NULL)) {
+            PyErr_Clear();
+            found = -1;
+        }
+    }
+    else if (found > 0 && flags == MCX_FLAG_INTEGER &&
+             mc_number_parse(body.bytes, body.length, &number)) {
+        *result = PyLong_FromUnsignedLongLong(number);
+    }
+    else if (found == 0) {
+        *result = Py_NewRef(default_value);
+    }
+    else {
+        found = -1;
+    }
+    if (UNLIKELY(found < 0)) {
+        *result = get_handed_over(&straight, defining_class, self, default_value, status);
+        return 1;
+    }
+    mcx_straight_end(&straight, MC_GET);
+    return 1;
+}
+
+static const mcx_signature get_signature = {
+    .method = "get", .count = 2, .required = 1, .names = {"key", "default"}};
+
+MCX_METHOD(client_get)
+{
+    PyObject *values[2];
+    mcx_call call;
+    mcx_key key;
+    PyObject *result = NULL;
+
+    if (LIKELY(kwnames == NULL && (nargs == 1 || nargs == 2))) {
+        values[0] = args[0];
+        values[1] = nargs == 2 ? args[1] : NULL;
+    }
+    else if (mcx_bind(&get_signature, args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
+    PyObject *default_value = values[1] != NULL ? values[1] : Py_None;
+
+    if (LIKELY(get_straight(defining_class, self, values[0], default_value, &result))) {
+        return result;
+    }
+    if (mcx_call_begin(&call, defining_class, self) < 0) {
+        return NULL;
+    }
+    if (UNLIKELY(MCX_IS_SET(call.hooks, GET))) {
+        PyObject *hook_args[3] = {call.module->count_names[MC_GET], values[0], default_value};
+
+        return mcx_call_end(&call, through_hook(&call, MCX_HOOK_GET, hook_args, 3));
+    }
+    if (LIKELY(mcx_key_single(&call, values[0], true, &key) == 0)) {
+        result = retrieve(&call, MC_GET, &key, default_value);
+        mcx_key_clear(&key);
+    }
+    return mcx_call_end(&call, result);
+}
+
+static const mcx_signature gets_signature = {
+    .method = "gets", .count = 1, .required = 1, .names = {"key"}};
+
+MCX_METHOD(client_gets)
+{
+    PyObject *values[1];
+    mcx_call call;
+    mcx_key key;
+    PyObject *result = NULL;
+
+    if (mcx_bind(&gets_signature, args, nargs, kwnames, values) < 0 ||
+        mcx_call_begin(&call, defining_class, self) < 0) {
+        return NULL;
+    }
+    if (UNLIKELY(MCX_IS_SET(call.hooks, GET))) {
+        PyObject *hook_args[2] = {call.module->count_names[MC_GETS], values[0]};
+
+        return mcx_call_end(&call, through_hook(&call, MCX_HOOK_GET, hook_args, 2));
+    }
+    if (mcx_key_single(&call, values[0], true, &key) == 0) {
+        result = retrieve(&call, MC_GETS, &key, Py_None);
+        mcx_key_clear(&key);
+    }
+    return mcx_call_end(&call, result);
+}
+
+static const mcx_signature _get_signature = {
+    .method = "_get", .count = 3, .required = 2, .names = {"cmd", "key", "default"}};
+
+MCX_METHOD(client__get)
+{
+    PyObject *values[3];
+    mcx_call call;
+    mcx_key key;
+    mc_command command;
+    PyObject *result = NULL;
+
+    if (mcx_bind(&_get_signature, args, nargs, kwnames, values) < 0 ||
+        command_of(values[0], MC_GET, MC_GETS, &command) < 0 ||
+        mcx_call_begin(&call, defining_class, self) < 0) {
+        return NULL;
+    }
+    if (mcx_key_single(&call, values[1], false, &key) == 0) {
+        result = retrieve(&call, command, &key, values[2] != NULL ? values[2] : Py_None);
+        mcx_key_clear(&key);
+    }
+    return mcx_call_end(&call, result);
+}
+
+/* ---- storage -------------------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject *value;
+    PyObject *time;
+    PyObject *min_compress;
+    PyObject *noreply;
+} store_arguments;
+
+/* What a replaced _val_to_store_info returned: 1, 0 too large, -1. */
+static int stored_from_info(PyObject *info, mcx_stored *stored)
+{
+    PyObject *bytes;
+    unsigned long flags;
+    int kept = PyObject_IsTrue(info);
+
+    if (kept <= 0) {
+        return kept;
+    }
+    if (!PyTuple_Check(info) || PyTuple_GET_SIZE(info) != 3) {
+        PyErr_SetString(PyExc_TypeError,
+                        "_val_to_store_info must return (flags, length, bytes) or 0");
+        return -1;
+    }
+    flags = PyLong_AsUnsignedLong(PyTuple_GET_ITEM(info, 0));
+    if (flags == (unsigned long)-1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (flags > UINT32_MAX) {
+        PyErr_SetString(PyExc_ValueError, "_val_to_store_info returned flags of more than 32 bits");
+        return -1;
+    }
+    bytes = PyTuple_GET_ITEM(info, 2);
+    bytes = PyUnicode_Check(bytes) ? PyUnicode_AsUTF8String(bytes) : PyBytes_FromObject(bytes);
+    if (bytes == NULL) {
+        return -1;
+    }
+    stored->flags = (uint32_t)flags;
+    stored->owner = bytes;
+    stored->text = (mc_slice){PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)};
+    return 1;
+}
+
+int mcx_store_info_hook(mcx_call *call, PyObject *value, PyObject *min_compress, mcx_stored *stored)
+{
+    PyObject *zero = PyLong_FromLong(0);
+    PyObject *args[2] = {value, min_compress ? min_compress : zero};
+    PyObject *info = zero ? mcx_call_hook(call, MCX_HOOK_VAL_TO_STORE_INFO, args, 2) : NULL;
+    int result = info ? stored_from_info(info, stored) : -1;
+
+    Py_XDECREF(zero);
+    Py_XDECREF(info);
+    return result;
+}
+
+/* The token of key that a gets left: 1 with *cas, 0, -1. */
+static int find_cas(mcx_call *call, mc_slice key, uint64_t *cas)
+{
+    PyObject *cas_ids = call->record->cas_ids;
+    PyObject *name, *number;
+
+    if (cas_ids == NULL) {
+        return 0;
+    }
+    name = PyBytes_FromStringAndSize(key.bytes, (Py_ssize_t)key.length);
+    if (name == NULL) {
+        return -1;
+    }
+    number = PyObject_GetItem(cas_ids, name);
+    Py_DECREF(name);
+    if (number == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_KeyError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        return 0;
+    }
+    *cas = PyLong_AsUnsignedLongLong(number);
+    Py_DECREF(number);
+    return *cas == (uint64_t)-1 && PyErr_Occurred() ? -1 : 1;
+}
+
+/* missing: what it is where no answer came that the protocol allows. */
+static PyObject *store_result(mcx_call *call, PyObject *host, const mcx_answer *answer,
+                              PyObject *missing)
+{
+    if (LIKELY(answer->type == MC_REPLY_STORED)) {
+        Py_RETURN_TRUE;
+    }
+    if (answer->line != NULL && PyBytes_Check(answer->line) && mcx_is_host(call->module, host) &&
+        atomic_load(&((mcx_host *)host)->is_debug)) {
+        PyObject *shown = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(answer->line),
+                                               PyBytes_GET_SIZE(answer->line), "replace");
+        int failed =
+            shown == NULL
+                ? -1
+                : mcx_host_debuglog(call->module, host,
+                                    "while expecting 'STORED', got unexpected response %R", shown);
+
+        Py_XDECREF(shown);
+        if (failed < 0) {
+            return NULL;
+        }
+    }
+    return Py_NewRef(missing);
+}
+
+/* self._set("set", ...) for a cas without a token, as python-memcached calls it. */
+static PyObject *set_by_hook(mcx_call *call, const mcx_key *key, const store_arguments *given)
+{
+    PyObject *zero = PyLong_FromLong(0);
+    PyObject *object = mcx_key_object(key);
+    PyObject *args[6] = {call->module->count_names[MC_SET],
+                         object,
+                         given->value,
+                         given->time ? given->time : zero,
+                         given->min_compress ? given->min_compress : zero,
+                         given->noreply ? given->noreply : Py_False};
+    PyObject *result = zero && object ? mcx_call_hook(call, MCX_HOOK_SET, args, 6) : NULL;
+
+    Py_XDECREF(zero);
+    Py_XDECREF(object);
+    return result;
+}
+
+static PyObject *store(mcx_call *call, mc_command command, mcx_key *key,
+                       const store_arguments *given)
+{
+    mcx_request request = {.command = command};
+    mcx_target target = {.host = NULL};
+    mcx_stored stored;
+    mcx_answer answer = {.line = NULL};
+    mcx_decimal exptime;
+    PyObject *host = NULL, *result = NULL;
+    uint64_t cas;
+    int there;
+
+    stored.owner = NULL;
+    if (UNLIKELY(mcx_flag(given->noreply, &request.noreply) < 0 ||
+                 mcx_time(given->time, "time", &exptime) < 0)) {
+        return NULL;
+    }
+    there = mcx_select(call, key, &target);
+    if (UNLIKELY(there <= 0)) {
+        result = there == 0 ? PyLong_FromLong(0) : NULL;
+        goto done;
+    }
+    if (UNLIKELY(mcx_statlog(call, command) < 0)) {
+        goto done;
+    }
+    if (command == MC_CAS) {
+        there = find_cas(call, key->text, &cas);
+        if (there < 0) {
+            goto done;
+        }
+        if (there > 0) {
+            request.cas = &cas;
+        }
+        else if (UNLIKELY(call->hooks != 0)) {
+            mcx_target_end(call, &target, true);
+            result = set_by_hook(call, key, given);
+            goto done;
+        }
+        else if (mcx_statlog(call, request.command = MC_SET) < 0) {
+            goto done;
+        }
+    }
+    int64_t before = mc_clock_now();
+
+    there = UNLIKELY(MCX_IS_SET(call->hooks, VAL_TO_STORE_INFO))
+                ? mcx_store_info_hook(call, given->value, given->min_compress, &stored)
+                : mcx_store_info(call, given->value, given->min_compress, &stored);
+    call->clock.start += mc_clock_now() - before; /* serialising is not the server's time */
+    if (UNLIKELY(there <= 0)) {
+        if (there == 0) {
+            mcx_target_end(call, &target, true); /* nothing was sent */
+            result = PyLong_FromLong(0);
+        }
+        goto done;
+    }
+    request.key = key->text;
+    request.argument = exptime.text;
+    request.value = &stored;
+    host = Py_NewRef(target.host);
+    there = mcx_ask(call, &target, &request, &answer);
+    if (LIKELY(there > 0)) {
+        result = request.noreply ? Py_NewRef(Py_True) : store_result(call, host, &answer, Py_False);
+    }
+    else if (there == 0) {
+        PyObject *zero = PyLong_FromLong(0);
+
+        result = zero ? store_result(call, host, &answer, zero) : NULL;
+        Py_XDECREF(zero);
+    }
+done:
+    mcx_target_end(call, &target, true);
+    Py_XDECREF(host);
+    Py_XDECREF(answer.line);
+    Py_XDECREF(exptime.owner);
+    mcx_stored_clear(&stored);
+    return result;
+}
+
+/* A value that goes out as it is, without Python code: 1, or 0. */
+static inline int plain_value(PyObject *value, mcx_stored *stored)
+{
+    if (PyBytes_CheckExact(value)) {
+        stored->flags = 0;
+        stored->text = (mc_slice){PyBytes_AS_STRING(value), (size_t)PyBytes_GET_SIZE(value)};
+        return 1;
+    }
+    if (PyUnicode_CheckExact(value) && PyUnicode_IS_COMPACT_ASCII(value)) {
+        stored->flags = MCX_FLAG_TEXT;
+        stored->text = (mc_slice){PyUnicode_DATA(value), (size_t)PyUnicode_GET_LENGTH(value)};
+        return 1;
+    }
+    if (PyLong_CheckExact(value)) {
+        int overflow;
+        long long number = PyLong_AsLongLongAndOverflow(value, &overflow);
+
+        stored->flags = MCX_FLAG_INTEGER;
+        stored->text = (mc_slice){stored->digits, 0};
+        if (!overflow) {
+            stored->text.length = mc_number_format_signed(stored->digits, number);
+        }
+        return !overflow;
+    }
+    return 0;
+}
+
+/* A larger value is not a small call's. */
+#define STRAIGHT_VALUE ((size_t)16384)
+
+/* A storage command on the straight way, with no other argument but a time: as get_straight. */
+static int store_straight(mc_command command, PyTypeObject *defining_class, PyObject *self,
+                          PyObject *const *values, PyObject **result)
+{
+    static const mc_slice zero = {"0", 1};
+    mcx_straight straight;
+    mcx_stored stored = {.owner = NULL};
+    mcx_request request = {.command = command, .argument = zero, .value = &stored};
+    mcx_decimal exptime;
+    mcx_answer answer;
+    mcx_call call;
+    mcx_target target;
+    int there;
+
+    if (command == MC_CAS || (values[2] != NULL && !PyLong_CheckExact(values[2])) ||
+        (values[3] != NULL) || (values[4] != NULL && values[4] != Py_False) ||
+        !plain_value(values[1], &stored) || stored.text.length > STRAIGHT_VALUE) {
+        return 0;
+    }
+    if (values[2] != NULL) {
+        if (mcx_time(values[2], "time", &exptime) < 0) {
+            *result = NULL;
+            return 1;
+        }
+        request.argument = exptime.text; /* of an int it needs no owner */
+    }
+    if (UNLIKELY(!mcx_straight_begin(&straight, defining_class, self, values[0]))) {
+        return 0;
+    }
+    mcx_snapshot *snapshot = straight.snapshot;
+    mc_connection *connection = straight.connection;
+    mc_status status = MC_NO_MEMORY;
+
+    if (UNLIKELY((snapshot->max_value_length != 0 &&
+                  stored.text.length > (size_t)snapshot->max_value_length) ||
+                 stored.text.length > (size_t)snapshot->max_length)) {
+        mcx_straight_end(&straight, command); /* too large: nothing is sent */
+        *result = PyLong_FromLong(0);
+        return 1;
+    }
+    request.key = straight.key;
+    if (LIKELY(mc_request_store_whole(&connection->out, command, straight.key, stored.flags,
+                                      request.argument, stored.text))) {
+        status = mcx_straight_roundtrip(&straight);
+    }
+    if (LIKELY(status == MC_OK && mc_buffer_length(&connection->in) == 8 &&
+               memcmp(mc_buffer_bytes(&connection->in), "STORED\r\n", 8) == 0)) {
+        mcx_straight_end(&straight, command);
+        *result = Py_NewRef(Py_True);
+        return 1;
+    }
+    *result = NULL;
+    if (mcx_straight_hand_over(&straight, defining_class, self, &call, &target) < 0) {
+        return 1;
+    }
+    PyObject *host = Py_NewRef(target.host);
+    if (status == MC_RAISED || mcx_statlog(&call, (int)command) == 0) {
+        there = mcx_ask_begun(&call, &target, &request, &answer, status);
+        if (there >= 0) {
+            PyObject *missing = there > 0 ? Py_NewRef(Py_False) : PyLong_FromLong(0);
+
+            *result = missing ? store_result(&call, host, &answer, missing) : NULL;
+            Py_XDECREF(missing);
+            Py_XDECREF(answer.line);
+        }
+    }
+    mcx_target_end(&call, &target, false);
+    Py_DECREF(host);
+    *result = mcx_call_end(&call, *result);
+    return 1;
+}
+
+static PyObject *storage_method(mc_command command, const mcx_signature *signature, PyObject *self,
+                                PyTypeObject *defining_class, PyObject *const *args,
+                                Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *values[5];
+    mcx_call call;
+    mcx_key key;
+    PyObject *result = NULL;
+
+    if (LIKELY(kwnames == NULL && nargs >= 2 && nargs <= 5)) {
+        for (int i = 0; i < 5; i++) {
+            values[i] = i < nargs ? args[i] : NULL;
+        }
+    }
+    else if (mcx_bind(signature, args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
+    if (LIKELY(store_straight(command, defining_class, self, values, &result))) {
+        return result;
+    }
+    if (UNLIKELY(mcx_call_begin(&call, defining_class, self) < 0)) {
+        return NULL;
+    }
+    if (UNLIKELY(MCX_IS_SET(call.hooks, SET))) {
+        PyObject *zero = PyLong_FromLong(0);
+        PyObject *hook_args[6] = {call.module->count_names[command],
+                                  values[0],
+                                  values[1],
+                                  values[2] ? values[2] : zero,
+                                  values[3] ? values[3] : zero,
+                                  values[4] ? values[4] : Py_False};
+
+        result = zero ? through_hook(&call, MCX_HOOK_SET, hook_args, 6) : NULL;
+        Py_XDECREF(zero);
+        return mcx_call_end(&call, result);
+    }
+    if (LIKELY(mcx_key_single(&call, values[0], true, &key) == 0)) {
+        store_arguments given = {values[1], values[2], values[3], values[4]};
+
+        result = store(&call, command, &key, &given);
+        mcx_key_clear(&key);
+    }
+    return mcx_call_end(&call, result);
+}
+
+#define STORAGE_METHOD(name, COMMAND)                                                              \
+    static const mcx_signature name##_signature = {                                                \
+        .method = #name,                                                                           \
+        .count = 5,                                                                                \
+        .required = 2,                                                                             \
+        .names = {"key", "val", "time", "min_compress_len", "noreply"}};                           \
+    MCX_METHOD(client_##name)                                                                      \
+    {                                                                                              \
+        return storage_method(COMMAND, &name##_signature, self, defining_class, args, nargs,       \
+                              kwnames);                                                            \
+    }
+
+STORAGE_METHOD(set, MC_SET)
+STORAGE_METHOD(add, MC_ADD)
+STORAGE_METHOD(replace, MC_REPLACE)
+STORAGE_METHOD(append, MC_APPEND)
+STORAGE_METHOD(prepend, MC_PREPEND)
+STORAGE_METHOD(cas, MC_CAS)
+
+static const mcx_signature _set_signature = {
+    .method = "_set",
+    .count = 6,
+    .required = 4,
+    .names = {"cmd", "key", "val", "time", "min_compress_len", "noreply"}};
+
+MCX_METHOD(client__set)
+{
+    PyObject *values[6];
+    mcx_call call;
+    mcx_key key;
+    mc_command command;
+    PyObject *result = NULL;
+
+    if (mcx_bind(&_set_signature, args, nargs, kwnames, values) < 0 ||
+        command_of(values[0], MC_SET, MC_CAS, &command) < 0 ||
+        mcx_call_begin(&call, defining_class, self) < 0) {
+        return NULL;
+    }
+    if (mcx_key_single(&call, values[1], false, &key) == 0) {
+        store_arguments given = {values[2], values[3], values[4], values[5]};
+
+        result = store(&call, command, &key, &given);
+        mcx_key_clear(&key);
+    }
+    return mcx_call_end(&call, result);
+}
+
+/* ---- delete, touch -------------------------------------------------------------------------- */
+
+/* Sends "delete key [time]" or "touch key time". good is what the answer must be for 1, or
+ * expected a container of lines. argument: decimal text or empty. */
+static PyObject *delete_or_touch(mcx_call *call, mc_command command, mcx_key *key,
+                                 mc_slice argument, bool noreply, PyObject *expected)
+{
+    mcx_request request = {.command = command, .argument = argument, .noreply = noreply};
+    mc_reply_type good = command == MC_DELETE ? MC_REPLY_DELETED : MC_REPLY_TOUCHED;
+    const char *word = command == MC_DELETE ? "DELETED" : "TOUCHED";
+    mcx_target target;
+    mcx_answer answer = {.line = NULL};
+    int there = mcx_select(call, key, &target);
+    int result = -1;
+
+    if (there <= 0) {
+        return there < 0 ? NULL : PyLong_FromLong(0);
+    }
+    if (mcx_statlog(call, (int)command) < 0) {
+        mcx_target_end(call, &target, true);
+        return NULL;
+    }
+    request.key = key->text;
+    there = mcx_ask(call, &target, &request, &answer);
+    if (there < 0) {
+        return NULL;
+    }
+    if (noreply) {
+        result = there;
+    }
+    else if (there > 0 && answer.type == good && expected == NULL) {
+        result = 1;
+    }
+    else {
+        if (there > 0 && expected != NULL) {
+            PyObject *line = answer.line ? Py_NewRef(answer.line) : PyBytes_FromString(word);
+
+            result = line ? PySequence_Contains(expected, line) : -1;
+            Py_XSETREF(answer.line, line);
+        }
+        else {
+            result = 0;
+        }
+        if (result == 0 && answer.line != NULL &&
+            mcx_debuglog(call, "%s expected %s, got: %R", mc_commands[command].name.bytes, word,
+                         answer.line) < 0) {
+            result = -1;
+        }
+    }
+    Py_XDECREF(answer.line);
+    return result < 0 ? NULL : PyLong_FromLong(result);
+}
+
+/* The same with the method's arguments; time NULL or 0 is left out of a delete. */
+static PyObject *delete_or_touch_object(mcx_call *call, mc_command command, PyObject *object,
+                                        bool encode, PyObject *time, PyObject *noreply,
+                                        PyObject *expected)
+{
+    mcx_decimal decimal;
+    mcx_key key;
+    bool quiet;
+    PyObject *result = NULL;
+
+    if (mcx_flag(noreply, &quiet) < 0 ||
+        mcx_time(time == Py_None && command == MC_DELETE ? NULL : time, "time", &decimal) < 0) {
+        return NULL;
+    }
+    if (command == MC_DELETE && decimal.text.length == 1 && decimal.text.bytes[0] == '0') {
+        decimal.text.length = 0;
+    }
+    if (mcx_key_single(call, object, encode, &key) == 0) {
+        result = delete_or_touch(call, command, &key, decimal.text, quiet, expected);
+        mcx_key_clear(&key);
+    }
+    Py_XDECREF(decimal.owner);
+    return result;
+}
+
+static PyObject *deletetouch_hook(mcx_call *call, mc_command command, PyObject *key, PyObject *time,
+                                  PyObject *noreply)
+{
+    PyObject *expected = Py_BuildValue("[y]", command == MC_DELETE ? "DELETED" : "TOUCHED");
+    PyObject *zero = PyLong_FromLong(0);
+    PyObject *object = encoded(call, key);
+    PyObject *result = NULL;
+
+    if (expected != NULL && zero != NULL && object != NULL) {
+        PyObject *args[5] = {expected, call->module->count_names[command], object,
+                             time ? time : zero, noreply ? noreply : Py_False};
+
+        result = mcx_call_hook(call, MCX_HOOK_DELETETOUCH, args, 5);
+    }
+    Py_XDECREF(expected);
+    Py_XDECREF(zero);
+    Py_XDECREF(object);
+    return result;
+}
+
+static const mcx_signature delete_signature = {
+    .method = "delete", .count = 3, .required = 1, .names = {"key", "noreply", "time"}};
+
+MCX_METHOD(client_delete)
+{
+    PyObject *values[3];
+    mcx_call call;
+
+    if (mcx_bind(&delete_signature, args, nargs, kwnames, values) < 0 ||
+        mcx_call_begin(&call, defining_class, self) < 0) {
+        return NULL;
+    }
+    return mcx_call_end(&call,
+                        UNLIKELY(MCX_IS_SET(call.hooks, DELETETOUCH))
+                            ? deletetouch_hook(&call, MC_DELETE, values[0], values[2], values[1])
+                            : delete_or_touch_object(&call, MC_DELETE, values[0], true, values[2],
+                                                     values[1], NULL));
+}
+
+static const mcx_signature touch_signature = {
+    .method = "touch", .count = 3, .required = 1, .names = {"key", "time", "noreply"}};
+
+MCX_METHOD(client_touch)
+{
+    PyObject *values[3];
+    mcx_call call;
+
+    if (mcx_bind(&touch_signature, args, nargs, kwnames, values) < 0 ||
+        mcx_call_begin(&call, defining_class, self) < 0) {
+        return NULL;
+    }
+    return mcx_call_end(
+        &call,
+        UNLIKELY(MCX_IS_SET(call.hooks, DELETETOUCH))
+            ? deletetouch_hook(&call, MC_TOUCH, values[0], values[1], values[2])
+            : delete_or_touch_object(&call, MC_TOUCH, values[0], true, values[1], values[2], NULL));
+}
+
+static const mcx_signature _deletetouch_signature = {
+    .method = "_deletetouch",
+    .count = 5,
+    .required = 3,
+    .names = {"expected", "cmd", "key", "time", "noreply"}};
+
+MCX_METHOD(client__deletetouch)
+{
+    PyObject *values[5];
+    mcx_call call;
+    mc_command command;
+
+    if (mcx_bind(&_deletetouch_signature, args, nargs, kwnames, values) < 0 ||
+        command_of(values[1], MC_DELETE, MC_TOUCH, &command) < 0 ||
+        mcx_call_begin(&call, defining_class, self) < 0) {
+        return NULL;
+    }
+    return mcx_call_end(&call, delete_or_touch_object(&call, command, values[2], false, values[3],
+                                                      values[4], values[0]));
+}
+
+/* ---- incr, decr ----------------------------------------------------------------------------- */
+
+/* What incr and decr return for an answer (there > 0) or for none. */
+static PyObject *number_result(mcx_call *call, const mcx_request *request, int there,
+                               const mcx_answer *answer)
+{
+    if (there > 0 && !request->noreply && answer->type == MC_REPLY_NUMBER) {
+        return PyLong_FromUnsignedLongLong(answer->number);
+    }
+    if (there > 0 && answer->type == MC_REPLY_CLIENT_ERROR) {
+        PyObject *words = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(answer->line),
+                                               PyBytes_GET_SIZE(answer->line), "replace");
+
+        if (words != NULL) {
+            PyErr_SetObject(PyExc_ValueError, words);
+            Py_DECREF(words);
+        }
+        return NULL;
+    }
+    if (there == 0 && answer->line != NULL &&
+        mcx_debuglog(call, "%s expected a number, got: %R",
+                     mc_commands[request->command].name.bytes, answer->line) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *arithmetic(mcx_call *call, mc_command command, PyObject *object, bool encode,
+                            PyObject *delta, PyObject *noreply)
+{
+    mcx_request request = {.command = command};
+    mcx_decimal decimal = {.owner = NULL, .text = {"1", 1}};
+    mcx_target target;
+    mcx_answer answer = {.line = NULL};
+    mcx_key key;
+    PyObject *result = NULL;
+    int there;
+
+    if (mcx_flag(noreply, &request.noreply) < 0 ||
+        (delta != NULL && mcx_delta(delta, &decimal) < 0)) {
+        return NULL;
+    }
+    if (mcx_key_single(call, object, encode, &key) < 0) {
+        goto done;
+    }
+    there = mcx_select(call, &key, &target);
+    if (there > 0 && mcx_statlog(call, (int)command) < 0) {
+        mcx_target_end(call, &target, true);
+        there = -1;
+    }
+    if (there > 0) {
+        request.key = key.text;
+        request.argument = decimal.text;
+        there = mcx_ask(call, &target, &request, &answer);
+    }
+    if (there >= 0) {
+        result = number_result(call, &request, there, &answer);
+    }
+    mcx_key_clear(&key);
+done:
+    Py_XDECREF(answer.line);
+    Py_XDECREF(decimal.owner);
+    return result;
+}
+
+/* incr or decr by 1 on the straight way: as get_straight. */
+static int arithmetic_straight(mc_command command, PyTypeObject *defining_class, PyObject *self,
+                               PyObject *key, PyObject **result)
+{
+    static const mc_slice one = {"1", 1};
+    mcx_straight straight;
+    mcx_call call;
+    mcx_target target;
+    uint64_t number;
+    mc_status status = MC_NO_MEMORY;
+
+    if (UNLIKELY(!mcx_straight_begin(&straight, defining_class, self, key))) {
+        return 0;
+    }
+    mc_buffer *in = &straight.connection->in;
+
+    if (LIKELY(mc_request_line(&straight.connection->out, command, straight.key, one, false))) {
+        status = mcx_straight_roundtrip(&straight);
+    }
+    size_t length = mc_buffer_length(in);
+    if (LIKELY(status == MC_OK && length > 2 &&
+               memcmp(mc_buffer_bytes(in) + length - 2, "\r\n", 2) == 0 &&
+               mc_number_parse(mc_buffer_bytes(in), length - 2, &number))) {
+        *result = PyLong_FromUnsignedLongLong(number);
+        mcx_straight_end(&straight, command);
+        return 1;
+    }
+    *result = NULL;
+    if (mcx_straight_hand_over(&straight, defining_class, self, &call, &target) < 0) {
+        return 1;
+    }
+    if (status == MC_RAISED || mcx_statlog(&call, (int)command) == 0) {
+        mcx_request request = {.command = command, .key = straight.key, .argument = one};
+        mcx_answer answer;
+        int there = mcx_ask_begun(&call, &target, &request, &answer, status);
+
+        *result = there < 0 ? NULL : number_result(&call, &request, there, &answer);
+        Py_XDECREF(there < 0 ? NULL : answer.line);
+    }
+    mcx_target_end(&call, &target, false);
+    *result = mcx_call_end(&call, *result);
+    return 1;
+}
+
+static PyObject *arithmetic_method(mc_command command, const mcx_signature *signature,
+                                   PyObject *self, PyTypeObject *defining_class,
+                                   PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *values[3], *result = NULL;
+    mcx_call call;
+
+    if (LIKELY(kwnames == NULL && nargs == 1) &&
+        arithmetic_straight(command, defining_class, self, args[0], &result)) {
+        return result;
+    }
+    if (mcx_bind(signature, args, nargs, kwnames, values) < 0 ||
+        mcx_call_begin(&call, defining_class, self) < 0) {
+        return NULL;
+    }
+    if (UNLIKELY(MCX_IS_SET(call.hooks, INCRDECR))) {
+        PyObject *one = PyLong_FromLong(1);
+        PyObject *hook_args[4] = {call.module->count_names[command], values[0],
+                                  values[1] ? values[1] : one, values[2] ? values[2] : Py_False};
+
+        result = one ? through_hook(&call, MCX_HOOK_INCRDECR, hook_args, 4) : NULL;
+        Py_XDECREF(one);
+    }
+    else {
+        result = arithmetic(&call, command, values[0], true, values[1], values[2]);
+    }
+    return mcx_call_end(&call, result);
+}
+
+#define ARITHMETIC_METHOD(name, COMMAND)                                                           \
+    static const mcx_signature name##_signature = {                                                \
+        .method = #name, .count = 3, .required = 1, .names = {"key", "delta", "noreply"}};         \
+    MCX_METHOD(client_##name)                                                                      \
+    {                                                                                              \
+        return arithmetic_method(COMMAND, &name##_signature, self, defining_class, args, nargs,    \
+                                 kwnames);                                                         \
+    }
+
+ARITHMETIC_METHOD(incr, MC_INCR)
+ARITHMETIC_METHOD(decr, MC_DECR)
+
+static const mcx_signature _incrdecr_signature = {
+    .method = "_incrdecr", .count = 4, .required = 3, .names = {"cmd", "key", "delta", "noreply"}};
+
+MCX_METHOD(client__incrdecr)
+{
+    PyObject *values[4];
+    mcx_call call;
+    mc_command command;
+
+    if (mcx_bind(&_incrdecr_signature, args, nargs, kwnames, values) < 0 ||
+        command_of(values[0], MC_INCR, MC_DECR, &command) < 0 ||
+        mcx_call_begin(&call, defining_class, self) < 0) {
+        return NULL;
+    }
+    return mcx_call_end(&call, arithmetic(&call, command, values[1], false, values[2], values[3]));
+}
+
+/* ---- tables --------------------------------------------------------------------------------- */
+
+#define STORAGE_SIGNATURE "($self, key, val, time=0, min_compress_len=0, noreply=False)\n--\n\n"
+
+#define STORAGE_ARGUMENTS                                                                          \
+    "key: str, bytes, or a tuple (hash, key).\n"                                                   \
+    "time: seconds until the value expires, an absolute Unix time, or a timedelta; 0: never.\n"    \
+    "min_compress_len: a value of more bytes than this is compressed with zlib; 0: never.\n"       \
+    "noreply: do not wait for the server's answer.\n\n"
+
+#define STORAGE_RETURNS                                                                            \
+    "Returns True or False by the server's word, True with noreply, 0 where no server could be\n"  \
+    "reached or the value is too large. Raises Client.MemcachedKeyError, TypeError or "            \
+    "ValueError\n"                                                                                 \
+    "for a wrong argument, before anything is sent."
+
+PyMethodDef mcx_single_methods[] = {
+    MCX_DEF("get", client_get,
+            "get($self, key, default=None)\n--\n\n"
+            "Fetch the value of key (protocol.txt, \"Retrieval command\").\n\n"
+            "Returns the value, or default where the key is not there or no server answers within\n"
+            "socket_timeout seconds. A value that cannot be decoded is None."),
+    MCX_DEF("gets", client_gets,
+            "gets($self, key)\n--\n\n"
+            "Like get, and remember the value's cas token for cas() where cache_cas is set.\n\n"
+            "Returns the value or None."),
+    MCX_DEF("set", client_set,
+            "set" STORAGE_SIGNATURE
+            "Store val under key (protocol.txt, \"Storage commands\").\n\n" STORAGE_ARGUMENTS
+                STORAGE_RETURNS),
+    MCX_DEF("add", client_add,
+            "add" STORAGE_SIGNATURE
+            "Store val only where the key is not there yet.\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
+    MCX_DEF("replace", client_replace,
+            "replace" STORAGE_SIGNATURE
+            "Store val only where the key is there already.\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
+    MCX_DEF("append", client_append,
+            "append" STORAGE_SIGNATURE
+            "Add val behind the value that is there.\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
+    MCX_DEF("prepend", client_prepend,
+            "prepend" STORAGE_SIGNATURE
+            "Add val before the value that is there.\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
+    MCX_DEF("cas", client_cas,
+            "cas" STORAGE_SIGNATURE
+            "Store val only where the value has not changed since this thread's last gets(key).\n"
+            "Without a token (cache_cas is not set, or no gets came before) it is set, as in\n"
+            "python-memcached.\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
+    MCX_DEF("delete", client_delete,
+            "delete($self, key, noreply=False, time=0)\n--\n\n"
+            "Delete key (protocol.txt, \"Deletion\"). time is sent only where it is not 0: an\n"
+            "argument of old servers, kept for old callers.\n\n"
+            "Returns 1 where the key was there (or with noreply), else 0."),
+    MCX_DEF("touch", client_touch,
+            "touch($self, key, time=0, noreply=False)\n--\n\n"
+            "Set a new expiry, in seconds, for key (protocol.txt, \"Touch\").\n\n"
+            "Returns 1 where the key was there (or with noreply), else 0."),
+    MCX_DEF(
+        "incr", client_incr,
+        "incr($self, key, delta=1, noreply=False)\n--\n\n"
+        "Add delta, 0 to 2**64-1, to the decimal number stored under key (protocol.txt,\n"
+        "\"Increment/Decrement\"); it wraps at 2**64.\n\n"
+        "Returns the new int, None for a missing key, no server, or noreply. Raises ValueError\n"
+        "with the server's words where the value is no number."),
+    MCX_DEF("decr", client_decr,
+            "decr($self, key, delta=1, noreply=False)\n--\n\n"
+            "Subtract delta from the decimal number stored under key; never below 0.\n\n"
+            "Returns and raises as incr."),
+    MCX_DEF("_get", client__get,
+            "_get($self, cmd, key, default=None)\n--\n\nget and gets behind key_encoder."),
+    MCX_DEF("_set", client__set,
+            "_set($self, cmd, key, val, time, min_compress_len=0, noreply=False)\n--\n\n"
+            "The storage commands behind key_encoder."),
+    MCX_DEF("_deletetouch", client__deletetouch,
+            "_deletetouch($self, expected, cmd, key, time=0, noreply=False)\n--\n\n"
+            "delete and touch behind key_encoder: 1 where the answer is in expected."),
+    MCX_DEF("_incrdecr", client__incrdecr,
+            "_incrdecr($self, cmd, key, delta, noreply=False)\n--\n\n"
+            "incr and decr behind key_encoder."),
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,58 @@
+/* compat: the differences between CPython 3.10 and 3.15 that the binding meets. */
+#ifndef MCX_COMPAT_H
+#define MCX_COMPAT_H
+
+#ifndef Py_BEGIN_CRITICAL_SECTION
+#define Py_BEGIN_CRITICAL_SECTION(object) {
+#define Py_END_CRITICAL_SECTION() }
+#endif
+
+#if PY_VERSION_HEX < 0x030D0000
+/* A new reference in *result and 1; 0 and NULL where missing; -1 with an exception. */
+static inline int PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **result)
+{
+    *result = Py_XNewRef(PyDict_GetItemWithError(dict, key));
+    return *result != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
+}
+
+static inline int PyObject_GetOptionalAttr(PyObject *object, PyObject *name, PyObject **result)
+{
+    *result = PyObject_GetAttr(object, name);
+    if (*result != NULL) {
+        return 1;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        return -1;
+    }
+    PyErr_Clear();
+    return 0;
+}
+#endif
+
+/* A dict with room for so many items, where there is a way to make one. */
+static inline PyObject *mcx_dict_for(Py_ssize_t items)
+{
+#if PY_VERSION_HEX < 0x030D0000
+    return _PyDict_NewPresized(items < 0 || items > 100000 ? 0 : items);
+#else
+    (void)items;
+    return PyDict_New();
+#endif
+}
+
+/* A dict's version changes with every change of the dict; later it is gone. */
+#define MCX_HAS_DICT_VERSION (PY_VERSION_HEX < 0x030C0000)
+
+/* The version of a type's attributes: changes when any of them does; 0 where there is none. */
+static inline uint32_t mcx_type_version(PyTypeObject *type)
+{
+#ifdef Py_GIL_DISABLED
+    return __atomic_load_n(&type->tp_version_tag, __ATOMIC_ACQUIRE);
+#elif PY_VERSION_HEX < 0x030D0000
+    return type->tp_flags & Py_TPFLAGS_VALID_VERSION_TAG ? type->tp_version_tag : 0;
+#else
+    return type->tp_version_tag;
+#endif
+}
+
+#endif

@@ -1,0 +1,871 @@
+/* core_object: what stands behind a client: its snapshot of options and servers, and the records
+ * of its threads.
+ *
+ * The core is shared by all threads of a client and is held in a slot of the client. A call takes
+ * the snapshot that is current and works with it to its end; whoever changes something replaces
+ * the snapshot whole. A call announces itself in a counter of its thread's shard, so that a
+ * replaced snapshot is freed once each shard has been seen at rest: no reference count is shared
+ * by calls. */
+#include "mcx.h"
+
+#include <stddef.h>
+#include <string.h>
+
+/* ---- snapshot ------------------------------------------------------------------------------- */
+
+static void drop_references(PyObject **list, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        Py_XDECREF(list[i]);
+    }
+    PyMem_Free(list);
+}
+
+void mcx_snapshot_free(mcx_snapshot *snapshot)
+{
+    if (snapshot == NULL) {
+        return;
+    }
+    for (int option = 0; option < MCX_OPTION_COUNT; option++) {
+        Py_XDECREF(snapshot->options[option]);
+    }
+    Py_XDECREF(snapshot->servers);
+    Py_XDECREF(snapshot->buckets);
+    drop_references(snapshot->server, snapshot->server_count);
+    drop_references(snapshot->bucket, snapshot->bucket_count);
+    PyMem_Free(snapshot->bucket_server);
+    PyMem_Free(snapshot);
+}
+
+static PyObject **copy_references(PyObject *const *list, size_t count)
+{
+    PyObject **copy = PyMem_Calloc(count + 1, sizeof *copy);
+
+    if (copy != NULL) {
+        for (size_t i = 0; i < count; i++) {
+            copy[i] = Py_NewRef(list[i]);
+        }
+    }
+    return copy;
+}
+
+static mcx_snapshot *current(mcx_core *core)
+{
+    return atomic_load_explicit(&core->snapshot, memory_order_seq_cst);
+}
+
+mcx_snapshot *mcx_snapshot_copy(mcx_core *core)
+{
+    mcx_snapshot *copy = PyMem_Calloc(1, sizeof *copy);
+    mcx_snapshot *old;
+
+    if (copy == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    unsigned shard = mcx_shard();
+
+    old = mcx_core_enter(core, shard);
+    if (old == NULL) {
+        copy->allow_pickle = copy->check_keys = copy->pickler_is_keyword = true;
+        copy->native_compressor = copy->native_decompressor = true;
+        copy->servers = PyList_New(0);
+        copy->buckets = PyList_New(0);
+        copy->server = PyMem_Calloc(1, sizeof *copy->server);
+        copy->bucket = PyMem_Calloc(1, sizeof *copy->bucket);
+        copy->bucket_server = PyMem_Calloc(1, sizeof *copy->bucket_server);
+        copy->all_hosts = true;
+    }
+    else {
+        /* What comes before the options in the struct changes when old is retired. */
+        memcpy(copy->options, old->options, sizeof *copy - offsetof(mcx_snapshot, options));
+        copy->version = old->version + 1;
+        for (int option = 0; option < MCX_OPTION_COUNT; option++) {
+            Py_XINCREF(copy->options[option]);
+        }
+        Py_INCREF(copy->servers);
+        Py_INCREF(copy->buckets);
+        copy->server = copy_references(old->server, old->server_count);
+        copy->bucket = copy_references(old->bucket, old->bucket_count);
+        copy->bucket_server = PyMem_Calloc(copy->bucket_count + 1, sizeof *copy->bucket_server);
+        if (copy->bucket_server != NULL) {
+            memcpy(copy->bucket_server, old->bucket_server,
+                   copy->bucket_count * sizeof *copy->bucket_server);
+        }
+    }
+    mcx_core_leave(core, shard);
+    if (copy->servers == NULL || copy->buckets == NULL || copy->server == NULL ||
+        copy->bucket == NULL || copy->bucket_server == NULL) {
+        copy->server_count = copy->server == NULL ? 0 : copy->server_count;
+        copy->bucket_count = copy->bucket == NULL ? 0 : copy->bucket_count;
+        mcx_snapshot_free(copy);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    return copy;
+}
+
+const char *const mcx_option_names[MCX_OPTION_COUNT] = {
+#define X(constant, name) name,
+    MCX_OPTIONS(X)
+#undef X
+};
+
+static int set_length(PyObject *value, const char *name, Py_ssize_t unset, Py_ssize_t *length)
+{
+    *length = unset;
+    if (value == NULL || value == Py_None) {
+        return 0;
+    }
+    if (!PyIndex_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a number of bytes, not %.100s", name,
+                     Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    *length = PyNumber_AsSsize_t(value, NULL);
+    if (*length == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (*length < 0) {
+        PyErr_Format(PyExc_ValueError, "%s must not be negative", name);
+        return -1;
+    }
+    return 0;
+}
+
+static int set_callable(PyObject *value, const char *name)
+{
+    if (value != NULL && value != Py_None && !PyCallable_Check(value)) {
+        PyErr_Format(PyExc_TypeError, "%s must be callable, not %.100s", name,
+                     Py_TYPE(value)->tp_name);
+        return -1;
+    }
+    return 0;
+}
+
+/* True where value is what module.attribute is, without importing it. */
+static int is_attribute_of(PyObject *value, const char *module, const char *attribute)
+{
+    PyObject *modules = PyImport_GetModuleDict();
+    PyObject *found = modules ? PyDict_GetItemString(modules, module) : NULL;
+    PyObject *original = NULL;
+    int same = 0;
+
+    if (found != NULL) {
+        original = PyObject_GetAttrString(found, attribute);
+        if (original == NULL) {
+            PyErr_Clear();
+        }
+        same = original == value;
+        Py_XDECREF(original);
+    }
+    return same;
+}
+
+/* Finds how a caller's pickler takes the protocol, as python-memcached does: it is called once. */
+static int probe_pickler(mcx_snapshot *snapshot)
+{
+    PyObject *pickler = snapshot->options[MCX_OPT_PICKLER];
+    PyObject *protocol = snapshot->options[MCX_OPT_PICKLE_PROTOCOL];
+    PyObject *bytes_io = NULL, *file = NULL, *zero = NULL, *args = NULL, *keywords = NULL;
+    PyObject *probe = NULL;
+    int result = -1;
+
+    if (pickler == NULL && protocol != NULL && PyLong_CheckExact(protocol)) {
+        int overflow;
+        long number = PyLong_AsLongAndOverflow(protocol, &overflow);
+
+        if (!overflow && number >= 0 && number <= 4) {
+            protocol = NULL;
+        }
+    }
+    if (pickler == NULL && protocol == NULL) {
+        snapshot->pickler_is_keyword = true;
+        return 0;
+    }
+    pickler = pickler != NULL ? Py_NewRef(pickler) : mcx_import("pickle", "Pickler");
+    bytes_io = mcx_import("io", "BytesIO");
+    zero = PyLong_FromLong(0);
+    if (pickler == NULL || bytes_io == NULL || zero == NULL) {
+        goto done;
+    }
+    file = PyObject_CallNoArgs(bytes_io);
+    keywords = Py_BuildValue("{sO}", "protocol", protocol != NULL ? protocol : zero);
+    args = file != NULL ? PyTuple_Pack(1, file) : NULL;
+    if (keywords == NULL || args == NULL) {
+        goto done;
+    }
+    probe = PyObject_Call(pickler, args, keywords);
+    snapshot->pickler_is_keyword = probe != NULL;
+    if (probe == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
+            goto done;
+        }
+        PyErr_Clear();
+    }
+    result = 0;
+done:
+    Py_XDECREF(pickler);
+    Py_XDECREF(bytes_io);
+    Py_XDECREF(zero);
+    Py_XDECREF(file);
+    Py_XDECREF(args);
+    Py_XDECREF(keywords);
+    Py_XDECREF(probe);
+    return result;
+}
+
+static int truth(PyObject *value, bool unset, bool *flag)
+{
+    int is_true = value == NULL ? unset : PyObject_IsTrue(value);
+
+    *flag = is_true > 0;
+    return is_true < 0 ? -1 : 0;
+}
+
+static int default_length(mcx_module *module, int which, Py_ssize_t fallback, Py_ssize_t *length)
+{
+    static const char *const names[] = {"SERVER_MAX_KEY_LENGTH", "SERVER_MAX_VALUE_LENGTH"};
+    PyObject *value = module->defaults[which];
+
+    return value == NULL ? (*length = fallback, 0)
+                         : set_length(value, names[which], fallback, length);
+}
+
+/* What follows from the options, in the form that calls use. */
+static int derive(mcx_module *module, mcx_snapshot *snapshot, int option)
+{
+    PyObject *value = snapshot->options[option];
+    const char *name = mcx_option_names[option];
+
+    switch (option) {
+    case MCX_OPT_DEBUG:
+        return truth(value, false, &snapshot->debug);
+    case MCX_OPT_CACHE_CAS:
+        return truth(value, false, &snapshot->cache_cas);
+    case MCX_OPT_CHECK_KEYS:
+        return truth(value, true, &snapshot->check_keys);
+    case MCX_OPT_ALLOW_PICKLE:
+        return truth(value, true, &snapshot->allow_pickle);
+    case MCX_OPT_PICKLER_IS_KEYWORD:
+        return truth(value, true, &snapshot->pickler_is_keyword);
+    case MCX_OPT_MAX_KEY_LENGTH:
+        return value == NULL ? default_length(module, 0, 250, &snapshot->max_key_length)
+                             : set_length(value, name, 250, &snapshot->max_key_length);
+    case MCX_OPT_MAX_VALUE_LENGTH:
+        return value == NULL ? default_length(module, 1, 1 << 20, &snapshot->max_value_length)
+                             : set_length(value, name, 1 << 20, &snapshot->max_value_length);
+    case MCX_OPT_MAX_LENGTH:
+        if (set_length(value, name, (Py_ssize_t)128 << 20, &snapshot->max_length) < 0) {
+            return -1;
+        }
+        if (snapshot->max_length == 0) {
+            PyErr_SetString(PyExc_ValueError, "max_value_length must be at least 1");
+            return -1;
+        }
+        return 0;
+    case MCX_OPT_SOCKET_TIMEOUT:
+        if (value == NULL) {
+            snapshot->socket_timeout = 3 * MC_SECOND;
+        }
+        else if (mcx_seconds(value, name, &snapshot->socket_timeout) < 0) {
+            return -1;
+        }
+        if (snapshot->options[MCX_OPT_CONNECT_TIMEOUT] == NULL) {
+            snapshot->connect_timeout = snapshot->socket_timeout;
+        }
+        return 0;
+    case MCX_OPT_CONNECT_TIMEOUT:
+        if (value == NULL) {
+            snapshot->connect_timeout = snapshot->socket_timeout;
+            return 0;
+        }
+        return mcx_seconds(value, name, &snapshot->connect_timeout);
+    case MCX_OPT_DEAD_RETRY:
+        if (value != NULL && !PyNumber_Check(value)) {
+            PyErr_Format(PyExc_TypeError, "dead_retry must be a number of seconds, not %.100s",
+                         Py_TYPE(value)->tp_name);
+            return -1;
+        }
+        return 0;
+    case MCX_OPT_PICKLER:
+    case MCX_OPT_PICKLE_PROTOCOL:
+    case MCX_OPT_FLUSH_ON_RECONNECT:
+        return 0;
+    case MCX_OPT_COMPRESSOR:
+        snapshot->native_compressor = value == NULL || is_attribute_of(value, "zlib", "compress");
+        return set_callable(value, name);
+    case MCX_OPT_DECOMPRESSOR:
+        snapshot->native_decompressor =
+            value == NULL || is_attribute_of(value, "zlib", "decompress");
+        return set_callable(value, name);
+    default:
+        return set_callable(value, name);
+    }
+}
+
+int mcx_snapshot_set_option(mcx_module *module, mcx_snapshot *snapshot, int option, PyObject *value)
+{
+    /* None stands for the default where python-memcached's constructor takes it so. */
+    switch (option) {
+    case MCX_OPT_CONNECT_TIMEOUT:
+    case MCX_OPT_KEY_ENCODER:
+    case MCX_OPT_MAX_KEY_LENGTH:
+    case MCX_OPT_MAX_VALUE_LENGTH:
+    case MCX_OPT_PERSISTENT_LOAD:
+    case MCX_OPT_PERSISTENT_ID:
+        value = value == Py_None ? NULL : value;
+        break;
+    case MCX_OPT_PICKLER:
+        value = value != NULL && is_attribute_of(value, "pickle", "Pickler") ? NULL : value;
+        break;
+    case MCX_OPT_UNPICKLER:
+        value = value != NULL && is_attribute_of(value, "pickle", "Unpickler") ? NULL : value;
+        break;
+    default:
+        break;
+    }
+    PyObject *old = snapshot->options[option];
+
+    snapshot->options[option] = Py_XNewRef(value);
+    Py_XDECREF(old);
+    if (option == MCX_OPT_PICKLER && set_callable(value, "pickler") < 0) {
+        return -1;
+    }
+    if (option == MCX_OPT_PICKLER || option == MCX_OPT_PICKLE_PROTOCOL) {
+        if (probe_pickler(snapshot) < 0) {
+            return -1;
+        }
+    }
+    return derive(module, snapshot, option);
+}
+
+int mcx_snapshot_set_servers(mcx_module *module, mcx_snapshot *snapshot, PyObject *servers)
+{
+    PyObject *list = PySequence_List(servers);
+    PyObject **copy;
+
+    (void)module;
+    if (list == NULL) {
+        return -1;
+    }
+    copy = copy_references(&PyList_GET_ITEM(list, 0), (size_t)PyList_GET_SIZE(list));
+    if (copy == NULL) {
+        Py_DECREF(list);
+        PyErr_NoMemory();
+        return -1;
+    }
+    drop_references(snapshot->server, snapshot->server_count);
+    snapshot->server = copy;
+    snapshot->server_count = (size_t)PyList_GET_SIZE(list);
+    Py_SETREF(snapshot->servers, PyList_CheckExact(servers) ? Py_NewRef(servers) : Py_NewRef(list));
+    Py_DECREF(list);
+    return mcx_snapshot_set_buckets(module, snapshot, snapshot->buckets);
+}
+
+int mcx_snapshot_set_buckets(mcx_module *module, mcx_snapshot *snapshot, PyObject *buckets)
+{
+    PyObject *list = PySequence_List(buckets);
+    PyObject **copy = NULL;
+    uint32_t *numbers = NULL;
+    size_t count;
+
+    if (list == NULL) {
+        return -1;
+    }
+    count = (size_t)PyList_GET_SIZE(list);
+    copy = copy_references(&PyList_GET_ITEM(list, 0), count);
+    numbers = PyMem_Calloc(count + 1, sizeof *numbers);
+    if (copy == NULL || numbers == NULL) {
+        if (copy != NULL) {
+            drop_references(copy, count);
+        }
+        PyMem_Free(numbers);
+        Py_DECREF(list);
+        PyErr_NoMemory();
+        return -1;
+    }
+    drop_references(snapshot->bucket, snapshot->bucket_count);
+    PyMem_Free(snapshot->bucket_server);
+    snapshot->bucket = copy;
+    snapshot->bucket_server = numbers;
+    snapshot->bucket_count = count;
+    snapshot->all_hosts = true;
+
+    size_t at = 0; /* buckets of one server stand together, so look near the last one first */
+    for (size_t i = 0; i < count; i++) {
+        size_t looked = 0;
+
+        while (looked < snapshot->server_count && snapshot->server[at] != copy[i]) {
+            at = (at + 1) % snapshot->server_count;
+            looked++;
+        }
+        numbers[i] = (uint32_t)(looked < snapshot->server_count ? at : snapshot->server_count);
+        if (!Py_IS_TYPE(copy[i], module->host_type)) {
+            snapshot->all_hosts = false;
+        }
+    }
+    Py_SETREF(snapshot->buckets, PyList_CheckExact(buckets) ? Py_NewRef(buckets) : Py_NewRef(list));
+    Py_DECREF(list);
+    return 0;
+}
+
+/* ---- replacing ------------------------------------------------------------------------------ */
+
+/* A child of a fork cannot wait for a mutex that a thread of the parent may have held. */
+static void lock_core(mcx_core *core)
+{
+    uint32_t seen = atomic_load(&core->generation);
+    uint32_t now = mc_process_generation();
+
+    if (seen != now && atomic_compare_exchange_strong(&core->generation, &seen, now)) {
+        pthread_mutex_init(&core->lock, NULL);
+    }
+    pthread_mutex_lock(&core->lock);
+}
+
+/* Takes those retired snapshots off the list that no call can hold any more. lock is held. */
+static mcx_snapshot *collect_retired_lock_held(mcx_core *core)
+{
+    mcx_snapshot *unused = NULL;
+    uint32_t resting = 0;
+
+    for (unsigned shard = 0; shard < MCX_SHARDS; shard++) {
+        if (atomic_load_explicit(&core->calls[shard].count, memory_order_seq_cst) == 0) {
+            resting |= UINT32_C(1) << shard;
+        }
+    }
+    for (mcx_snapshot **link = &core->retired; *link != NULL;) {
+        mcx_snapshot *each = *link;
+
+        each->unseen &= ~resting;
+        if (each->unseen == 0) {
+            *link = each->next;
+            each->next = unused;
+            unused = each;
+        }
+        else {
+            link = &each->next;
+        }
+    }
+    atomic_store_explicit(&core->has_retired, core->retired != NULL, memory_order_relaxed);
+    return unused;
+}
+
+/* What the straight way asks for of options and servers. */
+static bool is_straight(const mcx_snapshot *snapshot)
+{
+    return snapshot->check_keys && snapshot->all_hosts && snapshot->bucket_count > 0 &&
+           snapshot->options[MCX_OPT_KEY_ENCODER] == NULL;
+}
+
+static void free_list(mcx_snapshot *each)
+{
+    while (each != NULL) {
+        mcx_snapshot *next = each->next;
+
+        mcx_snapshot_free(each);
+        each = next;
+    }
+}
+
+void mcx_core_collect(mcx_core *core)
+{
+    lock_core(core);
+    mcx_snapshot *unused = collect_retired_lock_held(core);
+    pthread_mutex_unlock(&core->lock);
+    free_list(unused);
+}
+
+bool mcx_core_replace(mcx_core *core, mcx_snapshot *snapshot)
+{
+    mcx_snapshot *unused = NULL;
+
+    snapshot->straight = is_straight(snapshot);
+    lock_core(core);
+    mcx_snapshot *old = current(core);
+    bool fits = old == NULL || old->version + 1 == snapshot->version;
+    if (fits) {
+        atomic_store_explicit(&core->snapshot, snapshot, memory_order_seq_cst);
+        if (old != NULL) {
+            old->unseen = (UINT32_C(1) << MCX_SHARDS) - 1;
+            old->next = core->retired;
+            core->retired = old;
+        }
+        unused = collect_retired_lock_held(core);
+    }
+    pthread_mutex_unlock(&core->lock);
+    free_list(unused);
+    if (!fits) {
+        mcx_snapshot_free(snapshot);
+    }
+    return fits;
+}
+
+static _Atomic unsigned next_shard;
+
+unsigned mcx_shard(void)
+{
+    static _Thread_local unsigned shard; /* 0: not yet given; else one more than the shard */
+
+    if (UNLIKELY(shard == 0)) {
+        shard = atomic_fetch_add_explicit(&next_shard, 1, memory_order_relaxed) % MCX_SHARDS + 1;
+    }
+    return shard - 1;
+}
+
+/* ---- the core object ------------------------------------------------------------------------ */
+
+static _Atomic uint64_t next_core_id = 1;
+
+mcx_core *mcx_core_new(mcx_module *module, PyObject *module_object)
+{
+    mcx_core *core = PyObject_GC_New(mcx_core, module->core_type);
+
+    if (core == NULL) {
+        return NULL;
+    }
+    memset((char *)core + offsetof(mcx_core, module), 0, sizeof *core - offsetof(mcx_core, module));
+    core->module = module;
+    core->module_object = Py_NewRef(module_object);
+    core->id = atomic_fetch_add_explicit(&next_core_id, 1, memory_order_relaxed);
+    atomic_init(&core->server_retries, 10);
+    atomic_init(&core->generation, mc_process_generation());
+    pthread_mutex_init(&core->lock, NULL);
+    PyObject_GC_Track(core);
+    return core;
+}
+
+static int traverse_snapshot(mcx_snapshot *snapshot, visitproc visit, void *arg)
+{
+    for (int option = 0; option < MCX_OPTION_COUNT; option++) {
+        Py_VISIT(snapshot->options[option]);
+    }
+    Py_VISIT(snapshot->servers);
+    Py_VISIT(snapshot->buckets);
+    for (size_t i = 0; i < snapshot->server_count; i++) {
+        Py_VISIT(snapshot->server[i]);
+    }
+    for (size_t i = 0; i < snapshot->bucket_count; i++) {
+        Py_VISIT(snapshot->bucket[i]);
+    }
+    return 0;
+}
+
+static int core_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    mcx_core *core = (mcx_core *)self;
+    mcx_snapshot *snapshot = current(core);
+
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(core->module_object);
+    if (snapshot != NULL) {
+        int result = traverse_snapshot(snapshot, visit, arg);
+        if (result != 0) {
+            return result;
+        }
+    }
+    for (snapshot = core->retired; snapshot != NULL; snapshot = snapshot->next) {
+        int result = traverse_snapshot(snapshot, visit, arg);
+        if (result != 0) {
+            return result;
+        }
+    }
+    return 0;
+}
+
+static int core_clear(PyObject *self)
+{
+    mcx_core *core = (mcx_core *)self;
+    mcx_snapshot *each = atomic_exchange(&core->snapshot, NULL);
+
+    if (each != NULL) {
+        each->next = core->retired;
+    }
+    else {
+        each = core->retired;
+    }
+    core->retired = NULL;
+    free_list(each);
+    return 0;
+}
+
+static void core_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    mcx_core *core = (mcx_core *)self;
+
+    PyObject_GC_UnTrack(self);
+    core_clear(self);
+    pthread_mutex_destroy(&core->lock);
+    Py_XDECREF(core->module_object);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot core_slots[] = {
+    {Py_tp_dealloc, core_dealloc},
+    {Py_tp_traverse, core_traverse},
+    {Py_tp_clear, core_clear},
+    {Py_tp_doc, "What the threads of a client share."},
+    {0, NULL},
+};
+
+PyType_Spec mcx_core_spec = {
+    .name = "mcext._core._Core",
+    .basicsize = sizeof(mcx_core),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = core_slots,
+};
+
+mcx_core *mcx_core_of(mcx_module *module, PyObject *self)
+{
+    PyObject *core =
+        __atomic_load_n((PyObject **)((char *)self + module->core_offset), __ATOMIC_ACQUIRE);
+
+    if (UNLIKELY(core == NULL || !Py_IS_TYPE(core, module->core_type) ||
+                 current((mcx_core *)core) == NULL)) {
+        PyErr_Format(PyExc_RuntimeError, "%.100s.__init__ has not been called",
+                     Py_TYPE(self)->tp_name);
+        return NULL;
+    }
+    return (mcx_core *)core;
+}
+
+static PyObject *option_value(mcx_snapshot *snapshot, int option)
+{
+    static const struct {
+        int option;
+        const char *module, *attribute;
+    } imported[] = {
+        {MCX_OPT_PICKLER, "pickle", "Pickler"},
+        {MCX_OPT_UNPICKLER, "pickle", "Unpickler"},
+        {MCX_OPT_COMPRESSOR, "zlib", "compress"},
+        {MCX_OPT_DECOMPRESSOR, "zlib", "decompress"},
+    };
+    PyObject *value = snapshot->options[option];
+
+    if (value != NULL) {
+        return Py_NewRef(value);
+    }
+    for (size_t i = 0; i < sizeof imported / sizeof *imported; i++) {
+        if (imported[i].option == option) {
+            return mcx_import(imported[i].module, imported[i].attribute);
+        }
+    }
+    switch (option) {
+    case MCX_OPT_DEBUG:
+    case MCX_OPT_PICKLE_PROTOCOL:
+    case MCX_OPT_FLUSH_ON_RECONNECT:
+        return PyLong_FromLong(0);
+    case MCX_OPT_MAX_KEY_LENGTH:
+        return PyLong_FromSsize_t(snapshot->max_key_length);
+    case MCX_OPT_MAX_VALUE_LENGTH:
+        return PyLong_FromSsize_t(snapshot->max_value_length);
+    case MCX_OPT_MAX_LENGTH:
+        return PyLong_FromSsize_t(snapshot->max_length);
+    case MCX_OPT_DEAD_RETRY:
+        return PyLong_FromLong(30);
+    case MCX_OPT_SOCKET_TIMEOUT:
+        return PyLong_FromLong(3);
+    case MCX_OPT_CACHE_CAS:
+        Py_RETURN_FALSE;
+    case MCX_OPT_CHECK_KEYS:
+    case MCX_OPT_ALLOW_PICKLE:
+        Py_RETURN_TRUE;
+    case MCX_OPT_PICKLER_IS_KEYWORD:
+        return PyBool_FromLong(snapshot->pickler_is_keyword);
+    case MCX_OPT_CONNECT_TIMEOUT:
+        return snapshot->options[MCX_OPT_SOCKET_TIMEOUT]
+                   ? Py_NewRef(snapshot->options[MCX_OPT_SOCKET_TIMEOUT])
+                   : PyLong_FromLong(3);
+    case MCX_OPT_KEY_ENCODER:
+        return mcx_import("mcext._core", "_same_key");
+    default:
+        Py_RETURN_NONE;
+    }
+}
+
+PyObject *mcx_option_value(mcx_core *core, int option)
+{
+    unsigned shard = mcx_shard();
+    PyObject *value = option_value(mcx_core_enter(core, shard), option);
+
+    mcx_core_leave(core, shard);
+    return value;
+}
+
+/* ---- records -------------------------------------------------------------------------------- */
+
+/* What a thread remembers: its record of the client it used last, by the core's id, which is
+ * never used twice. The record is the thread's own dict's, so it is there as long as the thread
+ * and the client are, unless that dict is emptied; then the record's end is noticed below. */
+static _Thread_local struct {
+    uint64_t core_id;
+    mcx_record *record;
+} last_record[4];
+
+static mcx_record *record_new(mcx_module *module, mcx_core *core)
+{
+    mcx_record *record = PyObject_GC_New(mcx_record, module->record_type);
+
+    if (record != NULL) {
+        record->core_id = core->id;
+        record->stats = record->cas_ids = NULL;
+        memset(record->counts, 0, sizeof record->counts);
+        PyObject_GC_Track(record);
+    }
+    return record;
+}
+
+static int record_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    mcx_record *record = (mcx_record *)self;
+
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(record->stats);
+    Py_VISIT(record->cas_ids);
+    return 0;
+}
+
+static int record_clear(PyObject *self)
+{
+    mcx_record *record = (mcx_record *)self;
+
+    Py_CLEAR(record->stats);
+    Py_CLEAR(record->cas_ids);
+    return 0;
+}
+
+static void record_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    mcx_record *record = (mcx_record *)self;
+
+    PyObject_GC_UnTrack(self);
+    if (last_record[record->core_id % 4].record == record) {
+        last_record[record->core_id % 4].core_id = 0;
+    }
+    record_clear(self);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot record_slots[] = {
+    {Py_tp_dealloc, record_dealloc},
+    {Py_tp_traverse, record_traverse},
+    {Py_tp_clear, record_clear},
+    {Py_tp_doc, "What one thread has of a client."},
+    {0, NULL},
+};
+
+PyType_Spec mcx_record_spec = {
+    .name = "mcext._core._Record",
+    .basicsize = sizeof(mcx_record),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = record_slots,
+};
+
+mcx_record *mcx_last_record(mcx_core *core)
+{
+    return last_record[core->id % 4].core_id == core->id ? last_record[core->id % 4].record : NULL;
+}
+
+/* The record by way of the client's attributes: threading.local makes them this thread's, and runs
+ * __init__ where the thread is new to the client. */
+static mcx_record *look_up_record(mcx_module *module, mcx_core *core, PyObject *self)
+{
+    PyObject *found = NULL;
+
+    if (PyObject_GetOptionalAttr(self, module->str_record, &found) < 0) {
+        return NULL;
+    }
+    if (found != NULL && Py_IS_TYPE(found, module->record_type) &&
+        ((mcx_record *)found)->core_id == core->id) {
+        return (mcx_record *)found;
+    }
+    Py_XDECREF(found);
+    mcx_record *record = record_new(module, core);
+    if (record != NULL && PyObject_SetAttr(self, module->str_record, (PyObject *)record) < 0) {
+        Py_CLEAR(record);
+    }
+    return record;
+}
+
+mcx_record *mcx_record_of(mcx_module *module, mcx_core *core, PyObject *self)
+{
+    bool own_thread =
+        module->local_is_native && Py_TYPE(self)->tp_getattro == module->client_type->tp_getattro;
+
+    if (LIKELY(own_thread && last_record[core->id % 4].core_id == core->id)) {
+        return (mcx_record *)Py_NewRef((PyObject *)last_record[core->id % 4].record);
+    }
+    mcx_record *record = look_up_record(module, core, self);
+    if (record != NULL && own_thread) {
+        last_record[core->id % 4].core_id = core->id;
+        last_record[core->id % 4].record = record;
+    }
+    return record;
+}
+
+/* stats[name] += by */
+static int add_count(PyObject *stats, PyObject *name, unsigned long by)
+{
+    PyObject *number = PyLong_FromUnsignedLong(by);
+    PyObject *old = number ? PyObject_GetItem(stats, name) : NULL;
+    int result = -1;
+
+    if (old != NULL) {
+        Py_SETREF(number, PyNumber_Add(old, number));
+    }
+    else if (number == NULL || !PyErr_ExceptionMatches(PyExc_KeyError)) {
+        goto done;
+    }
+    else {
+        PyErr_Clear();
+    }
+    if (number != NULL) {
+        result = PyObject_SetItem(stats, name, number);
+    }
+done:
+    Py_XDECREF(number);
+    Py_XDECREF(old);
+    return result;
+}
+
+PyObject *mcx_record_stats(mcx_module *module, mcx_record *record)
+{
+    if (record->stats == NULL && (record->stats = PyDict_New()) == NULL) {
+        return NULL;
+    }
+    PyObject *stats = Py_NewRef(record->stats);
+
+    for (int what = 0; what < MCX_COUNTS; what++) {
+        uint32_t count = record->counts[what];
+
+        record->counts[what] = 0;
+        if (count != 0 && add_count(stats, module->count_names[what], count) < 0) {
+            Py_DECREF(stats);
+            return NULL;
+        }
+    }
+    return stats;
+}
+
+int mcx_record_count_name(mcx_module *module, mcx_record *record, PyObject *name)
+{
+    PyObject *stats = mcx_record_stats(module, record);
+    int result = stats ? add_count(stats, name, 1) : -1;
+
+    Py_XDECREF(stats);
+    return result;
+}
+
+int mcx_record_count(mcx_module *module, mcx_record *record, int what)
+{
+    if (LIKELY(mcx_counts_alone(record))) {
+        record->counts[what]++;
+        return 0;
+    }
+    return mcx_record_count_name(module, record, module->count_names[what]);
+}

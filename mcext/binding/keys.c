@@ -1,0 +1,217 @@
+/* keys: from the caller's key object to a checked view of bytes and what keeps it alive.
+ *
+ * Calls the core's key rules, and Python where a key_encoder or a replaced check_key asks for it.
+ * The GIL is held; no state of its own. */
+#include "mcx.h"
+
+static int raise_unless_bytes(mcx_module *module, PyObject *object)
+{
+    if (object == Py_None) {
+        PyErr_SetString(module->key_none_error, "Key is None");
+    }
+    else {
+        PyErr_SetString(module->key_type_error, "Key must be a binary string");
+    }
+    return -1;
+}
+
+static int raise_tuple_length(mcx_module *module, PyObject *tuple)
+{
+    PyErr_Format(module->key_type_error, "A key tuple must be (hash, key), not of length %zd",
+                 PyTuple_GET_SIZE(tuple));
+    return -1;
+}
+
+static int raise_empty(mcx_module *module)
+{
+    PyErr_SetString(module->key_none_error, "Key is empty");
+    return -1;
+}
+
+static int raise_character(mcx_module *module, mc_slice text, PyObject *shown)
+{
+    PyObject *bytes = shown != NULL
+                          ? Py_NewRef(shown)
+                          : PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)text.length);
+
+    if (bytes != NULL) {
+        PyErr_Format(module->key_character_error, "Control/space characters not allowed (key=%R)",
+                     bytes);
+        Py_DECREF(bytes);
+    }
+    return -1;
+}
+
+/* The view of a str or bytes; key->owner is set after 0 only. */
+static inline int view_inner(mcx_module *module, PyObject *object, mcx_key *key)
+{
+    PyObject *owner;
+
+    if (LIKELY(PyUnicode_Check(object))) {
+        if (LIKELY(PyUnicode_IS_COMPACT_ASCII(object))) {
+            key->text.bytes = (const char *)PyUnicode_1BYTE_DATA(object);
+            key->text.length = (size_t)PyUnicode_GET_LENGTH(object);
+            key->owner = Py_NewRef(object);
+            return 0;
+        }
+        owner = PyUnicode_AsUTF8String(object);
+        if (owner == NULL) {
+            return -1;
+        }
+    }
+    else if (LIKELY(PyBytes_Check(object))) {
+        owner = Py_NewRef(object);
+    }
+    else {
+        return raise_unless_bytes(module, object);
+    }
+    key->text.bytes = PyBytes_AS_STRING(owner);
+    key->text.length = (size_t)PyBytes_GET_SIZE(owner);
+    key->owner = owner;
+    return 0;
+}
+
+/* As view_inner, a (hash, key) tuple taken apart; owner and hash are NULL after -1. */
+static inline int view(mcx_module *module, PyObject *object, mcx_key *key)
+{
+    key->owner = NULL;
+    key->hash = NULL;
+    if (LIKELY(!PyTuple_Check(object))) {
+        return view_inner(module, object, key);
+    }
+    if (PyTuple_GET_SIZE(object) != 2) {
+        return raise_tuple_length(module, object);
+    }
+    if (view_inner(module, PyTuple_GET_ITEM(object, 1), key) < 0) {
+        return -1;
+    }
+    key->hash = Py_NewRef(PyTuple_GET_ITEM(object, 0));
+    return 0;
+}
+
+void mcx_key_clear(mcx_key *key)
+{
+    Py_CLEAR(key->owner);
+    Py_CLEAR(key->hash);
+}
+
+/* (hash, str) with the str encoded; any other tuple as it is. */
+static PyObject *encode_tuple(PyObject *key)
+{
+    PyObject *inner = PySequence_GetItem(key, 1); /* IndexError where it is too short */
+    PyObject *bytes = NULL;
+    PyObject *result = NULL;
+
+    if (inner == NULL) {
+        goto done;
+    }
+    if (!PyUnicode_Check(inner)) {
+        result = Py_NewRef(key);
+        goto done;
+    }
+    bytes = PyUnicode_AsUTF8String(inner);
+    if (bytes == NULL) {
+        goto done;
+    }
+    result = PyTuple_Pack(2, PyTuple_GET_ITEM(key, 0), bytes);
+done:
+    Py_XDECREF(bytes);
+    Py_XDECREF(inner);
+    return result;
+}
+
+PyObject *mcx_encode_key(PyObject *key)
+{
+    if (PyUnicode_Check(key)) {
+        return PyUnicode_AsUTF8String(key);
+    }
+    return PyTuple_Check(key) ? encode_tuple(key) : Py_NewRef(key);
+}
+
+int mcx_key_check(mcx_module *module, const mcx_snapshot *snapshot, mc_slice text, size_t extra,
+                  PyObject *shown)
+{
+    if (UNLIKELY(text.length + extra == 0)) {
+        return raise_empty(module);
+    }
+    if (UNLIKELY(snapshot->max_key_length != 0 &&
+                 (Py_ssize_t)(text.length + extra) > snapshot->max_key_length)) {
+        PyErr_Format(module->key_length_error, "Key length is > %zd", snapshot->max_key_length);
+        return -1;
+    }
+    if (UNLIKELY(!mc_key_is_plain(text))) {
+        return raise_character(module, text, shown);
+    }
+    return 0;
+}
+
+/* What holds whatever the options say: the bytes cannot end or split a command line. */
+static int check_safe(mcx_module *module, mc_slice text)
+{
+    if (LIKELY(mc_key_is_safe(text))) {
+        return 0;
+    }
+    return text.length == 0 ? raise_empty(module) : raise_character(module, text, NULL);
+}
+
+/* self.check_key of a subclass or a patch decides about the encoded key, then the view. */
+static int view_after_hook(mcx_call *call, PyObject *object, mcx_key *key)
+{
+    PyObject *encoded = NULL;
+    PyObject *answer = NULL;
+    int result = -1;
+
+    if (PyTuple_Check(object) && PyTuple_GET_SIZE(object) != 2) {
+        return raise_tuple_length(call->module, object);
+    }
+    encoded = mcx_encode_key(object);
+    if (encoded == NULL) {
+        goto done;
+    }
+    answer = PyObject_CallMethodOneArg(call->self, call->module->client_hooks[MCX_HOOK_CHECK_KEY],
+                                       encoded);
+    if (answer == NULL) {
+        goto done;
+    }
+    result = view(call->module, encoded, key);
+done:
+    Py_XDECREF(answer);
+    Py_XDECREF(encoded);
+    return result;
+}
+
+int mcx_key_single(mcx_call *call, PyObject *object, bool encode, mcx_key *key)
+{
+    const mcx_snapshot *snapshot = call->snapshot;
+    PyObject *encoder = encode ? snapshot->options[MCX_OPT_KEY_ENCODER] : NULL;
+    PyObject *made = NULL; /* by the encoder */
+    bool asks_hook = snapshot->check_keys && MCX_IS_SET(call->hooks, CHECK_KEY);
+    int result;
+
+    key->owner = NULL;
+    key->hash = NULL;
+    if (UNLIKELY(encoder != NULL && encoder != Py_None)) {
+        made = PyObject_CallOneArg(encoder, object);
+        if (made == NULL) {
+            return -1;
+        }
+        object = made;
+    }
+    result =
+        UNLIKELY(asks_hook) ? view_after_hook(call, object, key) : view(call->module, object, key);
+    if (LIKELY(result == 0)) {
+        result = LIKELY(snapshot->check_keys && !asks_hook)
+                     ? mcx_key_check(call->module, snapshot, key->text, 0, NULL)
+                     : check_safe(call->module, key->text);
+        if (UNLIKELY(result < 0)) {
+            mcx_key_clear(key);
+        }
+    }
+    Py_XDECREF(made);
+    return result;
+}
+
+int mcx_key_view(mcx_call *call, PyObject *object, mcx_key *key)
+{
+    return view(call->module, object, key);
+}

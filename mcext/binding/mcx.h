@@ -1,0 +1,696 @@
+/* The binding's own header: its structs, and what each of its files offers the others.
+ *
+ * Only files of this folder include Python.h; the core is included from here. Everything below is
+ * called with the GIL held (free-threaded: with the thread attached) unless its name ends in
+ * _nogil. No lock is held while Python code runs. */
+#ifndef MCX_H
+#define MCX_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "core/exchange.h"
+#include "core/fanout.h"
+#include "core/hash.h"
+#include "core/number.h"
+#include "core/process.h"
+#include "core/ring.h"
+#include "core/server.h"
+
+#include "compat.h"
+
+#define LIKELY(condition) __builtin_expect(!!(condition), 1)
+#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+
+/* ---- names and overridable methods ----------------------------------------------------------
+ *
+ * Methods of Client through which the rest of the class goes where a subclass, a patch or an
+ * instance replaces them. X(constant, "name"). */
+#define MCX_CLIENT_HOOKS(X)                                                                        \
+    X(CHECK_KEY, "check_key")                                                                      \
+    X(DEBUGLOG, "debuglog")                                                                        \
+    X(STATLOG, "_statlog")                                                                         \
+    X(GET_SERVER, "_get_server")                                                                   \
+    X(SET, "_set")                                                                                 \
+    X(GET, "_get")                                                                                 \
+    X(DELETETOUCH, "_deletetouch")                                                                 \
+    X(INCRDECR, "_incrdecr")                                                                       \
+    X(VAL_TO_STORE_INFO, "_val_to_store_info")                                                     \
+    X(RECV_VALUE, "_recv_value")                                                                   \
+    X(MAP_AND_PREFIX_KEYS, "_map_and_prefix_keys")                                                 \
+    X(INIT_BUCKETS, "_init_buckets")                                                               \
+    X(SET_SERVERS, "set_servers")                                                                  \
+    X(RESET_CAS, "reset_cas")
+
+#define MCX_HOST_HOOKS(X)                                                                          \
+    X(CONNECT, "connect")                                                                          \
+    X(GET_SOCKET, "_get_socket")                                                                   \
+    X(CHECK_DEAD, "_check_dead")                                                                   \
+    X(MARK_DEAD, "mark_dead")                                                                      \
+    X(CLOSE_SOCKET, "close_socket")                                                                \
+    X(SEND_CMD, "send_cmd")                                                                        \
+    X(SEND_CMDS, "send_cmds")                                                                      \
+    X(READLINE, "readline")                                                                        \
+    X(EXPECT, "expect")                                                                            \
+    X(RECV, "recv")                                                                                \
+    X(FLUSH, "flush")                                                                              \
+    X(QUIT, "quit")                                                                                \
+    X(HOST_DEBUGLOG, "debuglog")
+
+enum {
+#define X(constant, name) MCX_HOOK_##constant,
+    MCX_CLIENT_HOOKS(X)
+#undef X
+    MCX_CLIENT_HOOK_COUNT
+};
+enum {
+#define X(constant, name) MCX_HOOK_##constant,
+    MCX_HOST_HOOKS(X)
+#undef X
+    MCX_HOST_HOOK_COUNT
+};
+
+#define MCX_IS_SET(mask, hook) (((mask) >> MCX_HOOK_##hook) & 1)
+
+/* Options of a client, shared by its threads: attributes, in the order of the constructor.
+ * X(constant, "attribute"). */
+#define MCX_OPTIONS(X)                                                                             \
+    X(DEBUG, "debug")                                                                              \
+    X(PICKLE_PROTOCOL, "pickleProtocol")                                                           \
+    X(PICKLER, "pickler")                                                                          \
+    X(UNPICKLER, "unpickler")                                                                      \
+    X(COMPRESSOR, "compressor")                                                                    \
+    X(DECOMPRESSOR, "decompressor")                                                                \
+    X(PERSISTENT_LOAD, "persistent_load")                                                          \
+    X(PERSISTENT_ID, "persistent_id")                                                              \
+    X(MAX_KEY_LENGTH, "server_max_key_length")                                                     \
+    X(MAX_VALUE_LENGTH, "server_max_value_length")                                                 \
+    X(DEAD_RETRY, "dead_retry")                                                                    \
+    X(SOCKET_TIMEOUT, "socket_timeout")                                                            \
+    X(CACHE_CAS, "cache_cas")                                                                      \
+    X(FLUSH_ON_RECONNECT, "flush_on_reconnect")                                                    \
+    X(CHECK_KEYS, "do_check_key")                                                                  \
+    X(KEY_ENCODER, "key_encoder")                                                                  \
+    X(CONNECT_TIMEOUT, "connect_timeout")                                                          \
+    X(MAX_LENGTH, "max_value_length")                                                              \
+    X(ALLOW_PICKLE, "allow_pickle")                                                                \
+    X(PICKLER_IS_KEYWORD, "picklerIsKeyword")
+
+enum {
+#define X(constant, name) MCX_OPT_##constant,
+    MCX_OPTIONS(X)
+#undef X
+    MCX_OPTION_COUNT
+};
+
+enum {
+    MCX_FLAG_PICKLE = 1,
+    MCX_FLAG_INTEGER = 2,
+    MCX_FLAG_LONG = 4,
+    MCX_FLAG_ZLIB = 8,
+    MCX_FLAG_TEXT = 16
+};
+
+/* What a client's `stats` counts: commands, and the multi calls. */
+enum {
+    MCX_COUNT_GET_MULTI = MC_COMMANDS,
+    MCX_COUNT_SET_MULTI,
+    MCX_COUNT_DELETE_MULTI,
+    MCX_COUNTS
+};
+
+/* ---- structs -------------------------------------------------------------------------------- */
+
+/* What the descriptor of an attribute is given. */
+typedef struct {
+    struct mcx_module *module;
+    int option;
+} mcx_attribute;
+
+#define MCX_ATTRIBUTES (MCX_OPTION_COUNT + 4)
+
+typedef struct mcx_module {
+    PyTypeObject *client_type;
+    PyTypeObject *core_type;
+    PyTypeObject *host_type;
+    PyTypeObject *record_type;
+    PyTypeObject *held_type;
+    PyTypeObject *local_type; /* threading.local as found at import */
+    bool local_is_native;     /* it is the interpreter's own: one dict a thread */
+    Py_ssize_t core_offset;   /* of the slot in a client that holds its mcx_core */
+    PyObject *local;          /* an instance of local_type: connections held by this thread */
+
+    PyObject *client_hooks[MCX_CLIENT_HOOK_COUNT]; /* names, interned */
+    PyObject *host_hooks[MCX_HOST_HOOK_COUNT];
+    PyObject *client_originals[MCX_CLIENT_HOOK_COUNT]; /* the type's own methods */
+    PyObject *host_originals[MCX_HOST_HOOK_COUNT];
+    _Atomic uint32_t plain_host_version; /* host_type's version where nothing is replaced, else 0 */
+    _Atomic uint64_t host_check;         /* host_type's version and hooks, as mcx_core.type_check */
+
+    PyObject *str_record, *str_held, *str_write, *str_socket, *str_socket_module;
+    PyObject *str_server_retries;
+    PyObject *count_names[MCX_COUNTS]; /* str */
+
+    PyObject *key_error, *key_length_error, *key_character_error, *key_none_error, *key_type_error,
+        *string_encoding_error;              /* nested in Client */
+    PyObject *error, *connection_dead_error; /* memcache._Error, _ConnectionDeadError */
+
+    PyObject *hash_function;   /* a caller's own, or NULL */
+    _Atomic int hash_kind;     /* MCX_HASH_* */
+    PyObject *socket_override; /* what memcache.socket was set to, or NULL */
+    PyObject *time_override;
+    PyObject *socket_module; /* sys.modules["socket"] once seen */
+    PyObject *socket_class;  /* socket.socket as Python brings it, once seen */
+#if MCX_HAS_DICT_VERSION
+    PyObject *socket_dict;   /* where socket.socket was last looked for: borrowed, it lives on */
+    uint64_t socket_version; /* of that dict, then */
+#endif
+    PyObject *pickle_dumps, *pickle_loads; /* once used */
+    PyObject *defaults[2]; /* SERVER_MAX_KEY_LENGTH, SERVER_MAX_VALUE_LENGTH; ints */
+    mcx_attribute attributes[MCX_ATTRIBUTES];
+    PyGetSetDef getset[MCX_ATTRIBUTES];
+} mcx_module;
+
+enum {
+    MCX_HASH_DEFAULT,
+    MCX_HASH_CRC32,
+    MCX_HASH_PYTHON
+};
+
+/* What a call works with, replaced whole; freed when no call can hold it any more. */
+typedef struct mcx_snapshot {
+    struct mcx_snapshot *next;           /* in the list of those retired */
+    uint64_t version;                    /* one more than that of the one it was copied from */
+    uint32_t unseen;                     /* retired: shards of calls not yet seen at rest, bits */
+    PyObject *options[MCX_OPTION_COUNT]; /* as assigned; NULL: the default, made when asked for */
+    PyObject *servers;                   /* lists, as users see them */
+    PyObject *buckets;
+    PyObject **server; /* strong */
+    size_t server_count;
+    PyObject **bucket;       /* strong */
+    uint32_t *bucket_server; /* index into server, or server_count where it is not there */
+    size_t bucket_count;
+    bool all_hosts; /* every bucket is exactly a _Host */
+    bool straight;  /* the straight way may be tried: see straight.c */
+    bool debug, cache_cas, check_keys, allow_pickle, pickler_is_keyword;
+    bool native_compressor, native_decompressor;
+    Py_ssize_t max_key_length;               /* 0: no limit */
+    Py_ssize_t max_value_length;             /* 0: no limit; of sending */
+    Py_ssize_t max_length;                   /* of reading, after decompression */
+    int64_t socket_timeout, connect_timeout; /* nanoseconds, MC_NO_TIMEOUT */
+} mcx_snapshot;
+
+#define MCX_SHARDS 16
+
+/* What all threads of a client share: the object in the client's slot. */
+typedef struct {
+    PyObject_HEAD mcx_module *module;
+    PyObject *module_object; /* strong: keeps module alive */
+    uint64_t id;             /* never used twice */
+    _Atomic(mcx_snapshot *) snapshot;
+    pthread_mutex_t lock; /* guards replacing snapshot, and retired */
+    mcx_snapshot *retired;
+    _Atomic bool has_retired;
+    _Atomic uint64_t type_check;     /* the client's type version << 32 | its overridden hooks */
+    _Atomic uint32_t plain_version;  /* the type's version where nothing is replaced, else 0 */
+    _Atomic uint32_t instance_hooks; /* replaced on the instance */
+    _Atomic int server_retries;
+    _Atomic uint32_t generation; /* of the process, for lock */
+    _Atomic int64_t next_reap;
+    _Atomic size_t reap_server;
+    struct {
+        _Atomic uint32_t count;
+        char padding[60]; /* each in a cache line of its own */
+    } calls[MCX_SHARDS];  /* calls in progress, by thread */
+} mcx_core;
+
+/* What is one thread's of a client. */
+typedef struct {
+    PyObject_HEAD uint64_t core_id;
+    PyObject *stats;   /* NULL until somebody looks; counts are added to it at each look */
+    PyObject *cas_ids; /* dict or what was assigned */
+    uint32_t counts[MCX_COUNTS];
+} mcx_record;
+
+typedef struct {
+    PyObject_HEAD PyObject *dict;
+    PyObject *weakrefs;
+    mcx_module *module; /* borrowed: the type keeps it */
+    mc_server server;
+    bool initialised;
+    _Atomic uint32_t instance_hooks;
+    PyObject *address; /* (host, port) or path */
+    PyObject *ip;      /* str or NULL */
+    PyObject *port;    /* int or NULL */
+    PyObject *family, *weight, *debug, *dead_retry, *socket_timeout, *flush_on_reconnect;
+    _Atomic int64_t dead_retry_us, timeout;
+    _Atomic int is_debug, does_flush;
+} mcx_host;
+
+/* A connection that a thread holds for a host outside the calls of a client, or for the length of
+ * a call that goes through replaced methods. In the thread's dict `local.held`. */
+typedef struct {
+    PyObject_HEAD mcx_host *host; /* strong */
+    mc_connection *connection;    /* owned while not NULL */
+    PyObject *socket;             /* what host.socket shows, or NULL */
+    bool broken;                  /* not to be used for another call */
+} mcx_held;
+
+/* A key on its way: a view and what keeps it alive. */
+typedef struct {
+    mc_slice text;
+    PyObject *owner; /* strong or NULL */
+    PyObject *hash;  /* of a (hash, key) tuple: strong or NULL */
+} mcx_key;
+
+/* One call of a client's method. */
+typedef struct {
+    PyObject *self; /* borrowed: the caller's */
+    mcx_module *module;
+    mcx_core *core;
+    mcx_snapshot *snapshot; /* valid until mcx_call_end */
+    mcx_record *record;     /* strong */
+    uint32_t hooks;         /* overridden methods of the client */
+    uint32_t host_hooks;    /* of the hosts' class; an instance's own come on top */
+    unsigned shard;
+    bool slow;             /* Python code may want this call's connections: they are held */
+    bool inner;            /* slow: held is the outer call's, or the thread's */
+    PyObject *held;        /* slow: the dict of them, by host */
+    PyObject *held_before; /* slow: what the thread held before, to be put back */
+    mc_buffer lines;       /* slow: what hosts' methods returned, for the exchange */
+    mc_buffer output;      /* slow: a request where there is no connection */
+    PyObject *last_line;   /* slow: what a host's readline returned last, or NULL */
+    mc_clock clock;
+    const void *kind;       /* of connections: NULL native, else a socket class, borrowed */
+    PyObject *socket_class; /* strong or NULL */
+    uint64_t owner;
+} mcx_call;
+
+/* A server that was chosen, and this call's connection to it. */
+typedef struct {
+    PyObject *host;            /* strong */
+    mc_connection *connection; /* owned by the call, or NULL where a held one is used */
+    mcx_held *held;            /* strong or NULL */
+    uint32_t host_hooks;
+    bool probe; /* this call alone tries a server whose dead mark has run out */
+} mcx_target;
+
+/* Replaced methods of a host through which bytes move. */
+#define MCX_IO_HOOKS                                                                               \
+    ((UINT32_C(1) << MCX_HOOK_SEND_CMD) | (UINT32_C(1) << MCX_HOOK_SEND_CMDS) |                    \
+     (UINT32_C(1) << MCX_HOOK_READLINE) | (UINT32_C(1) << MCX_HOOK_RECV))
+
+/* Bytes go through the host's methods: one of them is replaced, or there is nothing else. */
+static inline bool mcx_goes_through_host(const mcx_target *target)
+{
+    return UNLIKELY((target->host_hooks & MCX_IO_HOOKS) != 0 || target->connection == NULL);
+}
+
+/* Where a call's request is encoded, and where its reply's bytes arrive. */
+static inline mc_buffer *mcx_output(mcx_call *call, const mcx_target *target)
+{
+    return LIKELY(target->connection != NULL) ? &target->connection->out : &call->output;
+}
+
+static inline mc_buffer *mcx_input(mcx_call *call, const mcx_target *target)
+{
+    return mcx_goes_through_host(target) ? &call->lines : &target->connection->in;
+}
+
+/* An idle connection younger than this is used without a look. */
+#define MCX_LOOK_AFTER MC_SECOND
+
+/* memcached's limit (protocol.txt, "Keys"). */
+#define MCX_PROTOCOL_KEY_LENGTH 250
+
+/* After a noreply command: whether the connection can be brought in step by a marker. Not where a
+ * host's methods moved the bytes, nor where the key is one that memcached refuses: it then takes a
+ * data block for commands, and what these answer could look like the marker's reply. */
+static inline bool mcx_noreply_is_clean(const mcx_target *target, mc_slice key)
+{
+    return !mcx_goes_through_host(target) && key.length <= MCX_PROTOCOL_KEY_LENGTH;
+}
+
+/* ---- module.c ------------------------------------------------------------------------------- */
+
+mcx_module *mcx_module_of(PyTypeObject *defining_class);
+
+/* The class that connections are to be made with: NULL in *found for Python's own socket.socket,
+ * else a new reference. -1 with an exception. */
+int mcx_find_socket_class(mcx_module *module, PyObject **found);
+
+/* time.time() in microseconds, or memcache.time's where somebody set it; -1 with an exception. */
+int mcx_wall_clock(mcx_module *module, int64_t *now);
+
+/* A new reference to module.attribute. */
+PyObject *mcx_import(const char *module, const char *attribute);
+
+/* ---- core_object.c -------------------------------------------------------------------------- */
+
+extern PyType_Spec mcx_core_spec, mcx_record_spec;
+
+mcx_core *mcx_core_new(mcx_module *module, PyObject *module_object);
+
+/* Attributes by option. */
+extern const char *const mcx_option_names[MCX_OPTION_COUNT];
+
+/* A new snapshot like the current one, for the caller to change; NULL with MemoryError. */
+mcx_snapshot *mcx_snapshot_copy(mcx_core *core);
+void mcx_snapshot_free(mcx_snapshot *snapshot);
+
+/* Sets option number option of a snapshot in the making; value NULL: the default. 0, or -1 with an
+ * exception that names it. */
+int mcx_snapshot_set_option(mcx_module *module, mcx_snapshot *snapshot, int option,
+                            PyObject *value);
+
+/* From lists of hosts; steals nothing. */
+int mcx_snapshot_set_servers(mcx_module *module, mcx_snapshot *snapshot, PyObject *servers);
+int mcx_snapshot_set_buckets(mcx_module *module, mcx_snapshot *snapshot, PyObject *buckets);
+
+/* Makes snapshot (stolen) the current one; the old one is freed when no call holds it. False where
+ * another thread has replaced what snapshot was copied from: the caller begins again. */
+bool mcx_core_replace(mcx_core *core, mcx_snapshot *snapshot);
+/* Frees those replaced snapshots that no call can hold any more. */
+void mcx_core_collect(mcx_core *core);
+
+/* The value of an option as users see it, a new reference. */
+PyObject *mcx_option_value(mcx_core *core, int option);
+
+/* A snapshot is safe to use between these. */
+static inline mcx_snapshot *mcx_core_enter(mcx_core *core, unsigned shard)
+{
+    atomic_fetch_add_explicit(&core->calls[shard].count, 1, memory_order_seq_cst);
+    return atomic_load_explicit(&core->snapshot, memory_order_seq_cst);
+}
+
+static inline void mcx_core_leave(mcx_core *core, unsigned shard)
+{
+    atomic_fetch_sub_explicit(&core->calls[shard].count, 1, memory_order_release);
+}
+
+/* This thread's shard. */
+unsigned mcx_shard(void);
+
+/* The core of a client, borrowed; NULL with RuntimeError where __init__ has not run. */
+mcx_core *mcx_core_of(mcx_module *module, PyObject *self);
+
+/* This thread's record of the client, a new reference. */
+mcx_record *mcx_record_of(mcx_module *module, mcx_core *core, PyObject *self);
+
+PyObject *mcx_record_stats(mcx_module *module, mcx_record *record);
+int mcx_record_count(mcx_module *module, mcx_record *record, int what);
+/* Nobody holds this thread's stats: counting can wait until somebody looks. */
+static inline bool mcx_counts_alone(const mcx_record *record)
+{
+    return record->stats == NULL || Py_REFCNT(record->stats) == 1;
+}
+int mcx_record_count_name(mcx_module *module, mcx_record *record, PyObject *name);
+
+/* ---- call.c --------------------------------------------------------------------------------- */
+
+/* Begins a call of a client's method; -1 with an exception, and mcx_call_end is not due. */
+int mcx_call_begin(mcx_call *call, PyTypeObject *defining_class, PyObject *self);
+/* Ends it; result (may be NULL) is passed through. */
+PyObject *mcx_call_end(mcx_call *call, PyObject *result);
+
+/* The server for key and a connection to it: 1, 0 where there is none, -1 with an exception. An
+ * override of _get_server may put another key in its place. */
+int mcx_select(mcx_call *call, mcx_key *key, mcx_target *target);
+
+/* Walks the buckets in key's order and calls connect for each until it says 1 (or -1): what
+ * mcx_select does where _get_server is not replaced. */
+typedef int (*mcx_connector)(mcx_call *call, size_t bucket, void *context);
+int mcx_choose(mcx_call *call, const mcx_key *key, mcx_connector connect, void *context);
+
+/* What a replaced _get_server says: 1 and a new reference, 0 for no server, -1. May change key. */
+int mcx_get_server_hook(mcx_call *call, mcx_key *key, PyObject **found);
+/* A connection to such a server, which may be no _Host at all. */
+int mcx_connect_chosen(mcx_call *call, PyObject *server, mcx_target *target);
+
+/* A connection to this host: 1, 0 where it cannot be reached, -1 with an exception. */
+int mcx_connect_host(mcx_call *call, PyObject *host, mcx_target *target);
+
+/* A new connection to the target's host in place of one that the server closed. As above. */
+int mcx_reconnect(mcx_call *call, mcx_target *target);
+
+/* Gives the target's connection back; clean: its stream is in step. */
+void mcx_target_end(mcx_call *call, mcx_target *target, bool clean);
+
+/* Sends the pieces and receives once; releases the GIL where the transport is native.
+ * MC_RAISED: an exception is set. */
+mc_status mcx_roundtrip(mcx_call *call, mcx_target *target, struct iovec *pieces, int count,
+                        mc_exchange *exchange);
+mc_status mcx_send(mcx_call *call, mcx_target *target, struct iovec *pieces, int count);
+mc_status mcx_receive(mcx_call *call, mcx_target *target, mc_exchange *exchange);
+
+/* What to do when a call on target ended in status: a debug line, a dead mark after a timeout.
+ * 0; -1 where an exception is to go to the caller (MC_RAISED, MC_NO_MEMORY). */
+int mcx_fail(mcx_call *call, mcx_target *target, mc_status status);
+
+/* Counts a command (or MCX_COUNT_*) in stats, through an override of _statlog. */
+int mcx_statlog(mcx_call *call, int what);
+
+/* self.debuglog(text), text a printf format of PyUnicode_FromFormat; nothing without debug. */
+int mcx_debuglog(mcx_call *call, const char *format, ...);
+int mcx_host_debuglog(mcx_module *module, PyObject *host, const char *format, ...);
+int mcx_write_stderr(mcx_module *module, PyObject *text);
+
+/* Waits for signal handlers: 0, or -1 with what one of them raised. */
+int mcx_check_signals(void);
+
+/* host.connect() outside a client's call: the connection is then held by this thread. */
+int mcx_connect_direct(mcx_module *module, mcx_host *host);
+
+/* Brings the hooks of hosts' class up to date. */
+uint32_t mcx_host_hooks(mcx_module *module, PyObject *host);
+bool mcx_is_host(mcx_module *module, PyObject *object);
+
+/* ---- keys.c --------------------------------------------------------------------------------- */
+
+/* The key of a single call: encoded, checked, through the hooks. owner and hash are strong after
+ * 0; nothing is held after -1. The caller's key_encoder is applied where encode. */
+int mcx_key_single(mcx_call *call, PyObject *object, bool encode, mcx_key *key);
+
+/* As python-memcached's _encode_key, then the view: no check. */
+int mcx_key_view(mcx_call *call, PyObject *object, mcx_key *key);
+int mcx_key_check(mcx_module *module, const mcx_snapshot *snapshot, mc_slice text, size_t extra,
+                  PyObject *shown);
+void mcx_key_clear(mcx_key *key);
+PyObject *mcx_encode_key(PyObject *key);
+/* bytes, or (hash, bytes): a new reference. */
+PyObject *mcx_key_object(const mcx_key *key);
+
+/* ---- values.c ------------------------------------------------------------------------------- */
+
+typedef struct {
+    mc_slice text;
+    PyObject *owner; /* strong or NULL */
+    uint32_t flags;
+    char digits[32]; /* of a small int: text may point here, so do not copy the struct */
+} mcx_stored;
+
+/* value as it is stored: 1, 0 where it is too large to send, -1 with an exception. min_compress:
+ * the caller's object or NULL. The default of _val_to_store_info. */
+int mcx_store_info(mcx_call *call, PyObject *value, PyObject *min_compress, mcx_stored *stored);
+void mcx_stored_clear(mcx_stored *stored);
+
+/* The value that flags and bytes mean. body is a bytes object (owner) or NULL, then text is a view.
+ * What does not decode is None, with a debug line. NULL with an exception only for what is nobody's
+ * data: MemoryError, KeyboardInterrupt and the like. The default of _recv_value, behind recv. */
+PyObject *mcx_decode(mcx_call *call, uint32_t flags, mc_slice text, PyObject *body);
+
+/* ---- arguments.c ---------------------------------------------------------------------------- */
+
+/* A method's parameters: names in order, the first `required` of which have no default. */
+typedef struct {
+    const char *method;
+    int count;
+    int required;
+    const char *names[24];
+} mcx_signature;
+
+/* Binds positional and keyword arguments to values[count], NULL where not given; borrowed.
+ * TypeError that names the method and the argument. */
+int mcx_bind(const mcx_signature *signature, PyObject *const *args, Py_ssize_t nargs,
+             PyObject *kwnames, PyObject **values);
+
+/* A time argument as decimal text (protocol.txt, "exptime"): text points into digits or into
+ * owner. NULL object: 0. */
+typedef struct {
+    mc_slice text;
+    PyObject *owner;
+    char digits[24];
+} mcx_decimal;
+int mcx_time(PyObject *object, const char *name, mcx_decimal *decimal);
+int mcx_delta(PyObject *object, mcx_decimal *decimal);
+
+/* Whether an optional argument is true; NULL: it is not. */
+int mcx_flag(PyObject *object, bool *flag);
+
+/* Seconds as nanoseconds; None: MC_NO_TIMEOUT. */
+int mcx_seconds(PyObject *object, const char *name, int64_t *nanoseconds);
+
+/* ---- host.c --------------------------------------------------------------------------------- */
+
+extern PyType_Spec mcx_host_spec, mcx_held_spec;
+
+PyObject *mcx_host_new(mcx_module *module, PyObject *address, const mcx_snapshot *snapshot);
+bool mcx_host_equals(mcx_host *host, PyObject *address);
+/* Attributes that a client hands to its hosts: debug, dead_retry, socket_timeout,
+ * flush_on_reconnect. */
+int mcx_host_set_option(mcx_host *host, int option, PyObject *value);
+PyObject *mcx_host_text(mcx_host *host); /* str(host) */
+int mcx_host_mark_dead(mcx_module *module, mcx_host *host, PyObject *reason);
+/* After mc_pool_disconnect: closes the host's idle connections, saying quit before. */
+void mcx_host_close_idle(mcx_host *host, bool quit);
+/* Opens the native or Python stream of a connection this call owns: status as the transport's. */
+mc_status mcx_host_open(mcx_module *module, mcx_host *host, mc_connection *connection,
+                        PyObject *socket_class, mc_clock *clock);
+PyObject *mcx_host_stats_name(mcx_host *host);
+
+/* The connection that this thread holds for host: a new reference, or NULL without an exception. */
+mcx_held *mcx_held_find(mcx_module *module, PyObject *host);
+int mcx_held_put(mcx_module *module, mcx_host *host, mc_connection *connection);
+/* Closes or gives back what this thread holds for host. */
+int mcx_held_drop(mcx_module *module, PyObject *host, bool clean);
+/* The dict of what this thread holds, by host: a new reference. */
+PyObject *mcx_held_dict(mcx_module *module);
+
+/* ---- python_socket.c ------------------------------------------------------------------------ */
+
+extern const mc_transport mcx_python_transport;
+mc_status mcx_python_connect(mcx_module *module, mc_connection *connection, PyObject *socket_class,
+                             mcx_host *host, mc_clock *clock);
+
+/* I/O through a host's own (replaced) methods: send_cmd, readline, recv. */
+mc_status mcx_host_send(mcx_call *call, PyObject *host, struct iovec *pieces, int count, bool many);
+mc_status mcx_host_receive(mcx_call *call, PyObject *host, mc_exchange *exchange);
+
+/* ---- errors.c ------------------------------------------------------------------------------- */
+
+/* The debug line's words for what ended a call; a new reference. */
+PyObject *mcx_status_text(const mc_connection *connection, mc_status status);
+
+/* ---- straight.c ----------------------------------------------------------------------------- */
+
+typedef struct {
+    mcx_module *module;
+    mcx_core *core;
+    mcx_snapshot *snapshot;
+    mcx_record *record; /* borrowed: no Python code runs on the straight way */
+    mcx_host *host;     /* borrowed from the snapshot */
+    mc_connection *connection;
+    mc_slice key;
+    mc_clock clock;
+    unsigned shard;
+} mcx_straight;
+
+/* Begins a small call of the plainest kind: 1, and the connection is this call's; 0 where anything
+ * is not plain, and nothing has happened. Never an exception. */
+int mcx_straight_begin(mcx_straight *straight, PyTypeObject *defining_class, PyObject *self,
+                       PyObject *key);
+/* Sends the connection's output buffer and receives once. MC_RAISED: an exception is set. */
+mc_status mcx_straight_roundtrip(mcx_straight *straight);
+/* The reply was read whole. */
+void mcx_straight_end(mcx_straight *straight, mc_command command);
+/* It was not: the general way takes over with call and target, which then own what the straight
+ * way had. -1 with an exception: all is given up. */
+int mcx_straight_hand_over(mcx_straight *straight, PyTypeObject *defining_class, PyObject *self,
+                           mcx_call *call, mcx_target *target);
+
+/* Closes connections that have been idle for long, at most two. */
+void mcx_reap(mcx_module *module, mcx_core *core, mcx_snapshot *snapshot, int64_t now);
+
+/* This thread's record where it is known without a look-up, borrowed, else NULL. */
+mcx_record *mcx_last_record(mcx_core *core);
+
+/* True where socket.socket is Python's own, as far as can be told at once. */
+static inline bool mcx_socket_is_plain(mcx_module *module)
+{
+#if MCX_HAS_DICT_VERSION
+    return module->socket_override == NULL && module->socket_dict != NULL &&
+           ((PyDictObject *)module->socket_dict)->ma_version_tag == module->socket_version;
+#else
+    PyObject *found = NULL;
+    bool plain = mcx_find_socket_class(module, &found) == 0 && found == NULL;
+
+    Py_XDECREF(found);
+    PyErr_Clear(); /* the general way meets it again */
+    return plain;
+#endif
+}
+
+/* What brings a connection in step after noreply commands: its reply comes behind all of theirs. So
+ * many of them are sent before the server is made to say that it has read them. */
+#define MCX_MARKER "version\r\n"
+#define MCX_UNANSWERED_AT_MOST 512
+
+/* ---- ask.c ---------------------------------------------------------------------------------- */
+
+/* A command with one answer line, as it goes out. */
+typedef struct {
+    mc_command command;
+    mc_slice key;
+    mc_slice argument; /* exptime, delta or nothing */
+    const uint64_t *cas;
+    const mcx_stored *value; /* of a storage command */
+    bool noreply;
+} mcx_request;
+
+typedef struct {
+    mc_reply_type type;
+    uint64_t number;
+    PyObject *line; /* bytes; strong; where the answer is none of the good ones */
+} mcx_answer;
+
+/* Sends request to target and reads the answer; once more on a new connection where the command
+ * may be repeated and the server closed before it answered. Ends target in every case. 1: answered
+ * (noreply: sent); 0: no answer; -1 with an exception. */
+int mcx_ask(mcx_call *call, mcx_target *target, const mcx_request *request, mcx_answer *answer);
+
+/* The same where the straight way has sent the request already and received with that status. */
+int mcx_ask_begun(mcx_call *call, mcx_target *target, const mcx_request *request,
+                  mcx_answer *answer, mc_status status);
+
+/* For commands that read more than one line: encodes, sends, receives once. The first event is
+ * mc_exchange_next's. */
+mc_status mcx_begin_exchange(mcx_call *call, mcx_target *target, const mcx_request *request,
+                             mc_exchange *exchange, const mc_slice *keys);
+
+/* True where it is right to try once more; then the target is connected anew. 0: no; -1. */
+int mcx_try_again(mcx_call *call, mcx_target *target, mc_command command, bool started,
+                  mc_status status, int *attempt);
+
+/* ---- client.c, commands_single.c, commands_multi.c, commands_server.c ----------------------- */
+
+/* A call of a method that may run in the middle of another: works with what that one holds. */
+int mcx_call_begin_inner(mcx_call *call, PyTypeObject *defining_class, PyObject *self);
+
+/* The value as a replaced _val_to_store_info gives it: 1, 0 too large, -1. */
+int mcx_store_info_hook(mcx_call *call, PyObject *value, PyObject *min_compress,
+                        mcx_stored *stored);
+
+int mcx_set_servers(mcx_module *module, mcx_core *core, PyObject *self, PyObject *servers);
+int mcx_init_buckets(mcx_module *module, mcx_core *core);
+
+/* self.method(args...) by a hook's name. */
+PyObject *mcx_call_hook(mcx_call *call, int hook, PyObject *const *args, size_t nargs);
+
+extern PyMethodDef mcx_single_methods[], mcx_multi_methods[], mcx_server_methods[],
+    mcx_client_methods[];
+
+int mcx_add_client_type(mcx_module *module, PyObject *module_object);
+
+/* For PyMethodDef tables. */
+#define MCX_METHOD(name)                                                                           \
+    static PyObject *name(PyObject *self, PyTypeObject *defining_class, PyObject *const *args,     \
+                          Py_ssize_t nargs, PyObject *kwnames)
+#define MCX_DEF(name, function, doc)                                                               \
+    {                                                                                              \
+        name, (PyCFunction)(void (*)(void))(function),                                             \
+            METH_METHOD | METH_FASTCALL | METH_KEYWORDS, doc                                       \
+    }
+
+#endif

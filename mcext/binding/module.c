@@ -1,0 +1,476 @@
+/* module: `mcext._core`: its state, its types, and the names of python-memcached's module that
+ * reach into the client (server hash, socket and time modules, default limits).
+ *
+ * All state is the module object's: no process-wide state here, so that interpreters with a GIL of
+ * their own, and reloads, do not meet. */
+#include "mcx.h"
+
+#include <string.h>
+#include <zlib.h>
+
+mcx_module *mcx_module_of(PyTypeObject *defining_class)
+{
+    return PyType_GetModuleState(defining_class);
+}
+
+PyObject *mcx_import(const char *module, const char *attribute)
+{
+    PyObject *imported = PyImport_ImportModule(module);
+    PyObject *found = imported ? PyObject_GetAttrString(imported, attribute) : NULL;
+
+    Py_XDECREF(imported);
+    return found;
+}
+
+/* ---- what applications replace -------------------------------------------------------------- */
+
+/* True for socket.socket as Python brings it, whoever patched whatever before. */
+static bool is_own_socket(PyObject *class)
+{
+    PyObject *module;
+    bool own;
+
+    if (!PyType_Check(class) || ((PyTypeObject *)class)->tp_base == NULL ||
+        strcmp(((PyTypeObject *)class)->tp_base->tp_name, "_socket.socket") != 0) {
+        return false;
+    }
+    module = PyObject_GetAttrString(class, "__module__");
+    own = module != NULL && PyUnicode_Check(module) &&
+          PyUnicode_CompareWithASCIIString(module, "socket") == 0 &&
+          strcmp(((PyTypeObject *)class)->tp_name, "socket") == 0;
+    Py_XDECREF(module);
+    PyErr_Clear();
+    return own;
+}
+
+static int find_socket_module(mcx_module *module)
+{
+    PyObject *modules = PyImport_GetModuleDict();
+    PyObject *found = NULL;
+
+    if (PyDict_GetItemRef(modules, module->str_socket_module, &found) < 0) {
+        return -1;
+    }
+    if (found != NULL && PyModule_Check(found)) {
+        PyObject *none = NULL;
+
+        /* Kept once and for all; another thread may have been first. */
+        if (!__atomic_compare_exchange_n(&module->socket_module, &none, found, false,
+                                         __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+            Py_DECREF(found);
+        }
+    }
+    else {
+        Py_XDECREF(found);
+    }
+    return 0;
+}
+
+/* All is plain as long as this dict does not change. */
+static void watch(mcx_module *module, PyObject *dict)
+{
+#if MCX_HAS_DICT_VERSION
+    module->socket_dict = dict;
+    module->socket_version = ((PyDictObject *)dict)->ma_version_tag;
+#else
+    (void)module;
+    (void)dict;
+#endif
+}
+
+int mcx_find_socket_class(mcx_module *module, PyObject **found)
+{
+    PyObject *override = __atomic_load_n(&module->socket_override, __ATOMIC_ACQUIRE);
+    PyObject *class = NULL;
+
+    *found = NULL;
+    if (UNLIKELY(override != NULL)) {
+        class = PyObject_GetAttr(override, module->str_socket);
+        if (class == NULL) {
+            return -1;
+        }
+    }
+    else {
+        PyObject *socket = __atomic_load_n(&module->socket_module, __ATOMIC_ACQUIRE);
+
+        if (UNLIKELY(socket == NULL)) {
+            if (find_socket_module(module) < 0) {
+                return -1;
+            }
+            socket = __atomic_load_n(&module->socket_module, __ATOMIC_ACQUIRE);
+            if (socket == NULL) {
+                watch(module, PyImport_GetModuleDict());
+                return 0; /* never imported, so never replaced */
+            }
+        }
+        if (PyDict_GetItemRef(PyModule_GetDict(socket), module->str_socket, &class) < 0) {
+            return -1;
+        }
+    }
+    PyObject *own = __atomic_load_n(&module->socket_class, __ATOMIC_ACQUIRE);
+    if (LIKELY(class == own && own != NULL)) {
+        if (override == NULL) {
+            watch(module, PyModule_GetDict(module->socket_module));
+        }
+        Py_DECREF(class);
+        return 0;
+    }
+    if (class == NULL || class == Py_None) {
+        Py_XDECREF(class);
+        return 0;
+    }
+    if (own == NULL && is_own_socket(class)) {
+        PyObject *none = NULL;
+
+        if (!__atomic_compare_exchange_n(&module->socket_class, &none, class, false,
+                                         __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+            Py_DECREF(class);
+        }
+        return 0;
+    }
+    *found = class;
+    return 0;
+}
+
+int mcx_wall_clock(mcx_module *module, int64_t *now)
+{
+    PyObject *override = Py_XNewRef(__atomic_load_n(&module->time_override, __ATOMIC_ACQUIRE));
+    PyObject *function = override ? PyObject_GetAttrString(override, "time")
+                                  : mcx_import("time", "time"); /* which tests replace */
+    PyObject *seconds = function ? PyObject_CallNoArgs(function) : NULL;
+    double value = seconds ? PyFloat_AsDouble(seconds) : -1;
+
+    Py_XDECREF(override);
+    Py_XDECREF(function);
+    Py_XDECREF(seconds);
+    if (value == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+    *now = (int64_t)(value * 1e6);
+    return 0;
+}
+
+/* ---- functions of the module ---------------------------------------------------------------- */
+
+static PyObject *module_hash(PyObject *self, PyObject *key)
+{
+    Py_buffer view;
+    uint32_t hash;
+
+    (void)self;
+    if (PyObject_GetBuffer(key, &view, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    hash = mc_hash_default((mc_slice){view.buf, (size_t)view.len});
+    PyBuffer_Release(&view);
+    return PyLong_FromUnsignedLong(hash);
+}
+
+/* _set_hash_function(function): memcache.serverHashFunction was assigned. */
+static PyObject *module_set_hash_function(PyObject *self, PyObject *function)
+{
+    mcx_module *module = PyModule_GetState(self);
+    PyObject *own = PyObject_GetAttrString(self, "cmemcache_hash");
+    PyObject *modules = PyImport_GetModuleDict();
+    PyObject *binascii = PyDict_GetItemString(modules, "binascii");
+    PyObject *crc32 = binascii ? PyObject_GetAttrString(binascii, "crc32") : NULL;
+    int kind = function == own     ? MCX_HASH_DEFAULT
+               : function == crc32 ? MCX_HASH_CRC32
+                                   : MCX_HASH_PYTHON;
+    PyObject *old;
+
+    Py_XDECREF(own);
+    Py_XDECREF(crc32);
+    PyErr_Clear();
+    if (!PyCallable_Check(function)) {
+        PyErr_Format(PyExc_TypeError, "serverHashFunction must be callable, not %.100s",
+                     Py_TYPE(function)->tp_name);
+        return NULL;
+    }
+    Py_BEGIN_CRITICAL_SECTION(module->local);
+    old = module->hash_function;
+    module->hash_function = Py_NewRef(function);
+    atomic_store_explicit(&module->hash_kind, kind, memory_order_release);
+    Py_END_CRITICAL_SECTION();
+    Py_XDECREF(old);
+    Py_RETURN_NONE;
+}
+
+static PyObject *set_override(PyObject **field, PyObject *value)
+{
+    PyObject *old;
+
+    value = value == Py_None ? NULL : Py_NewRef(value);
+    old = __atomic_exchange_n(field, value, __ATOMIC_ACQ_REL);
+    Py_XDECREF(old);
+    Py_RETURN_NONE;
+}
+
+/* _set_socket(module or None), _set_time(module or None): memcache.socket, memcache.time. */
+static PyObject *module_set_socket(PyObject *self, PyObject *value)
+{
+    return set_override(&((mcx_module *)PyModule_GetState(self))->socket_override, value);
+}
+
+static PyObject *module_set_time(PyObject *self, PyObject *value)
+{
+    return set_override(&((mcx_module *)PyModule_GetState(self))->time_override, value);
+}
+
+/* _set_limit(0 or 1, value): memcache.SERVER_MAX_KEY_LENGTH, SERVER_MAX_VALUE_LENGTH. */
+static PyObject *module_set_limit(PyObject *self, PyObject *args)
+{
+    mcx_module *module = PyModule_GetState(self);
+    PyObject *value, *old;
+    int which;
+
+    if (!PyArg_ParseTuple(args, "iO", &which, &value)) {
+        return NULL;
+    }
+    if (which < 0 || which > 1 || !PyLong_Check(value)) {
+        PyErr_SetString(PyExc_TypeError, which == 0 ? "SERVER_MAX_KEY_LENGTH must be an int"
+                                                    : "SERVER_MAX_VALUE_LENGTH must be an int");
+        return NULL;
+    }
+    old = __atomic_exchange_n(&module->defaults[which], Py_NewRef(value), __ATOMIC_ACQ_REL);
+    Py_XDECREF(old);
+    Py_RETURN_NONE;
+}
+
+static PyObject *module_same_key(PyObject *self, PyObject *key)
+{
+    (void)self;
+    return Py_NewRef(key);
+}
+
+static PyMethodDef module_functions[] = {
+    {"cmemcache_hash", module_hash, METH_O,
+     "cmemcache_hash($module, key, /)\n--\n\n(crc32(key) >> 16) & 0x7fff: the default server "
+     "hash."},
+    {"_set_hash_function", module_set_hash_function, METH_O, NULL},
+    {"_set_socket", module_set_socket, METH_O, NULL},
+    {"_set_time", module_set_time, METH_O, NULL},
+    {"_set_limit", module_set_limit, METH_VARARGS, NULL},
+    {"_same_key", module_same_key, METH_O,
+     "_same_key($module, key, /)\n--\n\nThe key_encoder where none was given: key itself."},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- making and unmaking -------------------------------------------------------------------- */
+
+static int intern_names(mcx_module *module)
+{
+    static const char *const client_hooks[] = {
+#define X(constant, name) name,
+        MCX_CLIENT_HOOKS(X)
+#undef X
+    };
+    static const char *const host_hooks[] = {
+#define X(constant, name) name,
+        MCX_HOST_HOOKS(X)
+#undef X
+    };
+    struct {
+        PyObject **to;
+        const char *text;
+    } names[] = {
+        {&module->str_record, "_mcext_record"},
+        {&module->str_held, "held"},
+        {&module->str_write, "write"},
+        {&module->str_socket, "socket"},
+        {&module->str_socket_module, "socket"},
+        {&module->str_server_retries, "_SERVER_RETRIES"},
+        {&module->count_names[MCX_COUNT_GET_MULTI], "get_multi"},
+        {&module->count_names[MCX_COUNT_SET_MULTI], "set_multi"},
+        {&module->count_names[MCX_COUNT_DELETE_MULTI], "delete_multi"},
+    };
+    bool failed = false;
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        failed |= (*names[i].to = PyUnicode_InternFromString(names[i].text)) == NULL;
+    }
+    for (int command = 0; command < MC_COMMANDS; command++) {
+        failed |= (module->count_names[command] =
+                       PyUnicode_InternFromString(mc_commands[command].name.bytes)) == NULL;
+    }
+    for (int hook = 0; hook < MCX_CLIENT_HOOK_COUNT; hook++) {
+        failed |=
+            (module->client_hooks[hook] = PyUnicode_InternFromString(client_hooks[hook])) == NULL;
+    }
+    for (int hook = 0; hook < MCX_HOST_HOOK_COUNT; hook++) {
+        failed |= (module->host_hooks[hook] = PyUnicode_InternFromString(host_hooks[hook])) == NULL;
+    }
+    return failed ? -1 : 0;
+}
+
+static int add_type(PyObject *module_object, PyType_Spec *spec, PyTypeObject **type)
+{
+    *type = (PyTypeObject *)PyType_FromModuleAndSpec(module_object, spec, NULL);
+    return *type == NULL ? -1 : 0;
+}
+
+static int find_local(mcx_module *module)
+{
+    PyObject *local = mcx_import("threading", "local");
+
+    if (local == NULL || !PyType_Check(local)) {
+        Py_XDECREF(local);
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_TypeError, "threading.local is not a class");
+        }
+        return -1;
+    }
+    module->local_type = (PyTypeObject *)local;
+    /* By its name: who replaces threading.local replaces _thread._local as well. */
+    module->local_is_native = strcmp(module->local_type->tp_name, "_thread._local") == 0;
+    module->local = PyObject_CallNoArgs(local);
+    return module->local == NULL ? -1 : 0;
+}
+
+static int find_originals(mcx_module *module)
+{
+    for (int hook = 0; hook < MCX_CLIENT_HOOK_COUNT; hook++) {
+        module->client_originals[hook] =
+            PyObject_GetAttr((PyObject *)module->client_type, module->client_hooks[hook]);
+        if (module->client_originals[hook] == NULL) {
+            return -1;
+        }
+    }
+    for (int hook = 0; hook < MCX_HOST_HOOK_COUNT; hook++) {
+        module->host_originals[hook] =
+            PyObject_GetAttr((PyObject *)module->host_type, module->host_hooks[hook]);
+        if (module->host_originals[hook] == NULL) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int module_exec(PyObject *module_object)
+{
+    mcx_module *module = PyModule_GetState(module_object);
+
+    if (!mc_process_init()) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    module->error = PyErr_NewException("memcache._Error", NULL, NULL);
+    module->connection_dead_error = PyErr_NewException("memcache._ConnectionDeadError", NULL, NULL);
+    if (module->error == NULL || module->connection_dead_error == NULL ||
+        intern_names(module) < 0 || find_local(module) < 0 ||
+        add_type(module_object, &mcx_core_spec, &module->core_type) < 0 ||
+        add_type(module_object, &mcx_record_spec, &module->record_type) < 0 ||
+        add_type(module_object, &mcx_held_spec, &module->held_type) < 0 ||
+        add_type(module_object, &mcx_host_spec, &module->host_type) < 0 ||
+        mcx_add_client_type(module, module_object) < 0 || find_originals(module) < 0) {
+        return -1;
+    }
+    if (PyModule_AddObjectRef(module_object, "Client", (PyObject *)module->client_type) < 0 ||
+        PyModule_AddObjectRef(module_object, "_Host", (PyObject *)module->host_type) < 0 ||
+        PyModule_AddObjectRef(module_object, "_Error", module->error) < 0 ||
+        PyModule_AddObjectRef(module_object, "_ConnectionDeadError",
+                              module->connection_dead_error) < 0 ||
+        PyModule_AddStringConstant(module_object, "zlib_version", zlibVersion()) < 0) {
+        return -1;
+    }
+    return 0;
+}
+
+/* Every object of the state that can be part of a cycle; CALL is Py_VISIT or Py_CLEAR. */
+#define FOR_EACH_REFERENCE(CALL)                                                                   \
+    do {                                                                                           \
+        CALL(module->client_type);                                                                 \
+        CALL(module->core_type);                                                                   \
+        CALL(module->host_type);                                                                   \
+        CALL(module->record_type);                                                                 \
+        CALL(module->held_type);                                                                   \
+        CALL(module->local_type);                                                                  \
+        CALL(module->local);                                                                       \
+        for (int i = 0; i < MCX_CLIENT_HOOK_COUNT; i++) {                                          \
+            CALL(module->client_hooks[i]);                                                         \
+            CALL(module->client_originals[i]);                                                     \
+        }                                                                                          \
+        for (int i = 0; i < MCX_HOST_HOOK_COUNT; i++) {                                            \
+            CALL(module->host_hooks[i]);                                                           \
+            CALL(module->host_originals[i]);                                                       \
+        }                                                                                          \
+        for (int i = 0; i < MCX_COUNTS; i++) {                                                     \
+            CALL(module->count_names[i]);                                                          \
+        }                                                                                          \
+        CALL(module->str_record);                                                                  \
+        CALL(module->str_held);                                                                    \
+        CALL(module->str_write);                                                                   \
+        CALL(module->str_socket);                                                                  \
+        CALL(module->str_socket_module);                                                           \
+        CALL(module->str_server_retries);                                                          \
+        CALL(module->key_error);                                                                   \
+        CALL(module->key_length_error);                                                            \
+        CALL(module->key_character_error);                                                         \
+        CALL(module->key_none_error);                                                              \
+        CALL(module->key_type_error);                                                              \
+        CALL(module->string_encoding_error);                                                       \
+        CALL(module->error);                                                                       \
+        CALL(module->connection_dead_error);                                                       \
+        CALL(module->hash_function);                                                               \
+        CALL(module->socket_override);                                                             \
+        CALL(module->time_override);                                                               \
+        CALL(module->socket_module);                                                               \
+        CALL(module->socket_class);                                                                \
+        CALL(module->pickle_dumps);                                                                \
+        CALL(module->pickle_loads);                                                                \
+        CALL(module->defaults[0]);                                                                 \
+        CALL(module->defaults[1]);                                                                 \
+    } while (0)
+
+static int module_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    mcx_module *module = PyModule_GetState(self);
+
+    if (module != NULL) {
+        FOR_EACH_REFERENCE(Py_VISIT);
+    }
+    return 0;
+}
+
+static int module_clear(PyObject *self)
+{
+    mcx_module *module = PyModule_GetState(self);
+
+    if (module != NULL) {
+        FOR_EACH_REFERENCE(Py_CLEAR);
+    }
+    return 0;
+}
+
+static void module_free(void *self)
+{
+    (void)module_clear(self);
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef module_definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "mcext._core",
+    .m_doc = "The memcached client in C; import mcext or memcache.",
+    .m_size = sizeof(mcx_module),
+    .m_methods = module_functions,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC PyInit__core(void)
+{
+    return PyModuleDef_Init(&module_definition);
+}

@@ -1,0 +1,160 @@
+/* straight: the straight way of a small call.
+ *
+ * Almost every call is of the plainest kind: one ASCII key, nothing replaced, the connection that
+ * this thread used last is free and fresh, the reply comes whole with the first receive. Such a
+ * call goes this way, with the same steps as any other (check, choose, own, send, receive, give
+ * back) and none of what the others may need. Whatever is not plain before anything is sent takes
+ * the general way from the start (call.c); a reply that is not the plain one is handed over to it
+ * with the connection, for the exchange to judge. */
+#include "mcx.h"
+
+#include <string.h>
+
+static inline bool view_key(PyObject *key, mc_slice *text)
+{
+    if (LIKELY(PyUnicode_CheckExact(key))) {
+        if (UNLIKELY(!PyUnicode_IS_COMPACT_ASCII(key))) {
+            return false;
+        }
+        *text = (mc_slice){PyUnicode_DATA(key), (size_t)PyUnicode_GET_LENGTH(key)};
+        return true;
+    }
+    if (PyBytes_CheckExact(key)) {
+        *text = (mc_slice){PyBytes_AS_STRING(key), (size_t)PyBytes_GET_SIZE(key)};
+        return true;
+    }
+    return false;
+}
+
+/* The host for key, borrowed, where it is a plain one. */
+static inline mcx_host *choose(mcx_module *module, const mcx_snapshot *snapshot, mc_slice key)
+{
+    int kind = atomic_load_explicit(&module->hash_kind, memory_order_relaxed);
+    size_t index = 0;
+
+    if (UNLIKELY(kind == MCX_HASH_PYTHON)) {
+        return NULL;
+    }
+    if (snapshot->bucket_count > 1) {
+        uint32_t hash = kind == MCX_HASH_CRC32 ? mc_hash_crc32(key) : mc_hash_default(key);
+
+        index = hash % snapshot->bucket_count;
+    }
+    mcx_host *host = (mcx_host *)snapshot->bucket[index];
+
+    return LIKELY(atomic_load_explicit(&host->instance_hooks, memory_order_relaxed) == 0 &&
+                  atomic_load_explicit(&host->server.dead_until, memory_order_relaxed) == 0 &&
+                  host->initialised)
+               ? host
+               : NULL;
+}
+
+int mcx_straight_begin(mcx_straight *straight, PyTypeObject *defining_class, PyObject *self,
+                       PyObject *key)
+{
+    mcx_module *module = mcx_module_of(defining_class);
+    mcx_core *core = (mcx_core *)__atomic_load_n((PyObject **)((char *)self + module->core_offset),
+                                                 __ATOMIC_ACQUIRE);
+    uint32_t host_version = mcx_type_version(module->host_type);
+    uint32_t version = mcx_type_version(Py_TYPE(self));
+    mcx_snapshot *snapshot;
+
+    if (UNLIKELY(core == NULL || !Py_IS_TYPE(core, module->core_type) || version == 0 ||
+                 version != atomic_load_explicit(&core->plain_version, memory_order_acquire) ||
+                 host_version == 0 ||
+                 host_version !=
+                     atomic_load_explicit(&module->plain_host_version, memory_order_acquire) ||
+                 !mcx_socket_is_plain(module) || !view_key(key, &straight->key))) {
+        return 0;
+    }
+    straight->record = mcx_last_record(core);
+    if (UNLIKELY(straight->record == NULL || !mcx_counts_alone(straight->record))) {
+        return 0;
+    }
+    straight->module = module;
+    straight->core = core;
+    straight->shard = mcx_shard();
+    straight->snapshot = snapshot = mcx_core_enter(core, straight->shard);
+
+    size_t length = straight->key.length;
+    if (UNLIKELY(snapshot == NULL || !snapshot->straight || length == 0 ||
+                 length > MCX_PROTOCOL_KEY_LENGTH ||
+                 (snapshot->max_key_length != 0 && length > (size_t)snapshot->max_key_length) ||
+                 !mc_key_is_plain(straight->key))) {
+        goto not_plain;
+    }
+    straight->host = choose(module, snapshot, straight->key);
+    if (UNLIKELY(straight->host == NULL)) {
+        goto not_plain;
+    }
+    mc_clock_start(&straight->clock, snapshot->socket_timeout, snapshot->connect_timeout);
+    straight->connection =
+        mc_pool_take_last(&straight->host->server.pool, straight->clock.start, MCX_LOOK_AFTER);
+    if (UNLIKELY(straight->connection == NULL)) {
+        goto not_plain;
+    }
+    if (UNLIKELY(straight->connection->unanswered != 0)) {
+        mc_pool_give(straight->connection, true, straight->clock.start);
+        goto not_plain;
+    }
+    return 1;
+not_plain:
+    mcx_core_leave(core, straight->shard);
+    return 0;
+}
+
+mc_status mcx_straight_roundtrip(mcx_straight *straight)
+{
+    mc_status status;
+
+    do {
+        Py_BEGIN_ALLOW_THREADS status =
+            mc_connection_roundtrip(straight->connection, &straight->clock);
+        Py_END_ALLOW_THREADS if (UNLIKELY(status == MC_INTERRUPTED) && mcx_check_signals() < 0)
+        {
+            return MC_RAISED;
+        }
+    } while (UNLIKELY(status == MC_INTERRUPTED));
+    return status;
+}
+
+void mcx_straight_end(mcx_straight *straight, mc_command command)
+{
+    mcx_core *core = straight->core;
+    int64_t now = straight->clock.start;
+
+    straight->record->counts[command]++;
+    mc_pool_give(straight->connection, true, now);
+    /* With an exception set (no memory for the result), what runs Python code is left to others. */
+    if (UNLIKELY(now >= atomic_load_explicit(&core->next_reap, memory_order_relaxed)) &&
+        !PyErr_Occurred()) {
+        mcx_reap(straight->module, core, straight->snapshot, now);
+    }
+    mcx_core_leave(core, straight->shard);
+    if (UNLIKELY(atomic_load_explicit(&core->has_retired, memory_order_relaxed)) &&
+        !PyErr_Occurred()) {
+        mcx_core_collect(core);
+    }
+}
+
+int mcx_straight_hand_over(mcx_straight *straight, PyTypeObject *defining_class, PyObject *self,
+                           mcx_call *call, mcx_target *target)
+{
+    PyObject *type, *value, *traceback;
+
+    PyErr_Fetch(&type, &value, &traceback); /* what a signal handler raised, perhaps */
+    if (mcx_call_begin(call, defining_class, self) < 0) {
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(traceback);
+        mc_pool_give(straight->connection, false, 0);
+        mcx_core_leave(straight->core, straight->shard);
+        return -1;
+    }
+    PyErr_Restore(type, value, traceback);
+    call->clock = straight->clock;
+    *target = (mcx_target){.host = Py_NewRef((PyObject *)straight->host),
+                           .connection = straight->connection};
+    mcx_core_leave(straight->core, straight->shard); /* the target keeps the host now */
+    return 0;
+}

@@ -1,0 +1,240 @@
+"""A real memcached for tests.
+
+    from mcext.testing import memcached
+
+    with memcached() as server:
+        client = mcext.Client([server.address])
+
+The server listens on a free port of 127.0.0.1, or with ``unix=True`` on a Unix socket in a temporary folder; it answers
+when the ``with`` body begins and is gone when the body has ended, whichever way. The package brings a pytest fixture of
+the same name, ``memcached``, that yields such a server to one test.
+
+Nothing but the standard library is needed, and memcached on the PATH.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import weakref
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["Memcached", "memcached"]
+
+_START_SECONDS = 20.0
+"""How long a server may take until it answers; a loaded machine is slow, a broken server exits at once."""
+
+
+class Memcached:
+    """One memcached process; see :func:`memcached`, which makes it.
+
+    It can be started and stopped as often as wanted and keeps its address, so that its clients see a restart. A server
+    belongs to the process that made it: in a forked child ``stop`` and ``kill`` do nothing.
+    """
+
+    def __init__(self, *args: str, unix: bool = False) -> None:
+        for arg in args:
+            if re.match(r"-[psd]|--(port|unix-socket|daemon)\b", arg):
+                raise ValueError(f"memcached(): {arg!r} is set by memcached() itself and cannot be given")
+        self._args = args
+        self._unix = unix
+        self._port = 0
+        self._owner = os.getpid()
+        self._folder = tempfile.mkdtemp(prefix="mcext-")
+        if len(self._folder) > 90:  # a socket's path has at most 107 bytes
+            os.rmdir(self._folder)
+            self._folder = tempfile.mkdtemp(prefix="mcext-", dir="/tmp")
+        self._running: list[subprocess.Popen[bytes]] = []
+        weakref.finalize(self, _clean, self._running, self._folder, self._owner)
+
+    def __enter__(self) -> Memcached:
+        if not self._running:
+            self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _clean(self._running, self._folder, self._owner)
+
+    def __repr__(self) -> str:
+        state = f"at {self.address}, pid {self.pid}" if self._running else "not running"
+        return f"<memcached {state}>"
+
+    @property
+    def address(self) -> str:
+        """The address as a client takes it: ``"127.0.0.1:PORT"``, ``"inet6:[::1]:PORT"`` or ``"unix:/path"``."""
+        if self._unix:
+            return f"unix:{self.path}"
+        return f"inet6:[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def host(self) -> str:
+        """The host listened on: 127.0.0.1, or what the arguments have after ``-l``; empty for a Unix socket."""
+        if self._unix:
+            return ""
+        if "-l" in self._args[:-1]:
+            return self._args[self._args.index("-l") + 1].strip("[]")
+        return "127.0.0.1"
+
+    @property
+    def port(self) -> int:
+        """The TCP port: chosen by the first start, kept from then on. 0 for a Unix socket."""
+        if not self._port and not self._unix:
+            raise RuntimeError("memcached was never started: it has no port yet")
+        return self._port
+
+    @property
+    def path(self) -> str:
+        """The path of the Unix socket, empty for TCP."""
+        return os.path.join(self._folder, "socket") if self._unix else ""
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server. Raises RuntimeError where it was not started, or stopped."""
+        if not self._running:
+            raise RuntimeError("memcached is not running")
+        return self._running[0].pid
+
+    @property
+    def output(self) -> str:
+        """What the server has written to its standard error since it was started (much, with ``-vv``)."""
+        try:
+            with open(os.path.join(self._folder, "output"), errors="replace") as output:
+                return output.read().strip()
+        except FileNotFoundError:
+            return ""
+
+    def start(self) -> Memcached:
+        """Start the server, empty, and wait until it answers. Returns itself.
+
+        Raises FileNotFoundError where memcached is not installed, RuntimeError where it runs already or does not start.
+        """
+        if self._running:
+            raise RuntimeError("memcached is running already")
+        program = shutil.which("memcached")
+        if program is None:
+            raise FileNotFoundError(
+                "memcached is not installed, or not on the PATH (Debian: apt-get install memcached)"
+            )
+        os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            problem = self._try_start(program, deadline)
+            if problem is None:
+                return self
+            self.kill()
+            # Somebody may have our port from before, or still be leaving it: it is tried again, all else is final.
+            if "failed to listen" not in problem or time.monotonic() > deadline:
+                raise RuntimeError(f"memcached {' '.join(self._args)} did not start: {problem}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End the server and wait until it is gone. Does nothing where it does not run.
+
+        It is killed: a cache has nothing to save, its clients see the same, and on SIGTERM memcached takes a second.
+        """
+        _end(self._running, self._owner)
+
+    def kill(self) -> None:
+        """The same as ``stop``, under the name that a test of a crash wants."""
+        self.stop()
+
+    def restart(self) -> Memcached:
+        """Stop the server and start it again, empty, at the same address. Returns itself."""
+        self.stop()
+        return self.start()
+
+    def _try_start(self, program: str, deadline: float) -> str | None:
+        """Start the process and wait for its first answer; returns what went wrong, in words, or None."""
+        port_file = os.path.join(self._folder, "port")
+        if self._unix:
+            where = ["-s", self.path, "-a", "0700"]
+        else:
+            # -1 lets the system choose a free port, which memcached writes to the file named by the environment.
+            where = ["-p", str(self._port or -1)]
+            if "-l" not in self._args:
+                where += ["-l", self.host]
+        command = [program, *self._args, *where]
+        if os.geteuid() == 0:
+            command += ["-u", "root"]  # memcached runs as root only when told to
+        with open(os.path.join(self._folder, "output"), "wb") as output:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "MEMCACHED_PORT_FILENAME": port_file},
+            )
+        self._running.append(process)
+        while process.poll() is None:
+            if not self._unix and not self._port:
+                self._port = _read_port(port_file)
+            if (self._unix or self._port) and self._answers():
+                return None
+            if time.monotonic() > deadline:
+                return self.output or f"no answer in {_START_SECONDS:.0f} seconds"
+            time.sleep(0.002)
+        return self.output or f"exit status {process.returncode}"
+
+    def _answers(self) -> bool:
+        """True when the process that answers at our address is the one just started."""
+        family = socket.AF_UNIX if self._unix else socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as connection:
+            connection.settimeout(1.0)
+            try:
+                connection.connect(self.path if self._unix else (self.host, self.port))
+                connection.sendall(b"version\r\nstats\r\nquit\r\n")
+                reply = b"".join(iter(lambda: connection.recv(65536), b""))
+            except OSError:
+                return False
+        return reply.startswith(b"VERSION ") and b"STAT pid %d\r\n" % self.pid in reply
+
+
+def memcached(*args: str, unix: bool = False) -> Memcached:
+    """Return a real memcached for a ``with`` statement, which starts it, waits until it answers, and stops it.
+
+    args: arguments for memcached, as on its command line (``"-m", "100"``), without ``-p``, ``-s`` and ``-d``;
+          ``"-l", "::1"`` makes it listen on IPv6.
+    unix: listen on a Unix socket in a temporary folder, not on a free TCP port of 127.0.0.1.
+
+    What the ``with`` statement gives has ``address`` (as a client takes it), ``host``, ``port``, ``path``, ``pid``, and
+    ``stop()``, ``kill()``, ``start()``, ``restart()``, which keep the address. Without ``with``, call ``start`` and
+    ``stop``.
+    """
+    return Memcached(*args, unix=unix)
+
+
+def _read_port(port_file: str) -> int:
+    """The port in memcached's port file (``TCP INET: 46265``), or 0 while there is none."""
+    try:
+        with open(port_file) as text:
+            found = re.search(r"TCP INET6?: (\d+)", text.read())
+    except FileNotFoundError:
+        return 0
+    return int(found[1]) if found else 0
+
+
+def _end(running: list[subprocess.Popen[bytes]], owner: int) -> None:
+    """Kill the process in `running`, if any, and wait for its end."""
+    if os.getpid() != owner:
+        return
+    while running:
+        process = running.pop()
+        process.kill()
+        process.wait()
+
+
+def _clean(running: list[subprocess.Popen[bytes]], folder: str, owner: int) -> None:
+    """Kill the process in `running`, remove the folder: the last thing done for a server, at the latest at exit."""
+    if os.getpid() == owner:
+        _end(running, owner)
+        shutil.rmtree(folder, ignore_errors=True)
