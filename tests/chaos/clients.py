@@ -1,0 +1,155 @@
+"""Each client library in its own words, behind the few calls that the chaos suite makes.
+
+Only the library that is asked for is imported, since the caller runs each in a process of its own. Every client gets
+the same deadline and, where it can, no pause after a failure, so that every call tries.
+"""
+
+import importlib.metadata
+
+
+class MemcacheLike:
+    """mcext and python-memcached: the interface that the suite is written in."""
+
+    # A client may be shared by threads (python-memcached's is a threading.local).
+    thread_safe = True
+    # It is made to be used on after a fork without being told.
+    survives_fork = True
+
+    def __init__(self, addresses, timeout):
+        self.client = self.make(addresses, timeout)
+        for name in ("get", "set", "add", "append", "delete", "touch", "incr", "get_multi", "disconnect_all"):
+            setattr(self, name, getattr(self.client, name))
+
+    def set_multi(self, mapping):
+        return not self.client.set_multi(mapping)
+
+
+class Mcext(MemcacheLike):
+    distribution = "mcext"
+
+    @staticmethod
+    def make(addresses, timeout):
+        import mcext
+
+        return mcext.Client(addresses, socket_timeout=timeout, connect_timeout=timeout, dead_retry=0)
+
+
+class PythonMemcached(MemcacheLike):
+    distribution = "python-memcached"
+
+    @staticmethod
+    def make(addresses, timeout):
+        import memcache
+
+        if not hasattr(memcache.Client, "_get_server") or type(memcache.Client.get).__name__ != "function":
+            raise RuntimeError(f"{memcache.__file__} is not python-memcached")
+        return memcache.Client(addresses, socket_timeout=timeout, dead_retry=0)
+
+
+class Pymemcache:
+    distribution = "pymemcache"
+    thread_safe = False
+    survives_fork = False
+
+    def __init__(self, addresses, timeout):
+        from pymemcache.client.base import Client
+
+        # The plain client has one server.
+        host, port = addresses[0].rsplit(":", 1)
+        self.client = Client((host, int(port)), connect_timeout=timeout, timeout=timeout, no_delay=True)
+        for name in ("get", "append", "get_multi"):
+            setattr(self, name, getattr(self.client, name))
+        self.disconnect_all = self.client.close
+
+    def set(self, key, value, noreply=False):
+        return self.client.set(key, value, noreply=noreply)
+
+    def add(self, key, value):
+        return self.client.add(key, value, noreply=False)
+
+    def append(self, key, value):
+        return self.client.append(key, value, noreply=False)
+
+    def delete(self, key):
+        return self.client.delete(key, noreply=False)
+
+    def touch(self, key):
+        return self.client.touch(key, noreply=False)
+
+    def incr(self, key):
+        return self.client.incr(key, 1)
+
+    def set_multi(self, mapping):
+        return not self.client.set_multi(mapping, noreply=False)
+
+
+class Pylibmc:
+    distribution = "pylibmc"
+    thread_safe = False
+    survives_fork = False
+
+    def __init__(self, addresses, timeout):
+        import pylibmc
+
+        self.client = pylibmc.Client(
+            addresses,
+            behaviors={
+                "connect_timeout": int(timeout * 1000),
+                "send_timeout": int(timeout * 1e6),
+                "receive_timeout": int(timeout * 1e6),
+                "_poll_timeout": int(timeout * 1000),
+                "tcp_nodelay": True,
+                "retry_timeout": 1,  # seconds; the least that it takes
+            },
+        )
+        for name in ("get", "add", "append", "delete", "incr", "get_multi", "disconnect_all"):
+            setattr(self, name, getattr(self.client, name))
+
+    def set(self, key, value, noreply=False):
+        return self.client.set(key, value)
+
+    def touch(self, key):
+        return self.client.touch(key, 0)
+
+    def set_multi(self, mapping):
+        return not self.client.set_multi(mapping)
+
+
+class Libmc:
+    distribution = "libmc"
+    thread_safe = False
+    survives_fork = False
+
+    def __init__(self, addresses, timeout):
+        import libmc
+
+        self.client = libmc.Client(addresses, do_split=False, noreply=False)
+        self.client.config(libmc.MC_POLL_TIMEOUT, int(timeout * 1000))
+        self.client.config(libmc.MC_CONNECT_TIMEOUT, int(timeout * 1000))
+        self.client.config(libmc.MC_RETRY_TIMEOUT, 0)
+        for name in ("get", "add", "append", "delete", "incr", "get_multi", "set_multi"):
+            setattr(self, name, getattr(self.client, name))
+        self.disconnect_all = self.client.quit
+
+    def set(self, key, value, noreply=False):
+        return self.client.set(key, value)
+
+    def touch(self, key):
+        return self.client.touch(key, 0)
+
+
+CLIENTS = {
+    "mcext": Mcext,
+    "python-memcached": PythonMemcached,
+    "pymemcache": Pymemcache,
+    "pylibmc": Pylibmc,
+    "libmc": Libmc,
+}
+
+
+def version(name):
+    """Return the version of the library that was loaded, or "" where it carries none."""
+    try:
+        return importlib.metadata.version(CLIENTS[name].distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,245 @@
+"""No call lasts longer than its deadline, whatever the servers do.
+
+The bounds asserted are far above the deadlines, for busy machines, and far below what a call would take that gave each
+step, each server or each address a timeout of its own.
+"""
+
+import contextlib
+import itertools
+import socket
+import threading
+import time
+
+import pytest
+from scripted_server import STALL, ScriptedServer
+
+import mcext
+
+DEADLINE = 0.3
+BOUND = 3.0
+
+CALLS = {
+    "get": (lambda mc: mc.get("key1"), None),
+    "gets": (lambda mc: mc.gets("key1"), None),
+    "set": (lambda mc: mc.set("key1", b"v"), 0),
+    "incr": (lambda mc: mc.incr("key1"), None),
+    "delete": (lambda mc: mc.delete("key1"), 0),
+    "touch": (lambda mc: mc.touch("key1"), 0),
+    "get_multi": (lambda mc: mc.get_multi([f"key{i}" for i in range(50)]), {}),
+    "set_multi": (lambda mc: len(mc.set_multi({f"key{i}": b"v" for i in range(50)})), 50),
+    "delete_multi": (lambda mc: mc.delete_multi([f"key{i}" for i in range(50)]), 0),
+    "flush_all": (lambda mc: mc.flush_all(), None),
+    "get_stats": (lambda mc: mc.get_stats(), []),
+    "get_slabs": (lambda mc: mc.get_slabs(), []),
+}
+
+
+@contextlib.contextmanager
+def within(bound=BOUND):
+    began = time.monotonic()
+    yield
+    took = time.monotonic() - began
+    assert took < bound, f"took {took:.2f} s"
+
+
+class Trickle:
+    """A server that answers each connection with the given bytes, one at a time, for ever."""
+
+    def __init__(self, pieces, pause=0.05):
+        self.pieces, self.pause = pieces, pause
+        self.stop = threading.Event()
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def __enter__(self):
+        threading.Thread(target=self.accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *exception):
+        self.stop.set()
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+    def accept(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
+
+    def serve(self, sock):
+        with sock:
+            try:
+                sock.recv(65536)
+                for piece in self.pieces():
+                    sock.sendall(piece)
+                    if self.stop.wait(self.pause):
+                        return
+            except OSError:
+                return  # the client gave up, as it should
+
+
+def one_by_one(start, forever):
+    return lambda: itertools.chain((start[i : i + 1] for i in range(len(start))), itertools.repeat(forever))
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param(one_by_one(b"VALUE key1 0 1000000\r\n", b"x"), id="a value"),
+        pytest.param(one_by_one(b"", b"S"), id="a line"),
+        pytest.param(one_by_one(b"", b"STAT a b\r\n"), id="statistics without an end"),
+        pytest.param(one_by_one(b"", b"VALUE key1 0 1\r\nx\r\n"), id="values without an end"),
+    ],
+)
+@pytest.mark.parametrize("name", CALLS)
+def test_a_trickle_does_not_prolong_a_call(name, pieces):
+    call, failure = CALLS[name]
+    with Trickle(pieces) as server:
+        mc = mcext.Client([server.address], socket_timeout=DEADLINE, dead_retry=0)
+        with within():
+            answer = call(mc)
+        assert answer == failure or (name == "get_multi" and answer == {"key1": b"x"})
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_silence_ends_a_call_at_its_deadline(name):
+    call, failure = CALLS[name]
+    with ScriptedServer(lambda command, number: STALL) as server:
+        mc = mcext.Client([server.address], socket_timeout=DEADLINE, dead_retry=0)
+        with within():
+            assert call(mc) == failure
+
+
+def test_a_server_that_takes_ten_megabytes_slowly():
+    """It reads a little every now and then, so that each send gets on, but the whole takes for ever."""
+    stop = threading.Event()
+
+    def serve(listener):
+        sock, _ = listener.accept()
+        with sock:
+            while not stop.wait(0.05):
+                if not sock.recv(2000):
+                    return
+
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        mc = mcext.Client([f"127.0.0.1:{listener.getsockname()[1]}"], socket_timeout=DEADLINE)
+        mc.server_max_value_length = 0
+        with within():
+            assert not mc.set("key1", b"x" * (10 << 20))
+        stop.set()
+        thread.join(10)
+
+
+@contextlib.contextmanager
+def black_holes(count):
+    """Listeners with a full queue: connects to them are neither taken nor refused."""
+    with contextlib.ExitStack() as stack:
+        addresses = []
+        for _ in range(count):
+            listener = stack.enter_context(socket.socket())
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(0)
+            for _ in range(4):
+                sock = stack.enter_context(socket.socket())
+                sock.setblocking(False)
+                sock.connect_ex(listener.getsockname())
+            addresses.append(f"127.0.0.1:{listener.getsockname()[1]}")
+        yield addresses
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_five_black_holes_in_a_row(name):
+    """The connects of a call share one budget, probes included."""
+    call, failure = CALLS[name]
+    with black_holes(5) as addresses:
+        mc = mcext.Client(addresses, socket_timeout=DEADLINE, connect_timeout=DEADLINE, dead_retry=0)
+        with within(2 * BOUND):
+            assert call(mc) == failure
+
+
+def test_a_connect_timeout_of_its_own():
+    with black_holes(1) as addresses:
+        mc = mcext.Client(addresses, socket_timeout=60, connect_timeout=DEADLINE)
+        with within():
+            assert mc.get("key1") is None
+        mc = mcext.Client(addresses, socket_timeout=DEADLINE)
+        with within():
+            assert mc.get("key1") is None
+
+
+def key_script(command, number):
+    words = command.split()
+    if words[0] == b"get":
+        return b"".join(b"VALUE %s 0 %d\r\n%s\r\n" % (k, len(k), k) for k in words[1:]) + b"END\r\n"
+    return None
+
+
+def test_a_multi_call_over_many_silent_servers():
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(ScriptedServer(lambda command, number: STALL)) for _ in range(10)]
+        mc = mcext.Client([s.address for s in servers], socket_timeout=DEADLINE, dead_retry=0)
+        keys = [f"key{i}" for i in range(300)]
+        with within():
+            assert mc.get_multi(keys) == {}
+        with within():
+            assert sorted(mc.set_multi({key: b"v" for key in keys})) == sorted(keys)
+        with within():
+            assert mc.delete_multi(keys) == 0
+        assert all(server.received for server in servers), "each was asked"
+
+
+def test_a_silent_server_costs_none_of_the_others_answers():
+    with contextlib.ExitStack() as stack:
+        silent = stack.enter_context(ScriptedServer(lambda command, number: STALL))
+        good = [stack.enter_context(ScriptedServer(key_script)) for _ in range(4)]
+        mc = mcext.Client([silent.address, *(s.address for s in good)], socket_timeout=DEADLINE, dead_retry=0)
+        keys = [f"key{i}" for i in range(300)]
+        here = {key for key in keys if mc._get_server(key)[0].port == silent.port}
+        assert here and len(here) < len(keys)
+        with within():
+            found = mc.get_multi(keys)
+        assert found == {key: key.encode() for key in keys if key not in here}
+
+
+def test_a_slow_server_delays_no_other_ones_answers():
+    """The others are asked, and answer, before the slow one does: its answer waits for theirs here."""
+    asked = threading.Semaphore(0)
+
+    def slow(command, number):
+        for _ in range(4):
+            assert asked.acquire(timeout=10), "the others were not asked before this one answered"
+        return key_script(command, number)
+
+    def quick(command, number):
+        asked.release()
+        return key_script(command, number)
+
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(ScriptedServer(slow))
+        rest = [stack.enter_context(ScriptedServer(quick)) for _ in range(4)]
+        mc = mcext.Client([first.address, *(s.address for s in rest)], socket_timeout=30)
+        keys = [f"key{i}" for i in range(300)]
+        assert mc.get_multi(keys) == {key: key.encode() for key in keys}
+
+
+def test_the_retry_is_within_the_deadline():
+    """A connection closed before the reply is tried again; the second silence does not get a deadline of its own."""
+    with ScriptedServer(lambda command, number: ("close",) if number == 0 else STALL) as server:
+        mc = mcext.Client([server.address], socket_timeout=DEADLINE, dead_retry=0)
+        with within():
+            assert mc.get("key1") is None
+
+
+def test_a_deadline_can_be_changed_for_the_next_call():
+    with ScriptedServer(lambda command, number: STALL) as server:
+        mc = mcext.Client([server.address], socket_timeout=60, dead_retry=0)
+        mc.socket_timeout = DEADLINE
+        with within():
+            assert mc.get("key1") is None

@@ -1,0 +1,339 @@
+"""Servers restart, die, come back and move: what that costs, and what it may never do."""
+
+import concurrent.futures
+import contextlib
+import socket
+import threading
+
+import pytest
+import shim
+from scripted_server import CLOSE, RESET, STALL, ScriptedServer
+
+import mcext
+
+AT_ONCE = 20
+
+ALL_CALLS = {
+    "get": (lambda mc: mc.get("key1"), None),
+    "gets": (lambda mc: mc.gets("key1"), None),
+    "get_multi": (lambda mc: mc.get_multi(["key1", "key2"]), {}),
+    "set": (lambda mc: mc.set("key1", b"v"), True),
+    "set_multi": (lambda mc: mc.set_multi({"key1": b"v", "key2": b"v"}), []),
+    "delete": (lambda mc: mc.delete("key1"), 0),
+    "delete_multi": (lambda mc: mc.delete_multi(["key1", "key2"]), 1),
+    "touch": (lambda mc: mc.touch("key1"), 0),
+    "get_stats": (lambda mc: len(mc.get_stats()), 1),
+}
+ONCE_CALLS = {
+    "add": lambda mc: mc.add("key1", b"v"),
+    "replace": lambda mc: mc.replace("key1", b"v"),
+    "append": lambda mc: mc.append("key1", b"v"),
+    "prepend": lambda mc: mc.prepend("key1", b"v"),
+    "cas": lambda mc: mc.cas("key1", b"v"),
+    "incr": lambda mc: mc.incr("key1"),
+    "decr": lambda mc: mc.decr("key1"),
+    "flush_all": lambda mc: mc.flush_all(),
+}
+
+
+@pytest.mark.parametrize("name", ALL_CALLS)
+def test_a_restart_between_calls_fails_no_call(memcached, name):
+    """Also within a second of the last call, where the connection is not looked at before: it is tried once more."""
+    call, right = ALL_CALLS[name]
+    mc = mcext.Client([memcached.address])
+    assert mc.set("other", b"v")
+    memcached.restart()
+    assert call(mc) == right
+    assert not mc.servers[0].deaduntil
+    assert mc.set("other", b"w")
+    assert mc.get("other") == b"w"
+
+
+@pytest.mark.parametrize("name", ONCE_CALLS)
+def test_a_restart_marks_nothing_dead(memcached, name):
+    """A call that may not be repeated can fail then, and the one after it does not."""
+    mc = mcext.Client([memcached.address])
+    assert mc.set("other", b"v")
+    memcached.restart()
+    ONCE_CALLS[name](mc)
+    assert not mc.servers[0].deaduntil
+    assert mc.set("other", b"w")
+    assert mc.get("other") == b"w"
+
+
+LOOKED_AT = """
+import sys
+import mcext
+from mcext.testing import memcached
+from test_server_life import ALL_CALLS, ONCE_CALLS
+
+with memcached() as server:
+    mc = mcext.Client([server.address])
+    for repeat in range(2):
+        for name, call in ONCE_CALLS.items():
+            assert mc.set("key1", b"5")
+            server.restart()
+            shift_clock(2)
+            answer = call(mc)
+            # The server is empty, and says so: the call reached it.
+            right = True if name in ("add", "cas") else None if name in ("incr", "decr", "flush_all") else False
+            assert answer == right, (name, answer)
+            assert not mc.servers[0].deaduntil
+            assert mc.get_stats()[0][1]["cmd_flush"] == ("1" if name == "flush_all" else "0"), name
+    print("done")
+"""
+
+
+def test_a_connection_idle_for_a_second_is_looked_at_before_use():
+    """So that not even a call that may not be repeated fails after a restart."""
+    assert shim.run(LOOKED_AT) == "done\n"
+
+
+IDLE_TIMEOUT = """
+import mcext
+from scripted_server import ScriptedServer
+from test_server_life import ONCE_CALLS
+
+for name, call in ONCE_CALLS.items():
+    with ScriptedServer() as server:
+        mc = mcext.Client([server.address])
+        assert mc.set("key1", b"v")
+        server.close_connection()
+        server.connections[0].closed.wait(20)
+        shift_clock(2)
+        call(mc)
+        assert not mc.servers[0].deaduntil
+        assert len(server.connections) == 2
+        assert len(server.connections[1].commands) == 1, server.connections[1].commands
+print("done")
+"""
+
+
+def test_a_connection_that_the_server_closed_while_idle_is_replaced():
+    assert shim.run(IDLE_TIMEOUT) == "done\n"
+
+
+def sent(server):
+    return [c for c in server.commands if not c.startswith(b"version")]
+
+
+@pytest.mark.parametrize("end", [CLOSE, RESET])
+@pytest.mark.parametrize("name", ONCE_CALLS)
+def test_what_may_have_been_executed_is_not_sent_again(name, end):
+    """The connection ends at every moment after the command was read; on a new connection and on a used one."""
+    for used in (False, True):
+        with ScriptedServer(lambda command, number: None if command.startswith(b"set") else end) as server:
+            mc = mcext.Client([server.address], dead_retry=0)
+            if used:
+                assert mc.set("warm", b"v")
+            ONCE_CALLS[name](mc)
+            assert len([c for c in sent(server) if not c.startswith(b"set warm")]) == 1
+
+
+@pytest.mark.parametrize("name", [*ALL_CALLS, *ONCE_CALLS])
+def test_nothing_is_sent_again_after_a_timeout(name):
+    call = ALL_CALLS[name][0] if name in ALL_CALLS else ONCE_CALLS[name]
+    with ScriptedServer(lambda command, number: STALL) as server:
+        mc = mcext.Client([server.address], socket_timeout=0.1, dead_retry=0)
+        call(mc)
+        first = server.connections[0].commands
+        assert len(server.connections) == 1
+        assert len(first) == len(set(first))
+
+
+def test_what_may_be_repeated_is_repeated_once():
+    for name, (call, _) in ALL_CALLS.items():
+        with ScriptedServer(lambda command, number: CLOSE) as server:
+            call(mcext.Client([server.address], dead_retry=0))
+            assert len(server.connections) <= 2, name
+
+
+@contextlib.contextmanager
+def unused_port():
+    """A port that refuses connects until it is listened on, by us alone."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", 0))
+        yield sock
+
+
+def test_a_dead_server_is_found_out_once_by_all_threads():
+    """One call waits for the black hole; after that none does, in whatever thread."""
+    with ScriptedServer(lambda command, number: STALL) as server:
+        mc = mcext.Client([server.address], socket_timeout=0.2, dead_retry=1000)
+        assert mc.get("key1") is None
+        assert mc.servers[0].deaduntil
+
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            assert set(pool.map(mc.get, [f"key{i}" for i in range(200)])) == {None}
+        assert len(sent(server)) == 1
+
+
+def test_a_dead_server_of_two_leaves_its_keys_to_the_other():
+    with unused_port() as sock, ScriptedServer() as server:
+        mc = mcext.Client([f"127.0.0.1:{sock.getsockname()[1]}", server.address])
+        keys = [f"key{i}" for i in range(100)]
+        for key in keys:
+            assert mc.set(key, b"v") is True
+        assert mc.set_multi({key: b"v" for key in keys}) == []
+        assert mc.servers[0].deaduntil and not mc.servers[1].deaduntil
+
+
+PROBE = """
+import concurrent.futures, threading
+import mcext
+from scripted_server import ScriptedServer, STALL
+
+well = [False]
+probing, release = threading.Event(), threading.Event()
+
+def script(command, number):
+    if command.startswith(b"get"):
+        if not well[0]:
+            return STALL
+        probing.set()
+        release.wait(20)
+        return None
+    return None
+
+with ScriptedServer(script) as server:
+    mc = mcext.Client([server.address], socket_timeout=0.2, dead_retry=30)
+    assert mc.get("key1") is None
+    tries = len(server.commands)
+    assert tries == 1
+    shift_clock(29)
+    mc.get("key1")
+    assert len(server.commands) == 1, "dead for thirty seconds"
+    well[0] = True
+    mc.socket_timeout = 20
+    shift_clock(2)
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        probe = pool.submit(mc.get, "probe", "absent")
+        assert probing.wait(20)
+        # While one call tries, the others go past the server as before.
+        others = [pool.submit(mc.get, f"key{i}", "absent") for i in range(15)]
+        assert {other.result(20) for other in others} == {"absent"}
+        assert len(server.commands) == 2, server.commands
+        release.set()
+        assert probe.result(20) == "absent"
+    assert not mc.servers[0].deaduntil
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        list(pool.map(mc.get, [f"key{i}" for i in range(50)]))
+    assert len(server.commands) == 52, "alive again for all"
+    print("done")
+"""
+
+
+def test_after_dead_retry_one_call_tries_the_server():
+    assert shim.run(PROBE) == "done\n"
+
+
+FOUND_DEAD_AGAIN = """
+import mcext
+from scripted_server import ScriptedServer, STALL
+
+with ScriptedServer(lambda command, number: STALL) as server:
+    mc = mcext.Client([server.address], socket_timeout=0.1, dead_retry=30)
+    for round in range(1, 4):
+        for _ in range(5):
+            assert mc.get("key1") is None
+        assert len(server.commands) == round
+        shift_clock(31)
+    print("done")
+"""
+
+
+def test_a_server_that_is_still_dead_is_left_alone_for_dead_retry_again():
+    assert shim.run(FOUND_DEAD_AGAIN) == "done\n"
+
+
+MOVED = """
+import mcext
+from scripted_server import ScriptedServer
+
+def script(name):
+    def answer(command, number):
+        return b"VALUE where 0 3\\r\\n%s\\r\\nEND\\r\\n" % name if command.startswith(b"get") else None
+    return answer
+
+with ScriptedServer(script(b"one")) as one:
+    two = ScriptedServer.__new__(ScriptedServer)
+    import socket
+    real = socket.create_server
+    def there(address, **options):
+        return real(("127.0.0.2", one.port), **options)
+    socket.create_server = there
+    two.__init__(script(b"two"))
+    socket.create_server = real
+    with two:
+        mc = mcext.Client([f"moving.test:{one.port}"], dead_retry=0)
+        assert mc.get("where") == b"one"
+        set_address("127.0.0.2")
+        assert mc.get("where") == b"one", "a good connection stays"
+        one.close_connection()
+        assert mc.get("where") == b"two", "the next connect looks the name up again"
+        mc.disconnect_all()
+        set_address("127.0.0.1")
+        assert mc.get("where") == b"one"
+    print("done")
+"""
+
+
+def test_a_name_that_moved_to_another_address_is_followed():
+    assert shim.run(MOVED) == "done\n"
+
+
+def flushes(mc):
+    return int(mc.get_stats()[0][1]["cmd_flush"])
+
+
+def test_flush_on_reconnect_flushes_once_not_per_thread(memcached):
+    mc = mcext.Client([memcached.address], flush_on_reconnect=1, dead_retry=0)
+    other = mcext.Client([memcached.address])
+    barrier = threading.Barrier(8)
+
+    def call(i):
+        barrier.wait(AT_ONCE)
+        for j in range(5):
+            mc.set(f"key{i}", j)
+
+    assert mc.set("key", b"v")
+    assert flushes(other) == 0, "a first connect is no reconnect"
+    memcached.stop()
+    assert mc.set("key", b"v") == 0
+    memcached.start()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(call, range(8)))
+    assert flushes(other) == 1
+    mc.set("key", b"v")
+    assert flushes(other) == 1
+
+
+def test_calls_go_on_while_the_server_is_killed_and_started(memcached):
+    """Nothing wrong, nothing raised, and when it is there again all is well."""
+    mc = mcext.Client([memcached.address], dead_retry=0, socket_timeout=AT_ONCE)
+    stop = threading.Event()
+    problems = []
+
+    def calls(number):
+        key, value = f"key{number}", f"value of {number}"
+        try:
+            while not stop.is_set():
+                mc.set(key, value)
+                assert mc.get(key) in (None, value)
+                assert mc.get_multi([key, "absent"]) in ({}, {key: value})
+        except BaseException as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=calls, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for _ in range(8):
+        memcached.kill()
+        memcached.start()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert mc.set("key", b"v") is True
+    assert mc.get("key") == b"v"

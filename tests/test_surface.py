@@ -1,0 +1,888 @@
+"""The names, signatures and kinds of things that `import memcache` has, compared with python-memcached's."""
+
+import copy
+import gc
+import inspect
+import pickle
+import pydoc
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+import zlib
+from pathlib import Path
+
+import oracle
+import pytest
+from scripted_server import ScriptedServer
+
+import mcext
+import memcache
+from mcext.testing import memcached
+
+PUBLIC = [
+    "set",
+    "add",
+    "replace",
+    "append",
+    "prepend",
+    "cas",
+    "get",
+    "gets",
+    "get_multi",
+    "set_multi",
+    "delete",
+    "delete_multi",
+    "touch",
+    "incr",
+    "decr",
+    "flush_all",
+    "get_stats",
+    "get_slab_stats",
+    "get_slabs",
+    "quit_all",
+    "disconnect_all",
+    "forget_dead_hosts",
+    "set_servers",
+    "reset_cas",
+    "check_key",
+    "debuglog",
+]
+PRIVATE = [
+    "_get_server",
+    "_set",
+    "_get",
+    "_val_to_store_info",
+    "_recv_value",
+    "_incrdecr",
+    "_statlog",
+    "_map_and_prefix_keys",
+    "_init_buckets",
+    "_encode_key",
+    "_encode_cmd",
+    "_expectvalue",
+    "_expect_cas_value",
+]
+HOST = [
+    "connect",
+    "_get_socket",
+    "_check_dead",
+    "mark_dead",
+    "close_socket",
+    "send_cmd",
+    "send_cmds",
+    "readline",
+    "expect",
+    "recv",
+    "flush",
+    "quit",
+    "debuglog",
+]
+CONSTRUCTOR = [
+    "servers",
+    "debug",
+    "pickleProtocol",
+    "pickler",
+    "unpickler",
+    "compressor",
+    "decompressor",
+    "pload",
+    "pid",
+    "server_max_key_length",
+    "server_max_value_length",
+    "dead_retry",
+    "socket_timeout",
+    "cache_cas",
+    "flush_on_reconnect",
+    "check_keys",
+    "key_encoder",
+]
+NEW = {"connect_timeout": None, "max_value_length": 134217728, "allow_pickle": True}
+
+
+@pytest.fixture(scope="module")
+def server():
+    with memcached(unix=True) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server):
+    client = memcache.Client([server.address])
+    yield client
+    client.disconnect_all()
+
+
+def parameters(function):
+    found = list(inspect.signature(function).parameters.values())
+    return found[1:] if found and found[0].name == "self" else found
+
+
+# The module
+
+
+def test_the_module_has_python_memcacheds_names():
+    assert memcache.SERVER_MAX_KEY_LENGTH == 250
+    assert memcache.SERVER_MAX_VALUE_LENGTH == 1024 * 1024
+    assert (memcache._DEAD_RETRY, memcache._SOCKET_TIMEOUT) == (30, 3)
+    assert memcache.serverHashFunction is memcache.cmemcache_hash
+    assert callable(memcache.useOldServerHashFunction)
+    assert memcache.valid_key_chars_re.pattern == oracle.load().valid_key_chars_re.pattern
+    for name in ("__version__", "__author__", "__copyright__", "__license__"):
+        assert isinstance(getattr(memcache, name), str)
+    assert memcache.__doc__
+    there = {name for name in vars(oracle.load()) if not name.startswith("__")}
+    missing = {name for name in there if not hasattr(memcache, name)}
+    # Names that its code happens to import, and the runner of its doctests.
+    assert missing <= {"binascii", "re", "sys", "timedelta", "BytesIO", "_doctest"}
+
+
+def test_the_version_can_be_parsed_as_1_62():
+    assert re.match(r"1\.62\b", memcache.__version__)
+    numbers = tuple(int(part) for part in re.findall(r"\d+", memcache.__version__))
+    assert numbers[:2] == (1, 62)
+    assert memcache.__version__ >= "1.48"
+
+
+@pytest.mark.parametrize(
+    "name, module", [("socket", socket), ("time", time), ("pickle", pickle), ("zlib", zlib), ("threading", threading)]
+)
+def test_the_module_answers_for_the_modules_it_would_use(name, module):
+    assert getattr(memcache, name) is module
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no_such_name"):
+        memcache.no_such_name  # noqa: B018
+
+
+def test_the_two_modules_share_the_type():
+    assert mcext.Client is memcache.Client
+    assert isinstance(mcext.__version__, str)
+    assert memcache.Client.__name__ == memcache.Client.__qualname__ == "Client"
+    assert memcache.Client.__module__ == "memcache"
+    assert memcache._Host.__name__ == "_Host"
+    assert memcache._Host.__module__ == "memcache"
+
+
+def test_the_errors_of_the_module():
+    for name in ("_Error", "_ConnectionDeadError"):
+        error = getattr(memcache, name)
+        assert issubclass(error, Exception)
+        assert error.__name__ == name
+
+
+def test_the_exceptions_of_the_client():
+    client = memcache.Client
+    theirs = oracle.load().Client
+    for name in ("KeyError", "KeyLengthError", "KeyCharacterError", "KeyNoneError", "KeyTypeError"):
+        error = getattr(client, "Memcached" + name)
+        assert error.__name__ == "Memcached" + name
+        assert error.__qualname__ == "Client.Memcached" + name
+        assert issubclass(error, client.MemcachedKeyError)
+    assert client.MemcachedStringEncodingError.__bases__ == (Exception,)
+    assert client.MemcachedKeyError.__bases__ == (Exception,)
+    assert theirs.MemcachedStringEncodingError.__bases__ == (Exception,)
+
+
+def test_the_errors_can_be_pickled():
+    for name in ("MemcachedKeyError", "MemcachedKeyLengthError", "MemcachedStringEncodingError"):
+        error = getattr(memcache.Client, name)("words")
+        assert repr(pickle.loads(pickle.dumps(error))) == repr(error)
+
+
+# Signatures
+
+
+@pytest.mark.parametrize("name", PUBLIC + PRIVATE)
+def test_a_method_has_python_memcacheds_parameters(name):
+    theirs = parameters(getattr(oracle.load().Client, name))
+    ours = parameters(getattr(memcache.Client, name))
+    if name == "delete":  # the time of the 1.x API, by keyword
+        time = ours.pop()
+        assert (time.name, time.default) == ("time", 0)
+    assert [(one.name, one.kind, one.default) for one in ours] == [(one.name, one.kind, one.default) for one in theirs]
+
+
+def test_deletetouch_has_the_parameters_that_django_gives():
+    ours = parameters(memcache.Client._deletetouch)
+    empty = inspect.Parameter.empty
+    assert [(one.name, one.default) for one in ours] == [
+        ("expected", empty),
+        ("cmd", empty),
+        ("key", empty),
+        ("time", 0),
+        ("noreply", False),
+    ]
+
+
+@pytest.mark.parametrize("name", HOST)
+def test_a_hosts_method_has_python_memcacheds_parameters(name):
+    theirs = parameters(getattr(oracle.load()._Host, name))
+    ours = parameters(getattr(memcache._Host, name))
+    assert [(one.name, one.kind, one.default) for one in ours] == [(one.name, one.kind, one.default) for one in theirs]
+
+
+def test_the_constructor_has_python_memcacheds_parameters_and_the_new_ones():
+    theirs = parameters(oracle.load().Client)
+    ours = parameters(memcache.Client)
+    assert [one.name for one in theirs] == CONSTRUCTOR
+    old, new = ours[: len(theirs)], ours[len(theirs) :]
+    assert [(one.name, one.kind) for one in old] == [(one.name, one.kind) for one in theirs]
+    for one, their in zip(old, theirs, strict=True):
+        # A signature's text can name pickle.Pickler; or say None or ... for what is looked up later.
+        if their.name not in ("pickler", "unpickler", "compressor", "decompressor"):
+            assert one.default == their.default, one.name
+    assert {one.name: one.default for one in new} == NEW
+    assert {one.kind for one in new} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_the_constructor_of_a_host():
+    theirs, ours = parameters(oracle.load()._Host), parameters(memcache._Host)
+    assert [(one.name, one.default) for one in ours] == [(one.name, one.default) for one in theirs]
+
+
+@pytest.mark.parametrize("kind", [memcache.Client, memcache._Host])
+def test_every_method_and_the_class_have_a_signature_and_a_text(kind):
+    inspect.signature(kind)
+    for name in dir(kind):
+        method = getattr(kind, name)
+        if name.startswith("__") or not callable(method) or inspect.isclass(method):
+            continue
+        first = next(iter(inspect.signature(method).parameters))
+        assert first == "self", name
+        if not name.startswith("_"):
+            text = inspect.getdoc(method)
+            assert text and "--\n" not in text, name
+
+
+def test_a_subclass_has_the_signature_of_its_own_constructor():
+    class Own(memcache.Client):
+        def __init__(self, address, *, size=1):
+            super().__init__([address])
+
+    class Inherited(memcache.Client):
+        pass
+
+    assert str(inspect.signature(Own)) == "(address, *, size=1)"
+    assert str(inspect.signature(Inherited)) == str(inspect.signature(memcache.Client))
+
+
+def test_the_signature_of_a_bound_method_has_no_self(client):
+    assert list(inspect.signature(client.set).parameters) == ["key", "val", "time", "min_compress_len", "noreply"]
+
+
+def test_help_reads_well():
+    text = pydoc.render_doc(memcache.Client.set, renderer=pydoc.plaintext)
+    assert re.search(r"set\(self,( /,)? key, val, time=0, min_compress_len=0, noreply=False\)", text)
+    assert "seconds" in text and "bytes" in text
+    whole = pydoc.render_doc(memcache.Client, renderer=pydoc.plaintext)
+    for name in PUBLIC:
+        assert re.search(rf"\b{name}\(", whole), name
+    assert pydoc.render_doc(memcache, renderer=pydoc.plaintext)
+
+
+def test_every_argument_of_the_constructor_by_position_and_by_keyword(server):
+    def encoder(key):
+        return key
+
+    given = [
+        [server.address],
+        1,
+        2,
+        pickle._Pickler,
+        pickle._Unpickler,
+        bytes,
+        bytes,
+        len,
+        repr,
+        100,
+        200,
+        7,
+        9,
+        True,
+        1,
+    ]
+    given += [False, encoder]
+    attributes = {"pload": "persistent_load", "pid": "persistent_id", "check_keys": "do_check_key"}
+    for client in (memcache.Client(*given), memcache.Client(**dict(zip(CONSTRUCTOR, given, strict=True)))):
+        for name, value in zip(CONSTRUCTOR[1:], given[1:], strict=True):
+            assert getattr(client, attributes.get(name, name)) == value, name
+        assert [host.address for host in client.servers] == [server.path]
+        (host,) = client.servers
+        assert (host.debug, host.dead_retry, host.socket_timeout, host.flush_on_reconnect) == (1, 7, 9, 1)
+
+
+def test_the_defaults_of_the_constructor():
+    client = memcache.Client([])
+    expected = {
+        "servers": [],
+        "buckets": [],
+        "debug": 0,
+        "dead_retry": 30,
+        "socket_timeout": 3,
+        "flush_on_reconnect": 0,
+        "cache_cas": False,
+        "persistent_load": None,
+        "persistent_id": None,
+        "pickleProtocol": 0,
+        "pickler": pickle.Pickler,
+        "unpickler": pickle.Unpickler,
+        "picklerIsKeyword": True,
+        "compressor": zlib.compress,
+        "decompressor": zlib.decompress,
+        "do_check_key": True,
+        "server_max_key_length": 250,
+        "server_max_value_length": 1048576,
+        "stats": {},
+        "cas_ids": {},
+        "max_value_length": 134217728,
+        "allow_pickle": True,
+    }
+    for name, value in expected.items():
+        assert getattr(client, name) == value, name
+    assert client.key_encoder("key") == "key"
+
+
+@pytest.mark.parametrize(
+    "arguments, options",
+    [
+        ((), {}),
+        (([], *[0] * 17), {}),
+        (([],), {"no_such_option": 1}),
+        (([],), {"servers": []}),
+        (([],), {"timeout": 1}),
+        (([], 0, 0), {"debug": 1}),
+    ],
+)
+def test_wrong_arguments_of_the_constructor_are_type_errors(arguments, options):
+    with pytest.raises(TypeError):
+        memcache.Client(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda c: c.get(),
+        lambda c: c.get("a", 1, 2),
+        lambda c: c.get("a", defualt=1),
+        lambda c: c.get("a", key="a"),
+        lambda c: c.set("a"),
+        lambda c: c.set("a", 1, 0, 0, False, 0),
+        lambda c: c.set("a", 1, value=1),
+        lambda c: c.set("a", "text", min_compress_len="1"),
+        lambda c: c.set_multi(["a"]),
+        lambda c: c.set_multi(),
+        lambda c: c.get_multi(),
+        lambda c: c.get_multi(5),
+        lambda c: c.get_multi(["a"], key_prefix=5),
+        lambda c: c.get_multi(["a"], key_prefix=None),
+        lambda c: c.incr("a", 1, False, 0),
+        lambda c: c.get_stats(5),
+        lambda c: c.get_stats(b"settings"),
+        lambda c: c.flush_all(1),
+        lambda c: c.get((1,)),
+        lambda c: c.get((1, "a", 2)),
+        lambda c: c.get(("hash", "a")),
+        lambda c: c.get((1.5, "a")),
+    ],
+)
+def test_wrong_arguments_of_a_call_are_type_or_value_errors_and_nothing_is_sent(call):
+    with ScriptedServer() as server:
+        client = memcache.Client([server.address])
+        with pytest.raises((TypeError, ValueError, client.MemcachedKeyTypeError)) as caught:
+            call(client)
+        assert str(caught.value)
+        assert server.received == b""
+
+
+# Server addresses
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1:11212",
+        "127.0.0.1",
+        "inet:127.0.0.1:11212",
+        "inet:somewhere",
+        "inet6:[::1]:11212",
+        "inet6:[::1]",
+        "unix:/path/to/socket",
+        "unix:relative",
+        "some.host.name:1",
+        ("127.0.0.1:11212", 5),
+        ("unix:/path", 0),
+    ],
+)
+def test_an_address_is_read_as_python_memcached_reads_it(address):
+    ours, theirs = memcache._Host(address), oracle.load()._Host(address)
+    for name in ("family", "address", "weight", "deaduntil", "flush_on_next_connect", "socket", "buffer"):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    assert str(ours) == str(theirs)
+    for name in ("ip", "port"):
+        assert getattr(ours, name, "none") == getattr(theirs, name, "none")
+
+
+@pytest.mark.parametrize("address", ["", ":", "a:b", "a:1:2:3", "inet6:::1", "inet6:[::1", "inet:", "a:", ":11211"])
+def test_an_address_that_cannot_be_read(address):
+    with pytest.raises(ValueError) as caught:
+        memcache._Host(address)
+    assert address in str(caught.value)
+    with pytest.raises(ValueError):
+        memcache.Client([address])
+
+
+@pytest.mark.parametrize("address", [5, None, b"localhost", ("a", 1, 2), ("a",), ["a", 1], ("a", "1"), ("a", 1.5)])
+def test_a_server_of_another_type(address):
+    with pytest.raises((TypeError, ValueError)):
+        memcache.Client([address])
+
+
+@pytest.mark.parametrize("port", ["65536", "99999999999999999999"])
+def test_a_port_that_is_none(port):
+    with pytest.raises(ValueError):
+        memcache.Client([f"127.0.0.1:{port}"])
+
+
+# Attributes
+
+
+def test_a_client_and_a_host_take_any_attribute(client):
+    for thing in (client, client.servers[0]):
+        thing.mine = 5
+        assert thing.mine == 5
+        assert vars(thing)["mine"] == 5
+        del thing.mine
+        assert not hasattr(thing, "mine")
+    memcache.Client.mine = 6
+    assert client.mine == 6
+    del memcache.Client.mine
+
+
+def test_attributes_that_a_user_sets_are_the_threads_own(client):
+    client.mine = 5
+    found = []
+    thread = threading.Thread(target=lambda: found.append(hasattr(client, "mine")))
+    thread.start()
+    thread.join()
+    assert found == [False]
+
+
+def test_stats_and_cas_ids_are_the_threads_own(server):
+    client = memcache.Client([server.address], cache_cas=True)
+    client.set("a", 1)
+    client.gets("a")
+    found = []
+
+    def other():
+        found.append((dict(client.stats), dict(client.cas_ids)))
+        client.get("a")
+        found.append(dict(client.stats))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert found == [({}, {}), {"get": 1}]
+    assert client.stats == {"set": 1, "gets": 1}
+    assert list(client.cas_ids) == [b"a"]
+
+
+def test_servers_and_buckets_are_shared(client):
+    found = []
+    thread = threading.Thread(target=lambda: found.extend([client.servers[0], client.buckets[0]]))
+    thread.start()
+    thread.join()
+    assert found[0] is client.servers[0] is client.buckets[0] is found[1]
+
+
+def test_buckets_and_servers_act_when_assigned(server):
+    with ScriptedServer(lambda command, number: b"VALUE a 0 5\r\nother\r\nEND\r\n") as other:
+        client = memcache.Client([server.address])
+        client.set("a", "real")
+        host = memcache._Host(other.address)
+        client.buckets = [host]
+        assert client.get("a") == b"other"
+        client.buckets = list(client.servers)
+        assert client.get("a") == "real"
+        client.servers = [host]
+        client._init_buckets()
+        assert client.get("a") == b"other"
+        assert client.servers == client.buckets == [host]
+
+
+def test_set_servers_with_an_equal_list_keeps_the_hosts(client, server):
+    hosts = client.servers
+    host = hosts[0]
+    host.mark_dead("test")
+    client.set_servers([server.address])
+    assert client.servers[0] is host
+    assert host.deaduntil > time.time()
+    client.set_servers([(server.address, 2)])
+    assert [one.weight for one in client.servers] == [2]
+    assert len(client.buckets) == 2
+
+
+# The class
+
+
+def test_the_class_derives_from_threading_local():
+    assert memcache.Client.__mro__[1] is threading.local
+    assert issubclass(memcache.Client, threading.local)
+    assert memcache.Client.__bases__ == (threading.local,)
+
+
+def test_weak_references(client):
+    reference = weakref.ref(client)
+    host = weakref.ref(client.servers[0])
+    assert reference() is client and host() is client.servers[0]
+    other = memcache.Client(["127.0.0.1"])
+    reference = weakref.ref(other)
+    del other
+    gc.collect()
+    assert reference() is None
+
+
+@pytest.mark.parametrize("function", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_client_cannot_be_copied_or_pickled(client, function):
+    with pytest.raises(TypeError):
+        function(client)
+
+
+def test_the_type_has_no_new_of_its_own(client, server):
+    class Plain(memcache.Client):
+        __new__ = object.__new__ if threading.local.__module__ != "_thread" else threading.local.__new__
+
+    plain = Plain([server.address])
+    assert plain.set("a", 1) is True
+
+
+def test_new_taken_from_object(server):
+    """Where threading.local is C, object.__new__ refuses to make one: then nothing may crash either."""
+
+    class Client(memcache.Client):
+        __new__ = object.__new__
+
+    try:
+        client = Client([server.address])
+    except TypeError:
+        return
+    assert client.set("a", 1) is True
+
+
+SKIPPED = """
+import memcache, threading
+
+class Skips(memcache.Client):
+    def __init__(self, *arguments):
+        pass
+
+class Replaces(memcache.Client):
+    def __init__(self, *arguments):
+        threading.local.__init__(self)
+
+clients = [Skips(["127.0.0.1:1"]), Replaces(["127.0.0.1:1"]), memcache.Client.__new__(memcache.Client, ["127.0.0.1:1"])]
+clients.append(threading.local.__new__(memcache.Client, ["127.0.0.1:1"]))
+raised = 0
+for client in clients:
+    calls = [
+        lambda: client.get("a"), lambda: client.set("a", 1), lambda: client.get_multi(["a"]),
+        lambda: client.set_multi({"a": 1}), lambda: client.delete_multi(["a"]), lambda: client.incr("a"),
+        lambda: client.delete("a"), lambda: client.touch("a"), lambda: client.cas("a", 1), lambda: client.gets("a"),
+        lambda: client.flush_all(), lambda: client.get_stats(), lambda: client.get_slabs(),
+        lambda: client.get_slab_stats(), lambda: client._get_server(b"a"), lambda: client._set("set", "a", 1, 0),
+        lambda: client.disconnect_all(), lambda: client.quit_all(), lambda: client.forget_dead_hosts(),
+    ]
+    for call in calls:
+        try:
+            call()
+        except Exception as error:
+            assert str(error), call
+            raised += 1
+        else:
+            raise AssertionError("no error")
+    for name in ("servers", "buckets", "debug", "stats", "cas_ids", "key_encoder", "socket_timeout"):
+        try:
+            getattr(client, name)
+        except Exception:
+            pass
+    repr(client), dir(client)
+host = memcache._Host.__new__(memcache._Host)
+for call in (host.connect, host.readline, host.close_socket, host._get_socket, host.flush, host.quit, host.__str__):
+    try:
+        call()
+    except Exception:
+        pass
+print("raised", raised)
+"""
+
+
+def test_with_init_skipped_a_call_raises_and_never_crashes():
+    done = subprocess.run(
+        [sys.executable, "-c", SKIPPED], cwd=Path(memcache.__file__).parent, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("raised 76\n", "", 0)
+
+
+def test_init_can_be_called_again(server):
+    client = memcache.Client(["127.0.0.1:1"])
+    client.__init__([server.address])
+    assert isinstance(client.set("a", 1), int)
+
+
+def test_init_runs_again_in_a_thread_that_meets_the_client_first(server):
+    ran = []
+
+    class Mine(memcache.Client):
+        def __init__(self, *arguments, **options):
+            ran.append((threading.get_ident(), arguments, options))
+            super().__init__(*arguments, **options)
+            self.set_servers(arguments[0])
+            self.own = len(ran)
+
+    client = Mine([server.address], debug=0)
+    client.set("a", 1)
+    host = client.servers[0]
+    found = []
+    thread = threading.Thread(target=lambda: found.extend([client.own, client.get("a"), client.servers[0]]))
+    thread.start()
+    thread.join()
+    assert len(ran) == 2 and ran[0][0] != ran[1][0] and ran[0][1:] == ran[1][1:]
+    assert found == [2, 1, host]
+    assert client.own == 1
+
+
+def test_the_rerun_of_init_changes_nothing_shared(server):
+    client = memcache.Client([server.address])
+    client.debug = 1
+    client.server_max_value_length = 7
+    client.set_servers([(server.address, 2)])
+    found = []
+    thread = threading.Thread(
+        target=lambda: found.extend([client.debug, len(client.buckets), client.set("a", "x" * 8)])
+    )
+    thread.start()
+    thread.join()
+    assert found == [1, 2, 0]
+    assert (client.debug, client.server_max_value_length, len(client.buckets)) == (1, 7, 2)
+
+
+def test_a_subclass_with_objects_attribute_access_shares_all(server):
+    class Shared(memcache.Client):
+        __getattribute__ = object.__getattribute__
+        __setattr__ = object.__setattr__
+        __delattr__ = object.__delattr__
+
+    client = Shared([server.address], cache_cas=True)
+    client.mine = 5
+    client.set("a", 1)
+    client.gets("a")
+    found = []
+
+    def other():
+        found.extend([client.mine, client.get("a"), list(client.cas_ids)])
+        client.debug = 1
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert found == [5, 1, [b"a"]]
+    assert client.debug == 1
+    assert client.stats["get"] == 1
+
+
+def test_delete_takes_a_time_by_keyword(client):
+    client.set("a", 1)
+    assert client.delete("a", time=0) == 1
+    with ScriptedServer() as server:
+        other = memcache.Client([server.address])
+        other.delete("a", time=0)
+        other.delete("a", time=5)
+        assert server.commands == [b"delete a\r\n", b"delete a 5\r\n"]
+
+
+def test_deletetouch_of_the_1_x_api(server):
+    with ScriptedServer() as server:
+        client = memcache.Client([server.address])
+        assert client._deletetouch([b"DELETED", b"NOT_FOUND"], "delete", "a") == 1
+        assert client._deletetouch([b"DELETED"], "delete", "a", 0) == 0
+        assert client._deletetouch([b"NOT_FOUND"], "touch", "a", 7) == 1
+        assert client._deletetouch([b"TOUCHED"], "touch", "a", 7, True) == 1
+        server.wait_for(lambda s: len(s.commands) == 4)
+        assert server.commands == [b"delete a\r\n"] * 2 + [b"touch a 7\r\n", b"touch a 7 noreply\r\n"]
+
+
+# Private methods, called directly
+
+
+def test_the_private_methods_work_when_called(server):
+    theirs = oracle.load().Client([server.address], cache_cas=True)
+    ours = memcache.Client([server.address], cache_cas=True)
+    for client in (theirs, ours):
+        assert client._get_server(b"a") == (client.servers[0], b"a")
+        assert client._get_server((5, b"a")) == (client.servers[0], b"a")
+        assert client._set("set", "a", "text", 0) is True
+        assert client._set("add", "a", "text", 0, 0, False) is False
+        assert client._get("get", "a") == "text"
+        assert client._get("get", "b", "default") == "default"
+        assert client._get("gets", (1, "a")) == "text"
+        assert list(client.cas_ids) == [b"a"]
+        assert client._set("set", "n", 5, 0) is True
+        assert client._incrdecr("incr", "n", 2) == 7
+        assert client._incrdecr("decr", "n", 2, True) is None
+        assert client._val_to_store_info("text", 0) == (16, 4, b"text")
+        assert client._val_to_store_info(5, 1) == (2, 1, b"5")
+        assert client._val_to_store_info(b"x" * 2_000_000, 0) == 0
+        assert client._val_to_store_info([1], 0) == (1, len(pickle.dumps([1], 0)), pickle.dumps([1], 0))
+        assert client._val_to_store_info(b"x" * 1000, 10) == (
+            8,
+            len(zlib.compress(b"x" * 1000)),
+            zlib.compress(b"x" * 1000),
+        )
+        assert client._encode_key("é") == "é".encode()
+        assert client._encode_key((1, "é")) == (1, "é".encode())
+        assert client._encode_key(b"a") == b"a" and client._encode_key(5) == 5
+        assert client._encode_cmd("set", b"a", "0 0 1", True, b"\r\n", b"x") == b"set a 0 0 1 noreply \r\nx"
+        assert client._encode_cmd("delete", b"a", None, False) == b"delete a"
+        client._statlog("mine")
+        client._statlog("mine")
+        assert client.stats["mine"] == 2
+        keys, originals = client._map_and_prefix_keys(["a", 7, (3, "c")], "p")
+        assert keys == {client.servers[0]: [b"pa", b"p7", b"pc"]}
+        assert originals == {b"pa": "a", b"p7": 7, b"pc": (3, "c")}
+        client.buckets = []
+        client._init_buckets()
+        assert client.buckets == client.servers
+
+
+def test_recv_value_and_expectvalue_on_a_hosts_own_connection(server):
+    for module in (oracle.load(), memcache):
+        client = module.Client([server.address])
+        client.set("a", "text")
+        host = client.servers[0]
+        assert host.connect() == 1
+        host.send_cmd("get a")
+        assert client._expectvalue(host) == (b"a", 16, 4)
+        assert client._recv_value(host, 16, 4) == "text"
+        assert host.readline() == b"END"
+        host.send_cmd("gets a")
+        key, flags, size, cas = client._expect_cas_value(host)
+        assert (key, flags, size) == (b"a", 16, 4) and type(cas) is int
+        assert client._recv_value(host, flags, size) == "text"
+        assert client._expectvalue(host) == (None, None, None)
+        assert client._expectvalue(host, b"VALUE k 1 2") == (b"k", 1, 2)
+        assert client._expect_cas_value(host, b"VALUE k 1 2 3") == (b"k", 1, 2, 3)
+        host.close_socket()
+
+
+@pytest.mark.parametrize("key", [b"a", (1, b"a"), b"k" * 250, b"\xff"])
+def test_check_key_takes_a_good_key(client, key):
+    assert client.check_key(key) is None
+
+
+@pytest.mark.parametrize(
+    "key, extra, error",
+    [
+        (None, 0, "None"),
+        ((1, None), 0, "None"),
+        ("", 0, "None"),
+        ("text", 0, "Type"),
+        (5, 0, "Type"),
+        (b"k" * 251, 0, "Length"),
+        (b"k" * 250, 1, "Length"),
+        (b"a b", 0, "Character"),
+        (b"a\n", 0, "Character"),
+        (b"\x00", 0, "Character"),
+    ],
+)
+def test_check_key_refuses_a_bad_one(client, key, extra, error):
+    with pytest.raises(getattr(client, f"MemcachedKey{error}Error")):
+        client.check_key(key, extra)
+    with pytest.raises(getattr(client, f"MemcachedKey{error}Error")):
+        client.check_key(key, key_extra_len=extra)
+
+
+# Direct I/O through a host
+
+
+def test_a_hosts_methods_do_what_python_memcacheds_do(server):
+    for module in (oracle.load(), memcache):
+        host = module._Host(server.address)
+        assert host.socket is None
+        assert host.connect() == 1
+        assert host.socket is not None
+        host.send_cmd("set direct 0 0 5\r\nvalue")
+        assert host.expect(b"STORED") == b"STORED"
+        host.send_cmd(b"get direct")
+        assert host.readline() == b"VALUE direct 0 5"
+        assert host.recv(7) == b"value\r\n"
+        assert host.readline() == b"END"
+        host.send_cmds("get direct\r\nget nothing\r\n")
+        assert host.recv(4) == b"VALU"
+        assert host.buffer.startswith(b"E direct 0 5\r\n")
+        assert host.readline() == b"E direct 0 5"
+        assert [host.readline() for _ in range(3)] == [b"value", b"END", b"END"]
+        assert host.flush() is None
+        assert host.quit() is None
+        assert host.socket is None
+        assert host._get_socket() is not None
+        assert host.close_socket() is None
+        assert host.socket is None
+        assert host._check_dead() == 0
+        assert host.deaduntil == 0
+
+
+def test_a_hosts_readline_at_the_end_of_the_connection():
+    for module in (oracle.load(), memcache):
+        with ScriptedServer(lambda command, number: "close") as server:
+            host = module._Host(server.address)
+            host.connect()
+            host.send_cmd("get a")
+            assert host.readline() == ""
+            assert host.socket is None
+            host.deaduntil = 0
+            host.connect()
+            host.send_cmd("get a")
+            with pytest.raises(module._ConnectionDeadError):
+                host.readline(True)
+
+
+def test_a_host_that_cannot_be_reached():
+    for module in (oracle.load(), memcache):
+        host = module._Host("unix:/nowhere/at/all", dead_retry=100)
+        assert host.connect() == 0
+        assert host.deaduntil > time.time() + 50
+        assert host._check_dead() == 1
+        assert host._get_socket() is None
+        host.deaduntil = time.time() - 1
+        assert host._check_dead() == 0
+        assert host.deaduntil == 0
+
+
+def test_a_host_is_hashable_and_equal_to_itself_alone():
+    one, other = memcache._Host("127.0.0.1"), memcache._Host("127.0.0.1")
+    assert {one: 1}[one] == 1
+    assert one != other
+
+
+def test_a_hosts_own_connection_is_not_the_calls(server):
+    client = memcache.Client([server.address])
+    host = client.servers[0]
+    assert host.connect()
+    host.send_cmd("version")
+    assert client.set("a", "text") is True
+    assert client.get("a") == "text"
+    assert host.readline().startswith(b"VERSION ")
+    host.close_socket()
+
+
+def test_importing_the_module_imports_no_module_that_is_not_needed_yet():
+    code = "import sys; sys.path.append(sys.argv[1]); import memcache\n"
+    code += "print({'pickle', 'zlib', 'socket'}.intersection(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, str(Path(memcache.__file__).parent)], capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("set()\n", "")

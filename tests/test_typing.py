@@ -1,0 +1,143 @@
+"""The stub mcext/_core.pyi: type checkers take a program that uses the whole API, and it says what the type says."""
+
+import ast
+import inspect
+import json
+import shutil
+import subprocess
+import sys
+import sysconfig
+import threading
+from pathlib import Path
+
+import pytest
+
+import mcext
+from mcext import _core
+
+PACKAGE = Path(mcext.__file__).parent
+SAMPLE = Path(__file__).with_name("typing_sample.py")
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with the sample and the package's Python files alone: the stub stands for the extension."""
+    shutil.copy(SAMPLE, tmp_path)
+    (tmp_path / "mcext").mkdir()
+    for path in (PACKAGE / "py.typed", PACKAGE / "_core.pyi", *PACKAGE.glob("*.py")):
+        shutil.copy(path, tmp_path / "mcext")
+    return tmp_path
+
+
+def check(*command, cwd):
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.frameworks
+def test_mypy_strict_takes_the_sample(project):
+    check(sys.executable, "-m", "mypy", "--strict", "--no-incremental", SAMPLE.name, cwd=project)
+
+
+@pytest.mark.frameworks
+def test_pyright_strict_takes_the_sample(project):
+    configuration = {
+        "include": [SAMPLE.name],
+        "typeCheckingMode": "strict",
+        "reportUnnecessaryTypeIgnoreComment": "error",
+        "reportPrivateUsage": "none",  # the sample uses the private names that the contract lists
+        "pythonVersion": ".".join(map(str, sys.version_info[:2])),
+    }
+    (project / "pyrightconfig.json").write_text(json.dumps(configuration))
+    check(sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, cwd=project)
+
+
+def test_the_stub_and_the_marker_are_installed_with_the_package():
+    assert (PACKAGE / "py.typed").is_file()
+    assert (PACKAGE / "_core.pyi").is_file()
+
+
+# The stub against the type.
+
+STUB = ast.parse((PACKAGE / "_core.pyi").read_text())
+CLASSES = {node.name: node for node in STUB.body if isinstance(node, ast.ClassDef)}
+
+
+def functions(name):
+    return {node.name: node for node in CLASSES[name].body if isinstance(node, ast.FunctionDef)}
+
+
+def stub_parameters(node):
+    """[(name, kind, default as text)] of a function in the stub, without self."""
+    arguments = node.args
+    positional = arguments.posonlyargs + arguments.args
+    defaults = [None] * (len(positional) - len(arguments.defaults)) + arguments.defaults
+    kinds = ["POSITIONAL_ONLY"] * len(arguments.posonlyargs) + ["POSITIONAL_OR_KEYWORD"] * len(arguments.args)
+    found = list(zip([one.arg for one in positional], kinds, defaults, strict=True))
+    if arguments.vararg:
+        found.append((arguments.vararg.arg, "VAR_POSITIONAL", None))
+    for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        found.append((one.arg, "KEYWORD_ONLY", default))
+    return [(name, kind, ast.unparse(default) if default else None) for name, kind, default in found[1:]]
+
+
+def real_parameters(function):
+    found = []
+    for one in inspect.signature(function).parameters.values():
+        default = None if one.default is one.empty else repr(one.default)
+        found.append((one.name, one.kind.name, default))
+    return found[1:] if found and found[0][0] == "self" else found
+
+
+METHODS = [(kind, name) for kind in ("Client", "_Host") for name in functions(kind)]
+
+
+@pytest.mark.parametrize("kind, name", METHODS, ids=lambda part: part)
+def test_the_stubs_signature_is_the_real_one(kind, name):
+    kind_type = getattr(_core, kind)
+    real = real_parameters(kind_type if name == "__init__" else getattr(kind_type, name))
+    stub = stub_parameters(functions(kind)[name])
+    assert [one[:2] for one in stub] == [one[:2] for one in real]
+    for (name, _, default), (_, _, real_default) in zip(stub, real, strict=True):
+        if default != "...":
+            assert default.strip("'\"") == real_default.strip("'\"") if default else real_default is None, name
+
+
+@pytest.mark.parametrize("kind", ["Client", "_Host"])
+def test_the_stub_names_every_attribute_of_the_type(kind):
+    real_type = getattr(_core, kind)
+    named = set()
+    for node in CLASSES[kind].body:
+        if isinstance(node, ast.AnnAssign):
+            named.add(node.target.id)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            named.add(node.name)
+    if kind == "Client":
+        instance = real_type([])
+        base = set(dir(threading.local))
+    else:
+        instance = real_type("127.0.0.1:11211")
+        base = set(dir(object)) | {"__dict__", "__weakref__"}
+    there = {name for name in dir(instance) if name not in base and not name.startswith(("__", "_mcext_"))}
+    assert {name for name in named if not name.startswith("__")} == there
+
+
+def test_the_stub_has_the_bases_of_the_types():
+    for name, node in CLASSES.items():
+        real = getattr(_core, name)
+        bases = [ast.unparse(base) for base in node.bases]
+        assert bases == {"Client": ["threading.local"], "_Host": []}.get(name, ["Exception"])
+        assert real.__mro__[1] is {"Client": threading.local, "_Host": object}.get(name, Exception)
+
+
+def test_the_stub_has_the_nested_exceptions():
+    nested = {
+        node.name: ast.unparse(node.bases[0]) for node in CLASSES["Client"].body if isinstance(node, ast.ClassDef)
+    }
+    for name, base in nested.items():
+        assert getattr(_core.Client, name).__bases__[0].__name__ == base
+
+
+def test_the_extension_suffix_is_not_in_the_way():
+    """A checker prefers the stub: the extension lies beside it under the interpreter's own suffix."""
+    assert Path(_core.__file__).name == "_core" + sysconfig.get_config_var("EXT_SUFFIX")
