@@ -1,0 +1,70 @@
+"""The clients side by side: how each is opened, with the settings that its own documentation gives for this use.
+
+Each has get, set, get_multi, set_multi and incr. A client is imported only when it is opened, since two of them live
+in a module of the same name: one process opens one kind of client.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Kind:
+    name: str
+    package: str  # its line in requirements.txt; empty for ours
+    module: str
+    open: Callable[[list[str]], Any]
+    needs: str = ""  # what its installation needs beyond pip
+
+
+def _ours(servers: list[str]) -> Any:
+    import mcext
+
+    return mcext.Client(servers)
+
+
+def _python_memcached(servers: list[str]) -> Any:
+    import memcache
+
+    if OURS in sys.modules:
+        raise ImportError("the memcache module that was found is not python-memcached's")
+    return memcache.Client(servers)
+
+
+def _pymemcache(servers: list[str]) -> Any:
+    from pymemcache import serde
+    from pymemcache.client.base import Client
+    from pymemcache.client.hash import HashClient
+
+    # Replies are waited for, as the others do it; values of all types, as the others take them.
+    options = {"default_noreply": False, "no_delay": True, "serde": serde.pickle_serde}
+    return Client(servers[0], **options) if len(servers) == 1 else HashClient(servers, **options)
+
+
+def _pylibmc(servers: list[str]) -> Any:
+    import pylibmc
+
+    return pylibmc.Client([server.removeprefix("unix:") for server in servers], behaviors={"tcp_nodelay": True})
+
+
+def _libmc(servers: list[str]) -> Any:
+    import libmc
+
+    return libmc.Client([server.removeprefix("unix:") for server in servers])
+
+
+OURS = "mcext"
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind(OURS, "", "mcext", _ours),
+        Kind("python-memcached", "python-memcached", "memcache", _python_memcached),
+        Kind("pymemcache", "pymemcache", "pymemcache", _pymemcache),
+        Kind("pylibmc", "pylibmc", "pylibmc", _pylibmc, "a C compiler, libmemcached-dev, zlib1g-dev"),
+        Kind("libmc", "libmc", "libmc", _libmc, "a C++ compiler"),
+    )
+}
