@@ -202,9 +202,9 @@ static int make_slow(mcx_call *call)
     return 0;
 }
 
-static int begin(mcx_call *call, PyTypeObject *defining_class, PyObject *self, bool inner)
+static int begin(mcx_call *call, PyObject *self, bool inner)
 {
-    mcx_module *module = mcx_module_of(defining_class);
+    mcx_module *module = mcx_module_of(self);
 
     call->self = self;
     call->module = module;
@@ -250,14 +250,14 @@ static int begin(mcx_call *call, PyTypeObject *defining_class, PyObject *self, b
     return 0;
 }
 
-int mcx_call_begin(mcx_call *call, PyTypeObject *defining_class, PyObject *self)
+int mcx_call_begin(mcx_call *call, PyObject *self)
 {
-    return begin(call, defining_class, self, false);
+    return begin(call, self, false);
 }
 
-int mcx_call_begin_inner(mcx_call *call, PyTypeObject *defining_class, PyObject *self)
+int mcx_call_begin_inner(mcx_call *call, PyObject *self)
 {
-    return begin(call, defining_class, self, true);
+    return begin(call, self, true);
 }
 
 PyObject *mcx_call_hook(mcx_call *call, int hook, PyObject *const *args, size_t nargs)

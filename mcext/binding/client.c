@@ -397,7 +397,7 @@ static int set_by_base(mcx_module *module, PyObject *self, PyObject *name, PyObj
 /* A method replaced on one client is noticed here; the rest is threading.local's. */
 MCX_METHOD(client___setattr__)
 {
-    mcx_module *module = mcx_module_of(defining_class);
+    mcx_module *module = mcx_module_of(self);
     PyObject *values[2];
 
     if (mcx_bind(&setattr_signature, args, nargs, kwnames, values) < 0 ||
@@ -434,7 +434,7 @@ MCX_METHOD(client_check_key)
             return NULL;
         }
     }
-    if (mcx_call_begin_inner(&call, defining_class, self) < 0) {
+    if (mcx_call_begin_inner(&call, self) < 0) {
         return NULL;
     }
     key = PyTuple_Check(values[0]) && PyTuple_GET_SIZE(values[0]) == 2
@@ -468,7 +468,7 @@ MCX_METHOD(client_debuglog)
     int result = 0;
 
     if (mcx_bind(&debuglog_signature, args, nargs, kwnames, values) < 0 ||
-        mcx_call_begin_inner(&call, defining_class, self) < 0) {
+        mcx_call_begin_inner(&call, self) < 0) {
         return NULL;
     }
     if (call.snapshot->debug) {
@@ -489,7 +489,7 @@ MCX_METHOD(client__statlog)
     int result;
 
     if (mcx_bind(&statlog_signature, args, nargs, kwnames, values) < 0 ||
-        mcx_call_begin_inner(&call, defining_class, self) < 0) {
+        mcx_call_begin_inner(&call, self) < 0) {
         return NULL;
     }
     result = mcx_record_count_name(call.module, call.record, values[0]);
@@ -503,7 +503,7 @@ MCX_METHOD(client_reset_cas)
     mcx_call call;
 
     if (mcx_bind(&reset_cas_signature, args, nargs, kwnames, NULL) < 0 ||
-        mcx_call_begin_inner(&call, defining_class, self) < 0) {
+        mcx_call_begin_inner(&call, self) < 0) {
         return NULL;
     }
     Py_CLEAR(call.record->cas_ids);
@@ -517,7 +517,6 @@ MCX_METHOD(client___reduce_ex__)
 {
     PyObject *values[1];
 
-    (void)defining_class;
     if (mcx_bind(&reduce_signature, args, nargs, kwnames, values) == 0) {
         PyErr_Format(PyExc_TypeError, "cannot pickle or copy '%.100s' object: it owns connections",
                      Py_TYPE(self)->tp_name);
@@ -540,7 +539,7 @@ MCX_METHOD(client__val_to_store_info)
     int kept;
 
     if (mcx_bind(&val_to_store_info_signature, args, nargs, kwnames, values) < 0 ||
-        mcx_call_begin_inner(&call, defining_class, self) < 0) {
+        mcx_call_begin_inner(&call, self) < 0) {
         return NULL;
     }
     stored.owner = NULL;
@@ -572,7 +571,7 @@ MCX_METHOD(client__recv_value)
     }
     flags = PyLong_AsUnsignedLong(values[1]);
     length = PyNumber_AsSsize_t(values[2], PyExc_OverflowError);
-    if (PyErr_Occurred() || mcx_call_begin_inner(&call, defining_class, self) < 0) {
+    if (PyErr_Occurred() || mcx_call_begin_inner(&call, self) < 0) {
         return NULL;
     }
     size = PyLong_FromSsize_t(length + 2);
@@ -605,7 +604,6 @@ MCX_METHOD(client__encode_key)
     PyObject *values[1];
 
     (void)self;
-    (void)defining_class;
     return mcx_bind(&encode_key_signature, args, nargs, kwnames, values) < 0
                ? NULL
                : mcx_encode_key(values[0]);
@@ -618,7 +616,6 @@ MCX_METHOD(client__encode_cmd)
     int noreply;
 
     (void)self;
-    (void)defining_class;
     if (kwnames != NULL && PyTuple_GET_SIZE(kwnames) > 0) {
         PyErr_SetString(PyExc_TypeError, "_encode_cmd() takes no keyword arguments");
         return NULL;
@@ -728,7 +725,6 @@ MCX_METHOD(client__expectvalue)
     PyObject *values[3];
 
     (void)self;
-    (void)defining_class;
     return mcx_bind(&expectvalue_signature, args, nargs, kwnames, values) < 0
                ? NULL
                : expect_value(values, 3);
@@ -745,7 +741,6 @@ MCX_METHOD(client__expect_cas_value)
     PyObject *values[3];
 
     (void)self;
-    (void)defining_class;
     return mcx_bind(&expect_cas_value_signature, args, nargs, kwnames, values) < 0
                ? NULL
                : expect_value(values, 4);
@@ -945,7 +940,7 @@ static int make_type(mcx_module *module, PyObject *module_object)
     }
     module->core_offset = ((PyMemberDescrObject *)slot)->d_member->offset;
     module->client_type = (PyTypeObject *)Py_NewRef(type);
-    /* So that METH_METHOD finds the module by the class. */
+    /* So that mcx_module_of finds the module by the class. */
     Py_XSETREF(((PyHeapTypeObject *)type)->ht_module, Py_NewRef(module_object));
     result = 0;
 done:

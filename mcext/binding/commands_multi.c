@@ -1196,7 +1196,7 @@ MCX_METHOD(client_get_multi)
     multi all = {.call = &call, .command = MC_GET};
 
     if (mcx_bind(&get_multi_signature, args, nargs, kwnames, values) < 0 ||
-        mcx_call_begin(&call, defining_class, self) < 0) {
+        mcx_call_begin(&call, self) < 0) {
         return NULL;
     }
     all.result = mcx_dict_for(PyList_CheckExact(values[0]) ? PyList_GET_SIZE(values[0]) : 0);
@@ -1254,7 +1254,7 @@ MCX_METHOD(client_set_multi)
                          Py_TYPE(values[0])->tp_name);
         }
     }
-    else if (mcx_call_begin(&call, defining_class, self) == 0) {
+    else if (mcx_call_begin(&call, self) == 0) {
         if (run_multi(&all, MCX_COUNT_SET_MULTI, keys, values[2]) == 0) {
             result = not_stored(&all);
         }
@@ -1287,7 +1287,7 @@ MCX_METHOD(client_delete_multi)
     if (all.time.text.length == 1 && all.time.text.bytes[0] == '0') {
         all.time.text.length = 0; /* the same, and newer servers want it so */
     }
-    if (mcx_call_begin(&call, defining_class, self) < 0) {
+    if (mcx_call_begin(&call, self) < 0) {
         Py_XDECREF(all.time.owner);
         return NULL;
     }
@@ -1338,7 +1338,7 @@ MCX_METHOD(client__map_and_prefix_keys)
     bool failed;
 
     if (mcx_bind(&map_signature, args, nargs, kwnames, values) < 0 ||
-        mcx_call_begin_inner(&call, defining_class, self) < 0) {
+        mcx_call_begin_inner(&call, self) < 0) {
         return NULL;
     }
     servers = PyDict_New();

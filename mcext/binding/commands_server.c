@@ -227,8 +227,7 @@ MCX_METHOD(client_get_stats)
     mcx_call call;
 
     if (mcx_bind(&get_stats_signature, args, nargs, kwnames, values) < 0 ||
-        stats_argument(values[0], &argument) < 0 ||
-        mcx_call_begin(&call, defining_class, self) < 0) {
+        stats_argument(values[0], &argument) < 0 || mcx_call_begin(&call, self) < 0) {
         return NULL;
     }
     return mcx_call_end(&call, list_all(&call, argument, SHAPE_STATS));
@@ -241,7 +240,7 @@ MCX_METHOD(client_get_slab_stats)
     mcx_call call;
 
     if (mcx_bind(&get_slab_stats_signature, args, nargs, kwnames, NULL) < 0 ||
-        mcx_call_begin(&call, defining_class, self) < 0) {
+        mcx_call_begin(&call, self) < 0) {
         return NULL;
     }
     return mcx_call_end(&call, list_all(&call, (mc_slice){"slabs", 5}, SHAPE_SLAB_STATS));
@@ -254,7 +253,7 @@ MCX_METHOD(client_get_slabs)
     mcx_call call;
 
     if (mcx_bind(&get_slabs_signature, args, nargs, kwnames, NULL) < 0 ||
-        mcx_call_begin(&call, defining_class, self) < 0) {
+        mcx_call_begin(&call, self) < 0) {
         return NULL;
     }
     return mcx_call_end(&call, list_all(&call, (mc_slice){"items", 5}, SHAPE_SLABS));
@@ -301,7 +300,7 @@ MCX_METHOD(client_flush_all)
     int result = 0;
 
     if (mcx_bind(&flush_all_signature, args, nargs, kwnames, NULL) < 0 ||
-        mcx_call_begin(&call, defining_class, self) < 0) {
+        mcx_call_begin(&call, self) < 0) {
         return NULL;
     }
     for (size_t i = 0; result == 0 && i < call.snapshot->server_count; i++) {
@@ -334,12 +333,12 @@ static int disconnect_host(mcx_call *call, PyObject *object, bool quit)
     return mcx_held_drop(module, object, false);
 }
 
-static PyObject *disconnect_all(PyObject *self, PyTypeObject *defining_class, bool quit)
+static PyObject *disconnect_all(PyObject *self, bool quit)
 {
     mcx_call call;
     int result = 0;
 
-    if (mcx_call_begin_inner(&call, defining_class, self) < 0) {
+    if (mcx_call_begin_inner(&call, self) < 0) {
         return NULL;
     }
     for (size_t i = 0; result == 0 && i < call.snapshot->server_count; i++) {
@@ -354,7 +353,7 @@ MCX_METHOD(client_quit_all)
 {
     return mcx_bind(&quit_all_signature, args, nargs, kwnames, NULL) < 0
                ? NULL
-               : disconnect_all(self, defining_class, true);
+               : disconnect_all(self, true);
 }
 
 static const mcx_signature disconnect_all_signature = {.method = "disconnect_all"};
@@ -363,7 +362,7 @@ MCX_METHOD(client_disconnect_all)
 {
     return mcx_bind(&disconnect_all_signature, args, nargs, kwnames, NULL) < 0
                ? NULL
-               : disconnect_all(self, defining_class, false);
+               : disconnect_all(self, false);
 }
 
 static const mcx_signature forget_signature = {.method = "forget_dead_hosts"};
@@ -374,7 +373,7 @@ MCX_METHOD(client_forget_dead_hosts)
     int result = 0;
 
     if (mcx_bind(&forget_signature, args, nargs, kwnames, NULL) < 0 ||
-        mcx_call_begin_inner(&call, defining_class, self) < 0) {
+        mcx_call_begin_inner(&call, self) < 0) {
         return NULL;
     }
     for (size_t i = 0; result == 0 && i < call.snapshot->server_count; i++) {
@@ -506,7 +505,7 @@ static const mcx_signature set_servers_signature = {
 MCX_METHOD(client_set_servers)
 {
     PyObject *values[1];
-    mcx_module *module = mcx_module_of(defining_class);
+    mcx_module *module = mcx_module_of(self);
     mcx_core *core;
 
     if (mcx_bind(&set_servers_signature, args, nargs, kwnames, values) < 0 ||
@@ -521,7 +520,7 @@ static const mcx_signature init_buckets_signature = {.method = "_init_buckets"};
 
 MCX_METHOD(client__init_buckets)
 {
-    mcx_module *module = mcx_module_of(defining_class);
+    mcx_module *module = mcx_module_of(self);
     mcx_core *core;
 
     if (mcx_bind(&init_buckets_signature, args, nargs, kwnames, NULL) < 0 ||
@@ -543,7 +542,7 @@ MCX_METHOD(client__get_server)
     int there;
 
     if (mcx_bind(&get_server_signature, args, nargs, kwnames, values) < 0 ||
-        mcx_call_begin_inner(&call, defining_class, self) < 0) {
+        mcx_call_begin_inner(&call, self) < 0) {
         return NULL;
     }
     if (mcx_key_view(&call, values[0], &key) < 0) {

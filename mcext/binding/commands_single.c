@@ -236,14 +236,14 @@ static PyObject *retrieve(mcx_call *call, mc_command command, mcx_key *key, PyOb
 }
 
 /* A reply that was not the plain one, and a value that takes Python code to decode. */
-static PyObject *get_handed_over(mcx_straight *straight, PyTypeObject *defining_class,
-                                 PyObject *self, PyObject *default_value, mc_status status)
+static PyObject *get_handed_over(mcx_straight *straight, PyObject *self, PyObject *default_value,
+                                 mc_status status)
 {
     mcx_call call;
     mcx_target target;
     PyObject *result = NULL;
 
-    if (mcx_straight_hand_over(straight, defining_class, self, &call, &target) < 0) {
+    if (mcx_straight_hand_over(straight, self, &call, &target) < 0) {
         return NULL;
     }
     if (status == MC_RAISED || mcx_statlog(&call, MC_GET) == 0) {
@@ -254,8 +254,7 @@ static PyObject *get_handed_over(mcx_straight *straight, PyTypeObject *defining_
 }
 
 /* get on the straight way: 1 and *result, which is NULL with an exception; 0: not plain. */
-static int get_straight(PyTypeObject *defining_class, PyObject *self, PyObject *key,
-                        PyObject *default_value, PyObject **result)
+static int get_straight(PyObject *self, PyObject *key, PyObject *default_value, PyObject **result)
 {
     mcx_straight straight;
     mc_slice body;
@@ -263,7 +262,7 @@ static int get_straight(PyTypeObject *defining_class, PyObject *self, PyObject *
     uint32_t flags;
     int found;
 
-    if (UNLIKELY(!mcx_straight_begin(&straight, defining_class, self, key))) {
+    if (UNLIKELY(!mcx_straight_begin(&straight, self, key))) {
         return 0;
     }
     mc_connection *connection = straight.connection;
@@ -271,7 +270,7 @@ static int get_straight(PyTypeObject *defining_class, PyObject *self, PyObject *
     char *room = mc_buffer_reserve(&connection->out, length + 6);
 
     if (UNLIKELY(room == NULL)) {
-        *result = get_handed_over(&straight, defining_class, self, default_value, MC_NO_MEMORY);
+        *result = get_handed_over(&straight, self, default_value, MC_NO_MEMORY);
         return 1;
     }
     char *at = mc_bytes_put(room, "get ", 4);
@@ -307,7 +306,7 @@ static int get_straight(PyTypeObject *defining_class, PyObject *self, PyObject *
         found = -1;
     }
     if (UNLIKELY(found < 0)) {
-        *result = get_handed_over(&straight, defining_class, self, default_value, status);
+        *result = get_handed_over(&straight, self, default_value, status);
         return 1;
     }
     mcx_straight_end(&straight, MC_GET);
@@ -333,10 +332,10 @@ MCX_METHOD(client_get)
     }
     PyObject *default_value = values[1] != NULL ? values[1] : Py_None;
 
-    if (LIKELY(get_straight(defining_class, self, values[0], default_value, &result))) {
+    if (LIKELY(get_straight(self, values[0], default_value, &result))) {
         return result;
     }
-    if (mcx_call_begin(&call, defining_class, self) < 0) {
+    if (mcx_call_begin(&call, self) < 0) {
         return NULL;
     }
     if (UNLIKELY(MCX_IS_SET(call.hooks, GET))) {
@@ -362,7 +361,7 @@ MCX_METHOD(client_gets)
     PyObject *result = NULL;
 
     if (mcx_bind(&gets_signature, args, nargs, kwnames, values) < 0 ||
-        mcx_call_begin(&call, defining_class, self) < 0) {
+        mcx_call_begin(&call, self) < 0) {
         return NULL;
     }
     if (UNLIKELY(MCX_IS_SET(call.hooks, GET))) {
@@ -389,8 +388,7 @@ MCX_METHOD(client__get)
     PyObject *result = NULL;
 
     if (mcx_bind(&_get_signature, args, nargs, kwnames, values) < 0 ||
-        command_of(values[0], MC_GET, MC_GETS, &command) < 0 ||
-        mcx_call_begin(&call, defining_class, self) < 0) {
+        command_of(values[0], MC_GET, MC_GETS, &command) < 0 || mcx_call_begin(&call, self) < 0) {
         return NULL;
     }
     if (mcx_key_single(&call, values[1], false, &key) == 0) {
@@ -634,8 +632,8 @@ static inline int plain_value(PyObject *value, mcx_stored *stored)
 #define STRAIGHT_VALUE ((size_t)16384)
 
 /* A storage command on the straight way, with no other argument but a time: as get_straight. */
-static int store_straight(mc_command command, PyTypeObject *defining_class, PyObject *self,
-                          PyObject *const *values, PyObject **result)
+static int store_straight(mc_command command, PyObject *self, PyObject *const *values,
+                          PyObject **result)
 {
     static const mc_slice zero = {"0", 1};
     mcx_straight straight;
@@ -659,7 +657,7 @@ static int store_straight(mc_command command, PyTypeObject *defining_class, PyOb
         }
         request.argument = exptime.text; /* of an int it needs no owner */
     }
-    if (UNLIKELY(!mcx_straight_begin(&straight, defining_class, self, values[0]))) {
+    if (UNLIKELY(!mcx_straight_begin(&straight, self, values[0]))) {
         return 0;
     }
     mcx_snapshot *snapshot = straight.snapshot;
@@ -685,7 +683,7 @@ static int store_straight(mc_command command, PyTypeObject *defining_class, PyOb
         return 1;
     }
     *result = NULL;
-    if (mcx_straight_hand_over(&straight, defining_class, self, &call, &target) < 0) {
+    if (mcx_straight_hand_over(&straight, self, &call, &target) < 0) {
         return 1;
     }
     PyObject *host = Py_NewRef(target.host);
@@ -706,8 +704,7 @@ static int store_straight(mc_command command, PyTypeObject *defining_class, PyOb
 }
 
 static PyObject *storage_method(mc_command command, const mcx_signature *signature, PyObject *self,
-                                PyTypeObject *defining_class, PyObject *const *args,
-                                Py_ssize_t nargs, PyObject *kwnames)
+                                PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *values[5];
     mcx_call call;
@@ -722,10 +719,10 @@ static PyObject *storage_method(mc_command command, const mcx_signature *signatu
     else if (mcx_bind(signature, args, nargs, kwnames, values) < 0) {
         return NULL;
     }
-    if (LIKELY(store_straight(command, defining_class, self, values, &result))) {
+    if (LIKELY(store_straight(command, self, values, &result))) {
         return result;
     }
-    if (UNLIKELY(mcx_call_begin(&call, defining_class, self) < 0)) {
+    if (UNLIKELY(mcx_call_begin(&call, self) < 0)) {
         return NULL;
     }
     if (UNLIKELY(MCX_IS_SET(call.hooks, SET))) {
@@ -758,8 +755,7 @@ static PyObject *storage_method(mc_command command, const mcx_signature *signatu
         .names = {"key", "val", "time", "min_compress_len", "noreply"}};                           \
     MCX_METHOD(client_##name)                                                                      \
     {                                                                                              \
-        return storage_method(COMMAND, &name##_signature, self, defining_class, args, nargs,       \
-                              kwnames);                                                            \
+        return storage_method(COMMAND, &name##_signature, self, args, nargs, kwnames);             \
     }
 
 STORAGE_METHOD(set, MC_SET)
@@ -784,8 +780,7 @@ MCX_METHOD(client__set)
     PyObject *result = NULL;
 
     if (mcx_bind(&_set_signature, args, nargs, kwnames, values) < 0 ||
-        command_of(values[0], MC_SET, MC_CAS, &command) < 0 ||
-        mcx_call_begin(&call, defining_class, self) < 0) {
+        command_of(values[0], MC_SET, MC_CAS, &command) < 0 || mcx_call_begin(&call, self) < 0) {
         return NULL;
     }
     if (mcx_key_single(&call, values[1], false, &key) == 0) {
@@ -904,7 +899,7 @@ MCX_METHOD(client_delete)
     mcx_call call;
 
     if (mcx_bind(&delete_signature, args, nargs, kwnames, values) < 0 ||
-        mcx_call_begin(&call, defining_class, self) < 0) {
+        mcx_call_begin(&call, self) < 0) {
         return NULL;
     }
     return mcx_call_end(&call,
@@ -923,7 +918,7 @@ MCX_METHOD(client_touch)
     mcx_call call;
 
     if (mcx_bind(&touch_signature, args, nargs, kwnames, values) < 0 ||
-        mcx_call_begin(&call, defining_class, self) < 0) {
+        mcx_call_begin(&call, self) < 0) {
         return NULL;
     }
     return mcx_call_end(
@@ -947,7 +942,7 @@ MCX_METHOD(client__deletetouch)
 
     if (mcx_bind(&_deletetouch_signature, args, nargs, kwnames, values) < 0 ||
         command_of(values[1], MC_DELETE, MC_TOUCH, &command) < 0 ||
-        mcx_call_begin(&call, defining_class, self) < 0) {
+        mcx_call_begin(&call, self) < 0) {
         return NULL;
     }
     return mcx_call_end(&call, delete_or_touch_object(&call, command, values[2], false, values[3],
@@ -1020,8 +1015,7 @@ done:
 }
 
 /* incr or decr by 1 on the straight way: as get_straight. */
-static int arithmetic_straight(mc_command command, PyTypeObject *defining_class, PyObject *self,
-                               PyObject *key, PyObject **result)
+static int arithmetic_straight(mc_command command, PyObject *self, PyObject *key, PyObject **result)
 {
     static const mc_slice one = {"1", 1};
     mcx_straight straight;
@@ -1030,7 +1024,7 @@ static int arithmetic_straight(mc_command command, PyTypeObject *defining_class,
     uint64_t number;
     mc_status status = MC_NO_MEMORY;
 
-    if (UNLIKELY(!mcx_straight_begin(&straight, defining_class, self, key))) {
+    if (UNLIKELY(!mcx_straight_begin(&straight, self, key))) {
         return 0;
     }
     mc_buffer *in = &straight.connection->in;
@@ -1047,7 +1041,7 @@ static int arithmetic_straight(mc_command command, PyTypeObject *defining_class,
         return 1;
     }
     *result = NULL;
-    if (mcx_straight_hand_over(&straight, defining_class, self, &call, &target) < 0) {
+    if (mcx_straight_hand_over(&straight, self, &call, &target) < 0) {
         return 1;
     }
     if (status == MC_RAISED || mcx_statlog(&call, (int)command) == 0) {
@@ -1064,18 +1058,17 @@ static int arithmetic_straight(mc_command command, PyTypeObject *defining_class,
 }
 
 static PyObject *arithmetic_method(mc_command command, const mcx_signature *signature,
-                                   PyObject *self, PyTypeObject *defining_class,
-                                   PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+                                   PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                   PyObject *kwnames)
 {
     PyObject *values[3], *result = NULL;
     mcx_call call;
 
     if (LIKELY(kwnames == NULL && nargs == 1) &&
-        arithmetic_straight(command, defining_class, self, args[0], &result)) {
+        arithmetic_straight(command, self, args[0], &result)) {
         return result;
     }
-    if (mcx_bind(signature, args, nargs, kwnames, values) < 0 ||
-        mcx_call_begin(&call, defining_class, self) < 0) {
+    if (mcx_bind(signature, args, nargs, kwnames, values) < 0 || mcx_call_begin(&call, self) < 0) {
         return NULL;
     }
     if (UNLIKELY(MCX_IS_SET(call.hooks, INCRDECR))) {
@@ -1097,8 +1090,7 @@ static PyObject *arithmetic_method(mc_command command, const mcx_signature *sign
         .method = #name, .count = 3, .required = 1, .names = {"key", "delta", "noreply"}};         \
     MCX_METHOD(client_##name)                                                                      \
     {                                                                                              \
-        return arithmetic_method(COMMAND, &name##_signature, self, defining_class, args, nargs,    \
-                                 kwnames);                                                         \
+        return arithmetic_method(COMMAND, &name##_signature, self, args, nargs, kwnames);          \
     }
 
 ARITHMETIC_METHOD(incr, MC_INCR)
@@ -1114,8 +1106,7 @@ MCX_METHOD(client__incrdecr)
     mc_command command;
 
     if (mcx_bind(&_incrdecr_signature, args, nargs, kwnames, values) < 0 ||
-        command_of(values[0], MC_INCR, MC_DECR, &command) < 0 ||
-        mcx_call_begin(&call, defining_class, self) < 0) {
+        command_of(values[0], MC_INCR, MC_DECR, &command) < 0 || mcx_call_begin(&call, self) < 0) {
         return NULL;
     }
     return mcx_call_end(&call, arithmetic(&call, command, values[1], false, values[2], values[3]));

@@ -335,7 +335,9 @@ static inline bool mcx_noreply_is_clean(const mcx_target *target, mc_slice key)
 
 /* ---- module.c ------------------------------------------------------------------------------- */
 
-mcx_module *mcx_module_of(PyTypeObject *defining_class);
+/* The module that a client's class comes from. (METH_METHOD would say it too, but the interpreter
+ * has no quick way to call such methods.) */
+mcx_module *mcx_module_of(PyObject *client);
 
 /* The class that connections are to be made with: NULL in *found for Python's own socket.socket,
  * else a new reference. -1 with an exception. */
@@ -411,7 +413,7 @@ int mcx_record_count_name(mcx_module *module, mcx_record *record, PyObject *name
 /* ---- call.c --------------------------------------------------------------------------------- */
 
 /* Begins a call of a client's method; -1 with an exception, and mcx_call_end is not due. */
-int mcx_call_begin(mcx_call *call, PyTypeObject *defining_class, PyObject *self);
+int mcx_call_begin(mcx_call *call, PyObject *self);
 /* Ends it; result (may be NULL) is passed through. */
 PyObject *mcx_call_end(mcx_call *call, PyObject *result);
 
@@ -589,16 +591,15 @@ typedef struct {
 
 /* Begins a small call of the plainest kind: 1, and the connection is this call's; 0 where anything
  * is not plain, and nothing has happened. Never an exception. */
-int mcx_straight_begin(mcx_straight *straight, PyTypeObject *defining_class, PyObject *self,
-                       PyObject *key);
+int mcx_straight_begin(mcx_straight *straight, PyObject *self, PyObject *key);
 /* Sends the connection's output buffer and receives once. MC_RAISED: an exception is set. */
 mc_status mcx_straight_roundtrip(mcx_straight *straight);
 /* The reply was read whole. */
 void mcx_straight_end(mcx_straight *straight, mc_command command);
 /* It was not: the general way takes over with call and target, which then own what the straight
  * way had. -1 with an exception: all is given up. */
-int mcx_straight_hand_over(mcx_straight *straight, PyTypeObject *defining_class, PyObject *self,
-                           mcx_call *call, mcx_target *target);
+int mcx_straight_hand_over(mcx_straight *straight, PyObject *self, mcx_call *call,
+                           mcx_target *target);
 
 /* Closes connections that have been idle for long, at most two. */
 void mcx_reap(mcx_module *module, mcx_core *core, mcx_snapshot *snapshot, int64_t now);
@@ -666,7 +667,7 @@ int mcx_try_again(mcx_call *call, mcx_target *target, mc_command command, bool s
 /* ---- client.c, commands_single.c, commands_multi.c, commands_server.c ----------------------- */
 
 /* A call of a method that may run in the middle of another: works with what that one holds. */
-int mcx_call_begin_inner(mcx_call *call, PyTypeObject *defining_class, PyObject *self);
+int mcx_call_begin_inner(mcx_call *call, PyObject *self);
 
 /* The value as a replaced _val_to_store_info gives it: 1, 0 too large, -1. */
 int mcx_store_info_hook(mcx_call *call, PyObject *value, PyObject *min_compress,
@@ -685,12 +686,11 @@ int mcx_add_client_type(mcx_module *module, PyObject *module_object);
 
 /* For PyMethodDef tables. */
 #define MCX_METHOD(name)                                                                           \
-    static PyObject *name(PyObject *self, PyTypeObject *defining_class, PyObject *const *args,     \
-                          Py_ssize_t nargs, PyObject *kwnames)
+    static PyObject *name(PyObject *self, PyObject *const *args, Py_ssize_t nargs,                 \
+                          PyObject *kwnames)
 #define MCX_DEF(name, function, doc)                                                               \
     {                                                                                              \
-        name, (PyCFunction)(void (*)(void))(function),                                             \
-            METH_METHOD | METH_FASTCALL | METH_KEYWORDS, doc                                       \
+        name, (PyCFunction)(void (*)(void))(function), METH_FASTCALL | METH_KEYWORDS, doc          \
     }
 
 #endif

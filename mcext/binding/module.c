@@ -8,9 +8,31 @@
 #include <string.h>
 #include <zlib.h>
 
-mcx_module *mcx_module_of(PyTypeObject *defining_class)
+static struct PyModuleDef module_definition;
+
+static inline mcx_module *state_of(PyTypeObject *type)
 {
-    return PyType_GetModuleState(defining_class);
+    PyObject *module = ((PyHeapTypeObject *)type)->ht_module;
+
+    return module != NULL && PyModule_GetDef(module) == &module_definition
+               ? PyModule_GetState(module)
+               : NULL;
+}
+
+mcx_module *mcx_module_of(PyObject *client)
+{
+    mcx_module *module = state_of(Py_TYPE(client));
+
+    if (UNLIKELY(module == NULL)) {
+        PyObject *bases = Py_TYPE(client)->tp_mro;
+
+        for (Py_ssize_t i = 1; module == NULL && i < PyTuple_GET_SIZE(bases); i++) {
+            PyTypeObject *base = (PyTypeObject *)PyTuple_GET_ITEM(bases, i);
+
+            module = PyType_HasFeature(base, Py_TPFLAGS_HEAPTYPE) ? state_of(base) : NULL;
+        }
+    }
+    return module;
 }
 
 PyObject *mcx_import(const char *module, const char *attribute)

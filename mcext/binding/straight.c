@@ -49,10 +49,9 @@ static inline mcx_host *choose(mcx_module *module, const mcx_snapshot *snapshot,
                : NULL;
 }
 
-int mcx_straight_begin(mcx_straight *straight, PyTypeObject *defining_class, PyObject *self,
-                       PyObject *key)
+int mcx_straight_begin(mcx_straight *straight, PyObject *self, PyObject *key)
 {
-    mcx_module *module = mcx_module_of(defining_class);
+    mcx_module *module = mcx_module_of(self);
     mcx_core *core = (mcx_core *)__atomic_load_n((PyObject **)((char *)self + module->core_offset),
                                                  __ATOMIC_ACQUIRE);
     uint32_t host_version = mcx_type_version(module->host_type);
@@ -137,13 +136,13 @@ void mcx_straight_end(mcx_straight *straight, mc_command command)
     }
 }
 
-int mcx_straight_hand_over(mcx_straight *straight, PyTypeObject *defining_class, PyObject *self,
-                           mcx_call *call, mcx_target *target)
+int mcx_straight_hand_over(mcx_straight *straight, PyObject *self, mcx_call *call,
+                           mcx_target *target)
 {
     PyObject *type, *value, *traceback;
 
     PyErr_Fetch(&type, &value, &traceback); /* what a signal handler raised, perhaps */
-    if (mcx_call_begin(call, defining_class, self) < 0) {
+    if (mcx_call_begin(call, self) < 0) {
         Py_XDECREF(type);
         Py_XDECREF(value);
         Py_XDECREF(traceback);
