@@ -47,7 +47,7 @@ core = Extension(
     define_macros=[("_GNU_SOURCE", "1")],
     extra_compile_args=[
         "-std=c11",
-        "-O2",
+        "-O3",
         "-Wall",
         "-Wextra",
         "-fvisibility=hidden",

@@ -20,7 +20,6 @@
 typedef struct item {
     PyObject *object;      /* the caller's key, borrowed from the list of keys */
     struct item *standing; /* the one whose object stands for this text: see merge_aliases */
-    mc_slice text;         /* with the prefix */
     PyObject *owner;       /* strong or NULL: what text points into, else the object or the arena */
     PyObject *hash;        /* borrowed from a (hash, key) tuple, or NULL */
     uint32_t leg;          /* one more than the leg's number; 0: no server */
@@ -31,7 +30,7 @@ typedef struct item {
 typedef struct {
     mc_leg io;
     mcx_target target;
-    mc_slice *keys;  /* views of the items' texts, count of them */
+    mc_slice *keys;  /* retrieval: the items' texts, count of them */
     uint32_t *items; /* which item each is; those sent stand first */
     size_t count;
     size_t next; /* the next one to be produced */
@@ -41,8 +40,8 @@ typedef struct {
     bool marker_last; /* noreply: the exchange is for the marker behind the last command */
     PyObject *body;   /* of a value that is on its way into it */
     uint32_t flags;
-    PyObject *values[BATCH_VALUES]; /* strong: what pieces point into */
     int value_count;
+    PyObject *values[BATCH_VALUES]; /* strong: what pieces point into */
     struct iovec pieces[2 * BATCH_VALUES + 1];
 } leg;
 
@@ -56,8 +55,10 @@ typedef struct {
     mcx_call *call;
     mc_command command; /* MC_GET, MC_SET, MC_DELETE */
     PyObject *objects;  /* list: the caller's keys */
+    mc_slice *texts;    /* with the prefix: count of them, as of items */
     item *items;
     size_t count;
+    bool has_owners; /* some item has one */
     leg **legs;
     size_t leg_count;
     uint32_t *leg_of_server; /* one more than the leg's number; UINT32_MAX: no connection */
@@ -67,10 +68,17 @@ typedef struct {
     bool failed;       /* delete_multi: a server failed */
     PyObject *result;  /* get_multi: dict */
     PyObject *mapping; /* set_multi; borrowed */
+    PyObject *values;  /* list: its values, where it is a dict; else they are asked for */
     PyObject *min_compress;
+    size_t plain_length; /* set_multi: a plain value up to this length goes out as it is */
 } multi;
 
 /* ---- items ---------------------------------------------------------------------------------- */
+
+static inline mc_slice *text_of(const multi *all, const item *each)
+{
+    return &all->texts[each - all->items];
+}
 
 static char *reserve_text(multi *all, size_t size)
 {
@@ -208,8 +216,9 @@ static int add_item(multi *all, item *each, PyObject *object, mc_slice prefix)
         text = (mc_slice){room, prefix.length + text.length};
         Py_CLEAR(owner);
     }
-    each->text = text;
+    *text_of(all, each) = text;
     each->owner = owner;
+    all->has_owners |= owner != NULL;
     return 0;
 }
 
@@ -256,7 +265,8 @@ static int merge_aliases(multi *all)
     last = PyDict_New(); /* {text: the number of the last item that has it} */
     for (size_t i = all->count; last != NULL && i > 0; i--) {
         item *each = &all->items[i - 1];
-        PyObject *text = PyBytes_FromStringAndSize(each->text.bytes, (Py_ssize_t)each->text.length);
+        mc_slice view = all->texts[i - 1];
+        PyObject *text = PyBytes_FromStringAndSize(view.bytes, (Py_ssize_t)view.length);
         PyObject *number = text ? PyLong_FromSize_t(i - 1) : NULL;
         PyObject *standing = number ? PyDict_SetDefault(last, text, number) : NULL; /* borrowed */
 
@@ -273,28 +283,62 @@ static int merge_aliases(multi *all)
     return last == NULL ? -1 : 0;
 }
 
-static int collect(multi *all, PyObject *keys, PyObject *prefix_object)
+/* Room for count items; -1 with MemoryError. */
+static int make_items(multi *all, size_t count)
+{
+    if (count < UINT32_MAX) {
+        all->items = PyMem_New(item, count + 1);
+        all->texts = PyMem_New(mc_slice, count + 1);
+    }
+    if (all->items == NULL || all->texts == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+/* The keys and values of a dict, all of one moment: what is serialised may change it. */
+static int list_dict(multi *all, PyObject *dict)
+{
+    PyObject *key, *value;
+    Py_ssize_t at = 0, i = 0;
+
+    Py_BEGIN_CRITICAL_SECTION(dict);
+    all->objects = PyList_New(PyDict_GET_SIZE(dict));
+    all->values = all->objects ? PyList_New(PyDict_GET_SIZE(dict)) : NULL;
+    while (all->values != NULL && PyDict_Next(dict, &at, &key, &value)) {
+        PyList_SET_ITEM(all->objects, i, Py_NewRef(key));
+        PyList_SET_ITEM(all->values, i, Py_NewRef(value));
+        i++;
+    }
+    Py_END_CRITICAL_SECTION();
+    return all->values ? 0 : -1;
+}
+
+/* What get_multi and delete_multi are given, and the keys of set_multi's mapping. */
+static int list_keys(multi *all, PyObject *keys)
+{
+    all->objects = PySequence_List(keys);
+    if (all->objects == NULL && PyErr_ExceptionMatches(PyExc_TypeError) &&
+        Py_TYPE(keys)->tp_iter == NULL) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_TypeError, "keys must be an iterable of keys, not %.100s",
+                     Py_TYPE(keys)->tp_name);
+    }
+    return all->objects ? 0 : -1;
+}
+
+static int collect(multi *all, PyObject *prefix_object)
 {
     mc_slice prefix;
     PyObject *owner;
     int result = -1;
 
-    all->objects = PySequence_List(keys);
-    if (all->objects == NULL) {
-        if (PyErr_ExceptionMatches(PyExc_TypeError) && Py_TYPE(keys)->tp_iter == NULL) {
-            PyErr_Clear();
-            PyErr_Format(PyExc_TypeError, "keys must be an iterable of keys, not %.100s",
-                         Py_TYPE(keys)->tp_name);
-        }
-        return -1;
-    }
     if (read_prefix(all, prefix_object, &prefix, &owner) < 0) {
         return -1;
     }
     size_t count = (size_t)PyList_GET_SIZE(all->objects);
-    all->items = PyMem_Malloc((count + 1) * sizeof *all->items);
-    if (all->items == NULL || count >= UINT32_MAX) {
-        PyErr_NoMemory();
+    if (make_items(all, count) < 0) {
         goto done;
     }
     bool plain = prefix.length == 0 && all->call->snapshot->straight &&
@@ -309,8 +353,10 @@ static int collect(multi *all, PyObject *keys, PyObject *prefix_object)
         *each = (item){.object = object, .standing = each};
         all->count = i + 1;
         if (LIKELY(plain && PyUnicode_CheckExact(object) && PyUnicode_IS_COMPACT_ASCII(object))) {
-            each->text = (mc_slice){PyUnicode_DATA(object), (size_t)PyUnicode_GET_LENGTH(object)};
-            if (LIKELY(each->text.length - 1 < longest && mc_key_is_plain(each->text))) {
+            mc_slice text = {PyUnicode_DATA(object), (size_t)PyUnicode_GET_LENGTH(object)};
+
+            all->texts[i] = text;
+            if (LIKELY(text.length - 1 < longest && mc_key_is_plain(text))) {
                 continue;
             }
         }
@@ -330,7 +376,7 @@ done:
 static uint32_t add_leg(multi *all, mcx_target *target)
 {
     leg **legs = PyMem_Realloc(all->legs, (all->leg_count + 1) * sizeof *legs);
-    leg *each = legs ? PyMem_Calloc(1, sizeof *each) : NULL;
+    leg *each = legs ? PyMem_Malloc(sizeof *each) : NULL;
 
     if (legs != NULL) {
         all->legs = legs;
@@ -340,6 +386,7 @@ static uint32_t add_leg(multi *all, mcx_target *target)
         PyErr_NoMemory();
         return 0;
     }
+    memset(each, 0, offsetof(leg, values)); /* the arrays have counts */
     each->target = *target;
     legs[all->leg_count++] = each;
     return (uint32_t)all->leg_count;
@@ -386,16 +433,18 @@ static int connect_leg(mcx_call *call, size_t bucket, void *context)
 /* Through a replaced _get_server. */
 static int choose_by_hook(multi *all, item *each)
 {
-    mcx_key key = {
-        .text = each->text, .owner = Py_XNewRef(each->owner), .hash = Py_XNewRef(each->hash)};
+    mcx_key key = {.text = *text_of(all, each),
+                   .owner = Py_XNewRef(each->owner),
+                   .hash = Py_XNewRef(each->hash)};
     PyObject *server = NULL;
     mcx_target target;
     int found = mcx_get_server_hook(all->call, &key, &server);
 
     if (found > 0) {
-        if (key.text.bytes != each->text.bytes) { /* another key in its place */
+        if (key.text.bytes != text_of(all, each)->bytes) { /* another key in its place */
             Py_XSETREF(each->owner, Py_XNewRef(key.owner));
-            each->text = key.text;
+            *text_of(all, each) = key.text;
+            all->has_owners = true;
         }
         for (size_t i = 0; i < all->leg_count && each->leg == 0; i++) {
             if (all->legs[i]->target.host == server) {
@@ -441,7 +490,7 @@ static int choose_servers(multi *all)
             }
             continue;
         }
-        mcx_key key = {.text = each->text, .hash = each->hash};
+        mcx_key key = {.text = all->texts[i], .hash = each->hash};
         int found = mcx_choose(call, &key, connect_leg, &search);
 
         if (UNLIKELY(found < 0)) {
@@ -477,14 +526,11 @@ static int map_by_hook(multi *all, PyObject *keys, PyObject *prefix)
     while (PyDict_Next(servers, &at, &server, &list)) {
         total += PySequence_Size(list);
     }
-    all->objects = PyList_New(0);
-    all->items = PyMem_Calloc((size_t)(total < 0 ? 0 : total) + 1, sizeof *all->items);
-    if (PyErr_Occurred() || all->objects == NULL || all->items == NULL) {
-        if (!PyErr_Occurred()) {
-            PyErr_NoMemory();
-        }
+    all->objects = PyErr_Occurred() ? NULL : PyList_New(0);
+    if (all->objects == NULL || make_items(all, (size_t)total) < 0) {
         goto done;
     }
+    all->has_owners = true;
     at = 0;
     while (PyDict_Next(servers, &at, &server, &list)) {
         mcx_target target;
@@ -511,14 +557,13 @@ static int map_by_hook(multi *all, PyObject *keys, PyObject *prefix)
                 Py_XDECREF(object);
                 goto done;
             }
-            each->object = object; /* the list keeps it */
-            each->standing = each;
-            each->owner = text;
-            each->text = (mc_slice){PyBytes_AS_STRING(text), (size_t)PyBytes_GET_SIZE(text)};
-            each->leg = number;
-            all->count++;
+            mc_slice view = {PyBytes_AS_STRING(text), (size_t)PyBytes_GET_SIZE(text)};
+
+            /* The list keeps the object. */
+            *each = (item){.object = object, .standing = each, .owner = text, .leg = number};
+            all->texts[all->count++] = view;
             Py_DECREF(object);
-            if (!mc_key_is_safe(each->text)) {
+            if (!mc_key_is_safe(view)) {
                 PyErr_SetString(call->module->key_character_error,
                                 "_map_and_prefix_keys returned a key that cannot be sent");
                 goto done;
@@ -544,12 +589,21 @@ static int distribute(multi *all)
     }
     for (size_t i = 0; i < all->leg_count; i++) {
         leg *each = all->legs[i];
+        bool all_of_them = each->count == all->count;
 
-        each->keys = PyMem_Malloc((each->count + 1) * sizeof *each->keys);
-        each->items = PyMem_Malloc((each->count + 1) * sizeof *each->items);
-        if (each->keys == NULL || each->items == NULL) {
+        each->items = PyMem_New(uint32_t, each->count + 1);
+        if (all->command == MC_GET) {
+            each->keys = all_of_them ? all->texts : PyMem_New(mc_slice, each->count + 1);
+        }
+        if (each->items == NULL || (all->command == MC_GET && each->keys == NULL)) {
             PyErr_NoMemory();
             return -1;
+        }
+        for (size_t at = 0; all_of_them && at < all->count; at++) {
+            each->items[at] = (uint32_t)at;
+        }
+        if (all_of_them) {
+            return 0; /* the others have none */
         }
         each->count = 0;
     }
@@ -557,7 +611,9 @@ static int distribute(multi *all)
         if (all->items[i].leg != 0) {
             leg *each = all->legs[all->items[i].leg - 1];
 
-            each->keys[each->count] = all->items[i].text;
+            if (each->keys != NULL) {
+                each->keys[each->count] = all->texts[i];
+            }
             each->items[each->count++] = (uint32_t)i;
         }
     }
@@ -598,7 +654,7 @@ static int produce_get(multi *all, leg *each, mc_buffer *out, bool whole)
 static int produce_delete(multi *all, leg *each, mc_buffer *out)
 {
     while (each->next < each->count && mc_buffer_length(out) < BATCH_BYTES) {
-        if (!mc_request_line(out, MC_DELETE, each->keys[each->next], all->time.text,
+        if (!mc_request_line(out, MC_DELETE, all->texts[each->items[each->next]], all->time.text,
                              all->noreply)) {
             PyErr_NoMemory();
             return -1;
@@ -609,18 +665,29 @@ static int produce_delete(multi *all, leg *each, mc_buffer *out)
     return 0;
 }
 
-/* mapping[key], a new reference. */
-static PyObject *value_of_key(multi *all, PyObject *key)
+/* The value of the item's key, a new reference. */
+static PyObject *value_of(multi *all, const item *each)
 {
-    PyObject *value = NULL;
-
-    if (LIKELY(PyDict_CheckExact(all->mapping))) {
-        if (PyDict_GetItemRef(all->mapping, key, &value) == 0) {
-            PyErr_SetObject(PyExc_KeyError, key); /* it went while others were serialised */
-        }
-        return value;
+    if (LIKELY(all->values != NULL)) {
+        return Py_NewRef(PyList_GET_ITEM(all->values, each->standing - all->items));
     }
-    return PyObject_GetItem(all->mapping, key);
+    return PyObject_GetItem(all->mapping, each->standing->object);
+}
+
+/* See there; 0 where values need more than a look. */
+static size_t plain_length(const multi *all)
+{
+    const mcx_snapshot *snapshot = all->call->snapshot;
+    size_t length = COPY_UP_TO;
+
+    if (all->noreply || all->min_compress != NULL ||
+        MCX_IS_SET(all->call->hooks, VAL_TO_STORE_INFO)) {
+        return 0;
+    }
+    if (snapshot->max_value_length != 0 && (size_t)snapshot->max_value_length < length) {
+        length = (size_t)snapshot->max_value_length;
+    }
+    return (size_t)snapshot->max_length < length ? (size_t)snapshot->max_length : length;
 }
 
 /* The next item's command and value: into out, or the value as a piece of its own. *run is where
@@ -629,10 +696,22 @@ static int produce_one_set(multi *all, leg *each, mc_buffer *out, int *pieces, s
 {
     mcx_call *call = all->call;
     item *of = &all->items[each->items[each->next]];
-    PyObject *value = value_of_key(all, of->standing->object);
+    mc_slice text = *text_of(all, of);
+    PyObject *value;
     mcx_stored stored;
     int kept, encoded;
 
+    if (LIKELY(all->plain_length != 0 && all->values != NULL &&
+               mcx_plain_value(PyList_GET_ITEM(all->values, of->standing - all->items), &stored) &&
+               stored.text.length <= all->plain_length)) {
+        if (!mc_request_store_whole(out, MC_SET, text, stored.flags, all->time.text, stored.text)) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        each->items[each->sent++] = each->items[each->next++];
+        return 0;
+    }
+    value = value_of(all, of);
     if (value == NULL) {
         return -1;
     }
@@ -647,11 +726,11 @@ static int produce_one_set(multi *all, leg *each, mc_buffer *out, int *pieces, s
         return kept;
     }
     if (LIKELY(!all->noreply && (stored.text.length <= COPY_UP_TO || stored.owner == NULL))) {
-        encoded = mc_request_store_whole(out, MC_SET, of->text, stored.flags, all->time.text,
-                                         stored.text);
+        encoded =
+            mc_request_store_whole(out, MC_SET, text, stored.flags, all->time.text, stored.text);
     }
     else {
-        encoded = mc_request_store(out, MC_SET, of->text, stored.flags, all->time.text,
+        encoded = mc_request_store(out, MC_SET, text, stored.flags, all->time.text,
                                    stored.text.length, NULL, all->noreply);
         if (encoded && stored.text.length > COPY_UP_TO && stored.owner != NULL) {
             each->pieces[(*pieces)++] = (struct iovec){NULL, mc_buffer_length(out) - *run};
@@ -877,9 +956,6 @@ static int fail_leg(multi *all, leg *each, mc_status status)
             memmove(each->items + each->sent, each->items + each->next,
                     (each->count - each->next) * sizeof *each->items);
             each->count = each->sent + (each->count - each->next);
-            for (size_t i = 0; i < each->count; i++) {
-                each->keys[i] = all->items[each->items[i]].text;
-            }
         }
         each->next = each->sent = 0;
         each->io.count = 0;
@@ -916,6 +992,13 @@ static int process(multi *all, leg *each)
 {
     mc_exchange *exchange = &each->io.exchange;
 
+    if (all->command == MC_SET) {
+        size_t at, count = mc_exchange_take_stored(exchange, &at);
+
+        for (size_t end = at + count; at < end; at++) {
+            all->items[each->items[at]].stored = true;
+        }
+    }
     for (;;) {
         int result = 0;
 
@@ -965,7 +1048,7 @@ static bool is_clean_unread(const multi *all, const leg *each)
     bool clean = true;
 
     for (size_t i = 0; i < each->count; i++) {
-        clean &= mcx_noreply_is_clean(&each->target, all->items[each->items[i]].text);
+        clean &= mcx_noreply_is_clean(&each->target, all->texts[each->items[i]]);
     }
     return clean;
 }
@@ -1009,7 +1092,7 @@ static int run_leg_in_turn(multi *all, leg *each)
             }
             if (each->over || each->attempt != attempt ||
                 (all->command == MC_GET
-                     ? exchange->last_cursor >= each->next
+                     ? exchange->cursor == each->next && exchange->line_end > each->next
                      : exchange->cursor >= exchange->replies && !exchange->marker)) {
                 break;
             }
@@ -1146,17 +1229,19 @@ static void finish(multi *all)
         leg *each = all->legs[i];
 
         end_leg(all, each, each->next == 0 && each->io.count == 0 && !each->attempt);
-        PyMem_Free(each->keys);
+        PyMem_Free(each->keys != all->texts ? each->keys : NULL);
         PyMem_Free(each->items);
         PyMem_Free(each);
     }
     PyMem_Free(all->legs);
     PyMem_Free(all->leg_of_server);
-    for (size_t i = 0; all->items != NULL && i < all->count; i++) {
+    for (size_t i = 0; all->has_owners && i < all->count; i++) {
         Py_XDECREF(all->items[i].owner);
     }
     PyMem_Free(all->items);
+    PyMem_Free(all->texts);
     Py_XDECREF(all->objects);
+    Py_XDECREF(all->values);
     Py_XDECREF(all->time.owner);
     Py_XDECREF(all->result);
     while (all->memory != NULL) {
@@ -1167,21 +1252,44 @@ static void finish(multi *all)
     }
 }
 
-/* The whole of a multi call: count it, take the keys, choose, send, read. */
+static PyObject *keys_of(PyObject *mapping)
+{
+    PyObject *keys = PyObject_CallMethod(mapping, "keys", NULL);
+
+    if (keys == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_TypeError, "mapping must be a mapping, not %.100s",
+                     Py_TYPE(mapping)->tp_name);
+    }
+    return keys;
+}
+
+/* The whole of a multi call: count it, take the keys, choose, send, read. keys: an iterable, or
+ * NULL for those of the mapping. */
 static int run_multi(multi *all, int what, PyObject *keys, PyObject *prefix)
 {
+    bool is_mapped = MCX_IS_SET(all->call->hooks, MAP_AND_PREFIX_KEYS);
+    PyObject *asked_for = NULL;
+    int result = -1;
+
     if (mcx_statlog(all->call, what) < 0) {
         return -1;
     }
-    if (UNLIKELY(MCX_IS_SET(all->call->hooks, MAP_AND_PREFIX_KEYS))) {
-        if (map_by_hook(all, keys, prefix) < 0) {
+    if (keys == NULL && (is_mapped || !PyDict_CheckExact(all->mapping))) {
+        keys = asked_for = keys_of(all->mapping);
+        if (keys == NULL) {
             return -1;
         }
     }
-    else if (collect(all, keys, prefix) < 0 || choose_servers(all) < 0) {
-        return -1;
+    if (UNLIKELY(is_mapped)) {
+        result = map_by_hook(all, keys, prefix);
     }
-    return distribute(all) < 0 ? -1 : run(all);
+    else if ((keys != NULL ? list_keys(all, keys) : list_dict(all, all->mapping)) == 0 &&
+             collect(all, prefix) == 0) {
+        result = choose_servers(all);
+    }
+    Py_XDECREF(asked_for);
+    return result < 0 || distribute(all) < 0 ? -1 : run(all);
 }
 
 /* ---- methods -------------------------------------------------------------------------------- */
@@ -1236,7 +1344,7 @@ static const mcx_signature set_multi_signature = {
 
 MCX_METHOD(client_set_multi)
 {
-    PyObject *values[5], *keys = NULL, *result = NULL;
+    PyObject *values[5], *result = NULL;
     mcx_call call;
     multi all = {.call = &call, .command = MC_SET};
 
@@ -1246,25 +1354,16 @@ MCX_METHOD(client_set_multi)
     }
     all.mapping = values[0];
     all.min_compress = values[3];
-    keys = PyObject_CallMethod(values[0], "keys", NULL);
-    if (keys == NULL) {
-        if (PyErr_ExceptionMatches(PyExc_AttributeError)) {
-            PyErr_Clear();
-            PyErr_Format(PyExc_TypeError, "mapping must be a mapping, not %.100s",
-                         Py_TYPE(values[0])->tp_name);
-        }
+    if (mcx_call_begin(&call, self) < 0) {
+        Py_XDECREF(all.time.owner);
+        return NULL;
     }
-    else if (mcx_call_begin(&call, self) == 0) {
-        if (run_multi(&all, MCX_COUNT_SET_MULTI, keys, values[2]) == 0) {
-            result = not_stored(&all);
-        }
-        finish(&all);
-        all.time.owner = NULL;
-        result = mcx_call_end(&call, result);
+    all.plain_length = plain_length(&all);
+    if (run_multi(&all, MCX_COUNT_SET_MULTI, NULL, values[2]) == 0) {
+        result = not_stored(&all);
     }
-    Py_XDECREF(keys);
-    Py_XDECREF(all.time.owner);
-    return result;
+    finish(&all);
+    return mcx_call_end(&call, result);
 }
 
 static const mcx_signature delete_multi_signature = {
@@ -1309,7 +1408,8 @@ static const mcx_signature map_signature = {.method = "_map_and_prefix_keys",
 
 static int add_mapped(multi *all, item *each, PyObject *servers, PyObject *originals)
 {
-    PyObject *key = PyBytes_FromStringAndSize(each->text.bytes, (Py_ssize_t)each->text.length);
+    mc_slice text = *text_of(all, each);
+    PyObject *key = PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)text.length);
     PyObject *list = NULL;
     PyObject *host = all->legs[each->leg - 1]->target.host;
     int result = -1;
@@ -1343,8 +1443,8 @@ MCX_METHOD(client__map_and_prefix_keys)
     }
     servers = PyDict_New();
     originals = PyDict_New();
-    failed = servers == NULL || originals == NULL || collect(&all, values[0], values[1]) < 0 ||
-             choose_servers(&all) < 0;
+    failed = servers == NULL || originals == NULL || list_keys(&all, values[0]) < 0 ||
+             collect(&all, values[1]) < 0 || choose_servers(&all) < 0;
     for (size_t i = 0; !failed && i < all.count; i++) {
         failed = all.items[i].leg != 0 && add_mapped(&all, &all.items[i], servers, originals) < 0;
     }

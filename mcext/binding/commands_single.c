@@ -601,33 +601,6 @@ done:
     return result;
 }
 
-/* A value that goes out as it is, without Python code: 1, or 0. */
-static inline int plain_value(PyObject *value, mcx_stored *stored)
-{
-    if (PyBytes_CheckExact(value)) {
-        stored->flags = 0;
-        stored->text = (mc_slice){PyBytes_AS_STRING(value), (size_t)PyBytes_GET_SIZE(value)};
-        return 1;
-    }
-    if (PyUnicode_CheckExact(value) && PyUnicode_IS_COMPACT_ASCII(value)) {
-        stored->flags = MCX_FLAG_TEXT;
-        stored->text = (mc_slice){PyUnicode_DATA(value), (size_t)PyUnicode_GET_LENGTH(value)};
-        return 1;
-    }
-    if (PyLong_CheckExact(value)) {
-        int overflow;
-        long long number = PyLong_AsLongLongAndOverflow(value, &overflow);
-
-        stored->flags = MCX_FLAG_INTEGER;
-        stored->text = (mc_slice){stored->digits, 0};
-        if (!overflow) {
-            stored->text.length = mc_number_format_signed(stored->digits, number);
-        }
-        return !overflow;
-    }
-    return 0;
-}
-
 /* A larger value is not a small call's. */
 #define STRAIGHT_VALUE ((size_t)16384)
 
@@ -647,7 +620,7 @@ static int store_straight(mc_command command, PyObject *self, PyObject *const *v
 
     if (command == MC_CAS || (values[2] != NULL && !PyLong_CheckExact(values[2])) ||
         (values[3] != NULL) || (values[4] != NULL && values[4] != Py_False) ||
-        !plain_value(values[1], &stored) || stored.text.length > STRAIGHT_VALUE) {
+        !mcx_plain_value(values[1], &stored) || stored.text.length > STRAIGHT_VALUE) {
         return 0;
     }
     if (values[2] != NULL) {
@@ -1014,10 +987,10 @@ done:
     return result;
 }
 
-/* incr or decr by 1 on the straight way: as get_straight. */
-static int arithmetic_straight(mc_command command, PyObject *self, PyObject *key, PyObject **result)
+/* incr or decr on the straight way: as get_straight. */
+static int arithmetic_straight(mc_command command, PyObject *self, PyObject *key, mc_slice delta,
+                               PyObject **result)
 {
-    static const mc_slice one = {"1", 1};
     mcx_straight straight;
     mcx_call call;
     mcx_target target;
@@ -1029,7 +1002,7 @@ static int arithmetic_straight(mc_command command, PyObject *self, PyObject *key
     }
     mc_buffer *in = &straight.connection->in;
 
-    if (LIKELY(mc_request_line(&straight.connection->out, command, straight.key, one, false))) {
+    if (LIKELY(mc_request_line(&straight.connection->out, command, straight.key, delta, false))) {
         status = mcx_straight_roundtrip(&straight);
     }
     size_t length = mc_buffer_length(in);
@@ -1045,7 +1018,7 @@ static int arithmetic_straight(mc_command command, PyObject *self, PyObject *key
         return 1;
     }
     if (status == MC_RAISED || mcx_statlog(&call, (int)command) == 0) {
-        mcx_request request = {.command = command, .key = straight.key, .argument = one};
+        mcx_request request = {.command = command, .key = straight.key, .argument = delta};
         mcx_answer answer;
         int there = mcx_ask_begun(&call, &target, &request, &answer, status);
 
@@ -1064,9 +1037,15 @@ static PyObject *arithmetic_method(mc_command command, const mcx_signature *sign
     PyObject *values[3], *result = NULL;
     mcx_call call;
 
-    if (LIKELY(kwnames == NULL && nargs == 1) &&
-        arithmetic_straight(command, self, args[0], &result)) {
-        return result;
+    if (LIKELY(kwnames == NULL && (nargs == 1 || (nargs == 2 && PyLong_CheckExact(args[1]))))) {
+        mcx_decimal delta; /* of an int it needs no owner */
+
+        if (mcx_delta(nargs == 2 ? args[1] : NULL, &delta) < 0) {
+            return NULL;
+        }
+        if (LIKELY(arithmetic_straight(command, self, args[0], delta.text, &result))) {
+            return result;
+        }
     }
     if (mcx_bind(signature, args, nargs, kwnames, values) < 0 || mcx_call_begin(&call, self) < 0) {
         return NULL;

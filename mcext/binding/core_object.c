@@ -459,6 +459,15 @@ static bool is_straight(const mcx_snapshot *snapshot)
            snapshot->options[MCX_OPT_KEY_ENCODER] == NULL;
 }
 
+static size_t straight_key_length(const mcx_snapshot *snapshot)
+{
+    size_t limit = (size_t)snapshot->max_key_length;
+
+    return !is_straight(snapshot)                          ? 0
+           : limit == 0 || limit > MCX_PROTOCOL_KEY_LENGTH ? MCX_PROTOCOL_KEY_LENGTH
+                                                           : limit;
+}
+
 static void free_list(mcx_snapshot *each)
 {
     while (each != NULL) {
@@ -482,6 +491,7 @@ bool mcx_core_replace(mcx_core *core, mcx_snapshot *snapshot)
     mcx_snapshot *unused = NULL;
 
     snapshot->straight = is_straight(snapshot);
+    snapshot->straight_key_length = straight_key_length(snapshot);
     lock_core(core);
     mcx_snapshot *old = current(core);
     bool fits = old == NULL || old->version + 1 == snapshot->version;
@@ -502,16 +512,36 @@ bool mcx_core_replace(mcx_core *core, mcx_snapshot *snapshot)
     return fits;
 }
 
+/* What a thread remembers: its shard, and its records of the clients it used last, by the core's
+ * id, which is never used twice. A record is the thread's own dict's, so it is there as long as
+ * the thread and the client are, unless that dict is emptied; then the record's end is noticed. */
+#define REMEMBERED 4
+
+static _Thread_local struct {
+    unsigned shard; /* 0: not yet given; else one more than the shard */
+    struct {
+        uint64_t core_id;
+        mcx_record *record;
+    } last[REMEMBERED];
+} own;
+
 static _Atomic unsigned next_shard;
 
 unsigned mcx_shard(void)
 {
-    static _Thread_local unsigned shard; /* 0: not yet given; else one more than the shard */
-
-    if (UNLIKELY(shard == 0)) {
-        shard = atomic_fetch_add_explicit(&next_shard, 1, memory_order_relaxed) % MCX_SHARDS + 1;
+    if (UNLIKELY(own.shard == 0)) {
+        own.shard =
+            atomic_fetch_add_explicit(&next_shard, 1, memory_order_relaxed) % MCX_SHARDS + 1;
     }
-    return shard - 1;
+    return own.shard - 1;
+}
+
+mcx_record *mcx_last_record(const mcx_core *core, unsigned *shard)
+{
+    *shard = own.shard - 1; /* a thread with a record has a shard */
+    return own.last[core->id % REMEMBERED].core_id == core->id
+               ? own.last[core->id % REMEMBERED].record
+               : NULL;
 }
 
 /* ---- the core object ------------------------------------------------------------------------ */
@@ -697,14 +727,6 @@ PyObject *mcx_option_value(mcx_core *core, int option)
 
 /* ---- records -------------------------------------------------------------------------------- */
 
-/* What a thread remembers: its record of the client it used last, by the core's id, which is
- * never used twice. The record is the thread's own dict's, so it is there as long as the thread
- * and the client are, unless that dict is emptied; then the record's end is noticed below. */
-static _Thread_local struct {
-    uint64_t core_id;
-    mcx_record *record;
-} last_record[4];
-
 static mcx_record *record_new(mcx_module *module, mcx_core *core)
 {
     mcx_record *record = PyObject_GC_New(mcx_record, module->record_type);
@@ -743,8 +765,8 @@ static void record_dealloc(PyObject *self)
     mcx_record *record = (mcx_record *)self;
 
     PyObject_GC_UnTrack(self);
-    if (last_record[record->core_id % 4].record == record) {
-        last_record[record->core_id % 4].core_id = 0;
+    if (own.last[record->core_id % REMEMBERED].record == record) {
+        own.last[record->core_id % REMEMBERED].core_id = 0;
     }
     record_clear(self);
     PyObject_GC_Del(self);
@@ -765,11 +787,6 @@ PyType_Spec mcx_record_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = record_slots,
 };
-
-mcx_record *mcx_last_record(mcx_core *core)
-{
-    return last_record[core->id % 4].core_id == core->id ? last_record[core->id % 4].record : NULL;
-}
 
 /* The record by way of the client's attributes: threading.local makes them this thread's, and runs
  * __init__ where the thread is new to the client. */
@@ -797,13 +814,14 @@ mcx_record *mcx_record_of(mcx_module *module, mcx_core *core, PyObject *self)
     bool own_thread =
         module->local_is_native && Py_TYPE(self)->tp_getattro == module->client_type->tp_getattro;
 
-    if (LIKELY(own_thread && last_record[core->id % 4].core_id == core->id)) {
-        return (mcx_record *)Py_NewRef((PyObject *)last_record[core->id % 4].record);
+    if (LIKELY(own_thread && own.last[core->id % REMEMBERED].core_id == core->id)) {
+        return (mcx_record *)Py_NewRef((PyObject *)own.last[core->id % REMEMBERED].record);
     }
     mcx_record *record = look_up_record(module, core, self);
     if (record != NULL && own_thread) {
-        last_record[core->id % 4].core_id = core->id;
-        last_record[core->id % 4].record = record;
+        (void)mcx_shard();
+        own.last[core->id % REMEMBERED].core_id = core->id;
+        own.last[core->id % REMEMBERED].record = record;
     }
     return record;
 }

@@ -192,8 +192,9 @@ typedef struct mcx_snapshot {
     PyObject **bucket;       /* strong */
     uint32_t *bucket_server; /* index into server, or server_count where it is not there */
     size_t bucket_count;
-    bool all_hosts; /* every bucket is exactly a _Host */
-    bool straight;  /* the straight way may be tried: see straight.c */
+    bool all_hosts;             /* every bucket is exactly a _Host */
+    bool straight;              /* the straight way may be tried: see straight.c */
+    size_t straight_key_length; /* ... with keys up to this length; 0: with none */
     bool debug, cache_cas, check_keys, allow_pickle, pickler_is_keyword;
     bool native_compressor, native_decompressor;
     Py_ssize_t max_key_length;               /* 0: no limit */
@@ -493,6 +494,33 @@ typedef struct {
     char digits[32]; /* of a small int: text may point here, so do not copy the struct */
 } mcx_stored;
 
+/* A value that goes out as it is, without Python code and without an owner. */
+static inline bool mcx_plain_value(PyObject *value, mcx_stored *stored)
+{
+    if (PyBytes_CheckExact(value)) {
+        stored->flags = 0;
+        stored->text = (mc_slice){PyBytes_AS_STRING(value), (size_t)PyBytes_GET_SIZE(value)};
+        return true;
+    }
+    if (PyUnicode_CheckExact(value) && PyUnicode_IS_COMPACT_ASCII(value)) {
+        stored->flags = MCX_FLAG_TEXT;
+        stored->text = (mc_slice){PyUnicode_DATA(value), (size_t)PyUnicode_GET_LENGTH(value)};
+        return true;
+    }
+    if (PyLong_CheckExact(value)) {
+        int overflow;
+        long long number = PyLong_AsLongLongAndOverflow(value, &overflow);
+
+        stored->flags = MCX_FLAG_INTEGER;
+        stored->text = (mc_slice){stored->digits, 0};
+        if (!overflow) {
+            stored->text.length = mc_number_format_signed(stored->digits, number);
+        }
+        return !overflow;
+    }
+    return false;
+}
+
 /* value as it is stored: 1, 0 where it is too large to send, -1 with an exception. min_compress:
  * the caller's object or NULL. The default of _val_to_store_info. */
 int mcx_store_info(mcx_call *call, PyObject *value, PyObject *min_compress, mcx_stored *stored);
@@ -604,8 +632,9 @@ int mcx_straight_hand_over(mcx_straight *straight, PyObject *self, mcx_call *cal
 /* Closes connections that have been idle for long, at most two. */
 void mcx_reap(mcx_module *module, mcx_core *core, mcx_snapshot *snapshot, int64_t now);
 
-/* This thread's record where it is known without a look-up, borrowed, else NULL. */
-mcx_record *mcx_last_record(mcx_core *core);
+/* This thread's record, and with it its shard, where it is known without a look-up; borrowed. Else
+ * NULL. */
+mcx_record *mcx_last_record(const mcx_core *core, unsigned *shard);
 
 /* True where socket.socket is Python's own, as far as can be told at once. */
 static inline bool mcx_socket_is_plain(mcx_module *module)

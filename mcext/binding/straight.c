@@ -66,19 +66,15 @@ int mcx_straight_begin(mcx_straight *straight, PyObject *self, PyObject *key)
                  !mcx_socket_is_plain(module) || !view_key(key, &straight->key))) {
         return 0;
     }
-    straight->record = mcx_last_record(core);
+    straight->record = mcx_last_record(core, &straight->shard);
     if (UNLIKELY(straight->record == NULL || !mcx_counts_alone(straight->record))) {
         return 0;
     }
     straight->module = module;
     straight->core = core;
-    straight->shard = mcx_shard();
     straight->snapshot = snapshot = mcx_core_enter(core, straight->shard);
 
-    size_t length = straight->key.length;
-    if (UNLIKELY(snapshot == NULL || !snapshot->straight || length == 0 ||
-                 length > MCX_PROTOCOL_KEY_LENGTH ||
-                 (snapshot->max_key_length != 0 && length > (size_t)snapshot->max_key_length) ||
+    if (UNLIKELY(snapshot == NULL || straight->key.length - 1 >= snapshot->straight_key_length ||
                  !mc_key_is_plain(straight->key))) {
         goto not_plain;
     }

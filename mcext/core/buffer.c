@@ -12,13 +12,10 @@ void mc_buffer_fini(mc_buffer *buffer)
     *buffer = (mc_buffer){0};
 }
 
-char *mc_buffer_reserve(mc_buffer *buffer, size_t size)
+char *mc_buffer_grow(mc_buffer *buffer, size_t size)
 {
     size_t held = mc_buffer_length(buffer);
 
-    if (buffer->capacity - buffer->end >= size && buffer->data != NULL) {
-        return buffer->data + buffer->end;
-    }
     if (size > SIZE_MAX / 2 - held) {
         return NULL;
     }
@@ -55,11 +52,4 @@ int mc_buffer_append(mc_buffer *buffer, const char *bytes, size_t size)
     }
     mc_buffer_commit(buffer, size);
     return 1;
-}
-
-void mc_buffer_trim(mc_buffer *buffer, size_t keep)
-{
-    if (mc_buffer_length(buffer) == 0 && buffer->capacity > keep) {
-        mc_buffer_fini(buffer);
-    }
 }

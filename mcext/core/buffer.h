@@ -18,15 +18,20 @@ extern void *(*mc_reallocate)(void *memory, size_t size);
 
 void mc_buffer_fini(mc_buffer *buffer);
 
+/* mc_buffer_reserve where there is no room behind the end. */
+char *mc_buffer_grow(mc_buffer *buffer, size_t size);
+
 /* Room for size bytes behind the end, valid until the next reserve; NULL where memory is out (the
  * buffer is unchanged). Moves what it holds to the front before it grows. */
-char *mc_buffer_reserve(mc_buffer *buffer, size_t size);
+static inline char *mc_buffer_reserve(mc_buffer *buffer, size_t size)
+{
+    return buffer->capacity - buffer->end >= size && buffer->data != NULL
+               ? buffer->data + buffer->end
+               : mc_buffer_grow(buffer, size);
+}
 
 /* Appends a copy. 0 where memory is out. */
 int mc_buffer_append(mc_buffer *buffer, const char *bytes, size_t size);
-
-/* Gives the memory back where it is more than keep bytes and nothing is held. */
-void mc_buffer_trim(mc_buffer *buffer, size_t keep);
 
 static inline size_t mc_buffer_length(const mc_buffer *buffer)
 {
@@ -54,6 +59,14 @@ static inline void mc_buffer_consume(mc_buffer *buffer, size_t size)
 static inline void mc_buffer_clear(mc_buffer *buffer)
 {
     buffer->start = buffer->end = 0;
+}
+
+/* Gives the memory back where it is more than keep bytes and nothing is held. */
+static inline void mc_buffer_trim(mc_buffer *buffer, size_t keep)
+{
+    if (buffer->capacity > keep && mc_buffer_length(buffer) == 0) {
+        mc_buffer_fini(buffer);
+    }
 }
 
 #endif

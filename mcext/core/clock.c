@@ -11,15 +11,6 @@ int64_t mc_clock_now(void)
     return now.tv_sec * MC_SECOND + now.tv_nsec;
 }
 
-void mc_clock_start(mc_clock *clock, int64_t timeout, int64_t connect_timeout)
-{
-    clock->start = mc_clock_now();
-    clock->timeout = timeout;
-    clock->connect_timeout = connect_timeout;
-    clock->connecting = 0;
-    clock->late = false;
-}
-
 int64_t mc_clock_left(const mc_clock *clock, int64_t now)
 {
     if (clock->timeout == MC_NO_TIMEOUT) {

@@ -21,7 +21,10 @@ typedef struct {
 
 int64_t mc_clock_now(void);
 
-void mc_clock_start(mc_clock *clock, int64_t timeout, int64_t connect_timeout);
+static inline void mc_clock_start(mc_clock *clock, int64_t timeout, int64_t connect_timeout)
+{
+    *clock = (mc_clock){mc_clock_now(), timeout, connect_timeout, 0, false};
+}
 
 /* Nanoseconds left at now, 0 where the deadline has passed, INT64_MAX where there is none. */
 int64_t mc_clock_left(const mc_clock *clock, int64_t now);

@@ -26,7 +26,7 @@ void mc_exchange_init(mc_exchange *exchange, mc_buffer *in, mc_command command,
     exchange->keys = keys;
     exchange->replies = replies;
     exchange->cursor = 0;
-    exchange->last_cursor = 0;
+    exchange->line_end = replies < MC_KEYS_PER_GET ? replies : MC_KEYS_PER_GET;
     exchange->index = 0;
     exchange->body = NULL;
     exchange->room = NULL;
@@ -67,16 +67,8 @@ static mc_event done(mc_exchange *exchange)
     return MC_EVENT_DONE;
 }
 
-/* The end of the "get" line that holds key number cursor. */
-static size_t get_line_end(const mc_exchange *exchange)
-{
-    size_t end = (exchange->last_cursor / MC_KEYS_PER_GET + 1) * MC_KEYS_PER_GET;
-
-    return end < exchange->replies ? end : exchange->replies;
-}
-
 /* A VALUE line for key number at has been read. */
-static mc_event accept_value(mc_exchange *exchange, size_t at)
+static inline mc_event accept_value(mc_exchange *exchange, size_t at)
 {
     mc_buffer *in = exchange->in;
 
@@ -108,7 +100,7 @@ static mc_event accept_value(mc_exchange *exchange, size_t at)
 static mc_event begin_value(mc_exchange *exchange)
 {
     const mc_reply *reply = &exchange->reply;
-    size_t end = get_line_end(exchange);
+    size_t end = exchange->line_end;
     size_t at = exchange->cursor;
 
     if (reply->has_cas != (exchange->command == MC_GETS)) {
@@ -133,7 +125,10 @@ static mc_event retrieval_line(mc_exchange *exchange)
     if (type != MC_REPLY_END && !mc_reply_is_error(type)) {
         return broken(exchange);
     }
-    exchange->last_cursor = exchange->cursor = get_line_end(exchange);
+    exchange->cursor = exchange->line_end;
+    exchange->line_end = exchange->replies - exchange->cursor < MC_KEYS_PER_GET
+                             ? exchange->replies
+                             : exchange->cursor + MC_KEYS_PER_GET;
     if (mc_reply_is_error(type)) {
         exchange->suspect = true;
         exchange->index = exchange->cursor;
@@ -232,18 +227,17 @@ static mc_event listing_line(mc_exchange *exchange)
     return broken(exchange);
 }
 
-/* The line that comes next most often, known at one look: VALUE with the next key, STORED. Any
- * other is MC_EVENT_AGAIN here, for the parser to read. */
-static mc_event expected_line(mc_exchange *exchange)
+/* The line that comes next most often, known at one look: VALUE with the next key. Any other is
+ * MC_EVENT_AGAIN here, for the parser to read. */
+static inline mc_event expected_value(mc_exchange *exchange)
 {
-    const char *data = mc_buffer_bytes(exchange->in);
-    size_t length = mc_buffer_length(exchange->in);
-    mc_reply *reply = &exchange->reply;
-
-    if (exchange->command == MC_GET && exchange->cursor < get_line_end(exchange)) {
+    if (exchange->command == MC_GET && exchange->cursor < exchange->line_end) {
+        const char *data = mc_buffer_bytes(exchange->in);
         mc_slice key = exchange->keys[exchange->cursor];
+        mc_reply *reply = &exchange->reply;
         uint32_t size;
-        size_t line = mc_reply_match_value(data, length, key, &reply->flags, &size);
+        size_t line =
+            mc_reply_match_value(data, mc_buffer_length(exchange->in), key, &reply->flags, &size);
 
         if (line != 0) {
             reply->type = MC_REPLY_VALUE;
@@ -256,15 +250,38 @@ static mc_event expected_line(mc_exchange *exchange)
             return accept_value(exchange, exchange->cursor);
         }
     }
-    else if (length >= 8 && memcmp(data, "STORED\r\n", 8) == 0 &&
-             mc_commands[exchange->command].family == MC_FAMILY_STORAGE) {
-        reply->type = MC_REPLY_STORED;
-        reply->line = (mc_slice){data, 6};
-        exchange->consume = 8;
-        exchange->started = true;
-        return answer_line(exchange);
-    }
     return MC_EVENT_AGAIN;
+}
+
+size_t mc_exchange_take_stored(mc_exchange *exchange, size_t *first)
+{
+    mc_buffer *in = exchange->in;
+
+    *first = exchange->cursor;
+    if (exchange->state != STATE_LINE ||
+        mc_commands[exchange->command].family != MC_FAMILY_STORAGE) {
+        return 0;
+    }
+    mc_buffer_consume(in, exchange->consume);
+    exchange->consume = 0;
+
+    size_t lines = mc_buffer_length(in) / 8, count = 0;
+
+    if (lines > exchange->replies - exchange->cursor) {
+        lines = exchange->replies - exchange->cursor;
+    }
+    while (count < lines && memcmp(mc_buffer_bytes(in) + 8 * count, "STORED\r\n", 8) == 0) {
+        count++;
+    }
+    if (count != 0) {
+        mc_buffer_consume(in, 8 * count);
+        exchange->started = true;
+        exchange->cursor += count;
+        if (exchange->cursor == exchange->replies) {
+            exchange->state = STATE_DONE;
+        }
+    }
+    return count;
 }
 
 static mc_event next_line(mc_exchange *exchange)
@@ -274,13 +291,6 @@ static mc_event next_line(mc_exchange *exchange)
 
     if (mc_buffer_length(in) == 0) {
         return MC_EVENT_AGAIN;
-    }
-    if (exchange->state == STATE_LINE) {
-        mc_event event = expected_line(exchange);
-
-        if (event != MC_EVENT_AGAIN) {
-            return event;
-        }
     }
     exchange->reply.line = (mc_slice){NULL, 0};
     mc_status status =
@@ -315,7 +325,7 @@ static mc_event next_line(mc_exchange *exchange)
     }
 }
 
-mc_event mc_exchange_next(mc_exchange *exchange)
+static mc_event next_event(mc_exchange *exchange)
 {
     for (;;) {
         mc_buffer *in = exchange->in;
@@ -362,6 +372,22 @@ mc_event mc_exchange_next(mc_exchange *exchange)
             return event;
         }
     }
+}
+
+mc_event mc_exchange_next(mc_exchange *exchange)
+{
+    mc_buffer *in = exchange->in;
+
+    if (exchange->state == STATE_LINE && mc_buffer_length(in) != exchange->consume) {
+        mc_buffer_consume(in, exchange->consume);
+        exchange->consume = 0;
+
+        mc_event event = expected_value(exchange);
+        if (event != MC_EVENT_AGAIN) {
+            return event;
+        }
+    }
+    return next_event(exchange);
 }
 
 void mc_exchange_give_room(mc_exchange *exchange, char *room)

@@ -25,7 +25,7 @@ typedef struct {
     const mc_slice *keys; /* of a retrieval, in the order they were asked for; borrowed */
     size_t replies;       /* retrieval: keys; storage and line: lines to come; may grow (multi) */
     size_t cursor;        /* retrieval: first key not answered; else lines that have come */
-    size_t last_cursor;   /* retrieval: where the current "get" line of the request ends */
+    size_t line_end;      /* retrieval: where the keys of the current "get" line end */
     size_t index;         /* of the last VALUE or REPLY event */
     mc_reply reply;       /* of the last event; views valid until the next call */
     const char *body;     /* of the last VALUE, in the buffer, or NULL: give room */
@@ -53,6 +53,10 @@ void mc_exchange_expect(mc_exchange *exchange, size_t more);
 /* The next event. After DONE and BROKEN the same again. At the first BROKEN reply.line is the line
  * that no answer has, or empty where the bytes were no line. */
 mc_event mc_exchange_next(mc_exchange *exchange);
+
+/* Answers of storage commands that are STORED, as far as they have come: how many, in place of as
+ * many REPLY events; *first is the index of the first. */
+size_t mc_exchange_take_stored(mc_exchange *exchange, size_t *first);
 
 /* After VALUE with body NULL: room has reply.length bytes and takes the body; what has come of it
  * is copied at once. mc_connection_receive fills the rest, past the buffer. */

@@ -18,6 +18,25 @@ static inline uint64_t bad_bytes(uint64_t word)
     return any_below(word, 0x21) | any_below(word ^ (ONES * 0x7f), 1);
 }
 
+/* Sixteen bytes at once, in what registers the machine has for that. */
+typedef unsigned char block __attribute__((vector_size(16)));
+
+static inline block bad_bytes_of(const char *at)
+{
+    block bytes;
+
+    memcpy(&bytes, at, sizeof bytes);
+    return (block)(bytes <= 0x20) | (block)(bytes == 0x7f);
+}
+
+static inline bool is_zero(block bytes)
+{
+    uint64_t halves[2];
+
+    memcpy(halves, &bytes, sizeof halves);
+    return (halves[0] | halves[1]) == 0;
+}
+
 bool mc_key_is_plain(mc_slice key)
 {
     const char *at = key.bytes;
@@ -25,12 +44,19 @@ bool mc_key_is_plain(mc_slice key)
     uint64_t bad = 0;
     uint64_t word;
 
-    if (left >= 8) {
-        for (; left > 8; left -= 8, at += 8) {
-            memcpy(&word, at, 8);
-            bad |= bad_bytes(word);
+    if (left >= 16) {
+        block bad_block = {0};
+
+        for (; left > 16; left -= 16, at += 16) {
+            bad_block |= bad_bytes_of(at);
         }
-        memcpy(&word, key.bytes + key.length - 8, 8); /* some bytes twice */
+        bad_block |= bad_bytes_of(key.bytes + key.length - 16); /* some bytes twice */
+        return is_zero(bad_block);
+    }
+    if (left >= 8) {
+        memcpy(&word, at, 8);
+        bad = bad_bytes(word);
+        memcpy(&word, at + left - 8, 8);
         return (bad | bad_bytes(word)) == 0;
     }
     if (left >= 4) {

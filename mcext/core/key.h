@@ -54,8 +54,16 @@ static inline char *mc_bytes_put(char *to, const char *from, size_t length)
     uint64_t first, last;
     uint32_t half_first, half_last;
 
-    if (length > 16) {
+    if (length > 32) {
         memcpy(to, from, length);
+    }
+    else if (length >= 16) {
+        char head[16], tail[16];
+
+        memcpy(head, from, 16);
+        memcpy(tail, from + (length - 16), 16);
+        memcpy(to, head, 16);
+        memcpy(to + (length - 16), tail, 16);
     }
     else if (length >= 8) {
         memcpy(&first, from, 8);

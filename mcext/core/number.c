@@ -42,13 +42,15 @@ size_t mc_number_format(char *to, uint64_t value)
         return 1;
     }
     if (value < 1000) { /* most lengths */
-        size_t length = value >= 100 ? 3 : 2;
         uint32_t small = (uint32_t)value;
+        uint32_t tens = small / 10;
 
-        for (size_t i = length; i > 0; i--, small /= 10) {
-            to[i - 1] = (char)('0' + small % 10);
+        if (small >= 100) {
+            *to++ = (char)('0' + tens / 10);
         }
-        return length;
+        to[0] = (char)('0' + tens % 10);
+        to[1] = (char)('0' + small % 10);
+        return small >= 100 ? 3 : 2;
     }
     do {
         digits[--at] = (char)('0' + value % 10);

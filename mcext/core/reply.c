@@ -138,19 +138,19 @@ mc_status mc_reply_parse(const char *data, size_t length, mc_reply *reply, size_
 /* Digits at *at up to the byte `end`, which is passed over; at most nine, so that 32 bits hold. */
 static inline bool take_number(const char **at, const char *limit, char end, uint32_t *number)
 {
-    const char *first = *at;
-    const char *from = first;
-    uint32_t sum = 0;
+    const char *from = *at;
+    const char *most = limit - from > 9 ? from + 9 : limit - 1; /* where `end` may stand at last */
+    uint32_t sum, digit;
 
-    while (from < limit && (unsigned)(*from - '0') <= 9) {
-        sum = sum * 10 + (uint32_t)(*from++ - '0');
-    }
-    if (from == first || from - first > 9 || from == limit || *from != end) {
+    if (from >= most || (sum = (unsigned char)*from - (uint32_t)'0') > 9) {
         return false;
+    }
+    while (++from < most && (digit = (unsigned char)*from - (uint32_t)'0') <= 9) {
+        sum = sum * 10 + digit;
     }
     *at = from + 1;
     *number = sum;
-    return true;
+    return *from == end;
 }
 
 size_t mc_reply_match_value(const char *data, size_t length, mc_slice key, uint32_t *flags,
