@@ -6,6 +6,7 @@ MCEXT_CFLAGS and MCEXT_LDFLAGS are added after the flags below: sanitizers, cove
 import os
 import shlex
 import subprocess
+import tempfile
 from glob import glob
 
 from setuptools import Extension, setup
@@ -15,6 +16,9 @@ NEEDED = {
     "Python.h": "Python's headers (Debian: apt-get install python3-dev)",
     "zlib.h": "zlib's headers (Debian: apt-get install zlib1g-dev)",
 }
+
+# The way of a call goes through several files: it is shorter where the linker sees them all.
+LINK_TIME = ["-flto=auto"]
 
 
 def missing(compiler, include_dirs):
@@ -30,11 +34,22 @@ def missing(compiler, include_dirs):
     return None
 
 
+def links(compiler, flags):
+    """Whether a shared object comes of it: clang, for one, needs a linker that knows its own kind of -flto."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [*compiler, *flags, "-shared", "-x", "c", "-", "-o", os.path.join(folder, "probe.so")]
+        return subprocess.run(command, input="int probe;", capture_output=True, text=True).returncode == 0
+
+
 class BuildExtension(build_ext):
     def build_extensions(self):
         lack = missing(self.compiler.compiler_so, self.compiler.include_dirs)
         if lack:
             raise SystemExit(f"error: mcext cannot be built without {lack}")
+        if links(self.compiler.compiler_so, LINK_TIME):
+            for extension in self.extensions:
+                # Before the flags of whoever builds, which may say otherwise.
+                extension.extra_compile_args[:0] = extension.extra_link_args[:0] = LINK_TIME
         super().build_extensions()
 
 

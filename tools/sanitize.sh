@@ -28,7 +28,7 @@ fi
 helper=$(PYTHONS='' python3 tools/find_pythons.py | head -n 1 | cut -d' ' -f2)
 python=${PYTHON:-$helper}
 PYTHON=$python tools/system.sh run
-flags="-g -O1 -fno-omit-frame-pointer -U_FORTIFY_SOURCE -UNDEBUG"
+flags="-g -O1 -fno-omit-frame-pointer -fno-lto -U_FORTIFY_SOURCE -UNDEBUG"
 preload='' under='' core_under=''
 # Every object an allocation that the checker sees. (Not on free-threaded Python: it needs its own allocator.)
 [ "$checker" = tsan ] || export PYTHONMALLOC=malloc

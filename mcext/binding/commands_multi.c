@@ -332,20 +332,23 @@ static int collect(multi *all, PyObject *prefix_object)
 {
     mc_slice prefix;
     PyObject *owner;
-    int result = -1;
+    int result;
 
     if (read_prefix(all, prefix_object, &prefix, &owner) < 0) {
         return -1;
     }
     size_t count = (size_t)PyList_GET_SIZE(all->objects);
     if (make_items(all, count) < 0) {
+        result = -1;
         goto done;
     }
+    bool not_str = false;
     bool plain = prefix.length == 0 && all->call->snapshot->straight &&
                  !MCX_IS_SET(all->call->hooks, CHECK_KEY);
     size_t longest = (size_t)all->call->snapshot->max_key_length;
 
     longest = longest == 0 ? SIZE_MAX : longest;
+    result = 0;
     for (size_t i = 0; i < count; i++) {
         PyObject *object = PyList_GET_ITEM(all->objects, (Py_ssize_t)i);
         item *each = &all->items[i];
@@ -360,11 +363,15 @@ static int collect(multi *all, PyObject *prefix_object)
                 continue;
             }
         }
+        not_str = true;
         if (add_item(all, each, object, prefix) < 0) {
+            result = -1;
             goto done;
         }
     }
-    result = merge_aliases(all);
+    if (not_str) { /* each plain str is another text */
+        result = merge_aliases(all);
+    }
 done:
     Py_XDECREF(owner);
     return result;
@@ -480,10 +487,6 @@ static int choose_servers(multi *all)
     for (size_t i = 0; i < all->count; i++) {
         item *each = &all->items[i];
 
-        if (one && i > 0 && LIKELY(each->hash == NULL)) {
-            each->leg = all->items[0].leg; /* the only server, found for the first */
-            continue;
-        }
         if (UNLIKELY(MCX_IS_SET(call->hooks, GET_SERVER))) {
             if (choose_by_hook(all, each) < 0) {
                 return -1;
@@ -496,7 +499,15 @@ static int choose_servers(multi *all)
         if (UNLIKELY(found < 0)) {
             return -1;
         }
-        each->leg = found ? search.found : 0;
+        if (found == 0) {
+            search.found = 0;
+        }
+        each->leg = search.found;
+        if (LIKELY(one)) { /* the only server, found for the first */
+            while (i + 1 < all->count && all->items[i + 1].hash == NULL) {
+                all->items[++i].leg = search.found;
+            }
+        }
     }
     return 0;
 }
@@ -582,10 +593,18 @@ done:
 /* Gives each leg its items, in order. */
 static int distribute(multi *all)
 {
-    for (size_t i = 0; i < all->count; i++) {
+    size_t in_one_leg = 0;
+
+    for (size_t i = 0; i < all->count && all->leg_count == 1; i++) {
+        in_one_leg += all->items[i].leg;
+    }
+    for (size_t i = 0; i < all->count && all->leg_count > 1; i++) {
         if (all->items[i].leg != 0) {
             all->legs[all->items[i].leg - 1]->count++;
         }
+    }
+    if (all->leg_count == 1) {
+        all->legs[0]->count = in_one_leg;
     }
     for (size_t i = 0; i < all->leg_count; i++) {
         leg *each = all->legs[i];
@@ -876,13 +895,10 @@ static int take_value(multi *all, leg *each)
         Py_XDECREF(args[2]);
         return keep_value(all, each, value);
     }
-    if (LIKELY(exchange->body != NULL)) {
-        mc_slice text = {exchange->body, length};
-
-        return keep_value(all, each,
-                          exchange->reply.flags == 0
-                              ? PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)length)
-                              : mcx_decode(call, exchange->reply.flags, text, NULL));
+    if (exchange->body != NULL) {
+        return keep_value(
+            all, each,
+            mcx_decode(call, exchange->reply.flags, (mc_slice){exchange->body, length}, NULL));
     }
     each->body = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length);
     if (each->body == NULL) {
@@ -987,10 +1003,12 @@ static int forget_values(multi *all, leg *each)
     return 0;
 }
 
-/* All events that the leg's input holds. */
-static int process(multi *all, leg *each)
+/* The events that come most, as far as they come in a row. */
+static int take_plain(multi *all, leg *each)
 {
     mc_exchange *exchange = &each->io.exchange;
+    mc_slice text;
+    uint32_t flags;
 
     if (all->command == MC_SET) {
         size_t at, count = mc_exchange_take_stored(exchange, &at);
@@ -998,6 +1016,28 @@ static int process(multi *all, leg *each)
         for (size_t end = at + count; at < end; at++) {
             all->items[each->items[at]].stored = true;
         }
+    }
+    else if (!MCX_IS_SET(all->call->hooks, RECV_VALUE)) {
+        while (mc_exchange_take_value(exchange, &flags, &text)) {
+            PyObject *value = flags == 0
+                                  ? PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)text.length)
+                                  : mcx_decode(all->call, flags, text, NULL);
+
+            if (keep_value(all, each, value) < 0) {
+                return -1;
+            }
+        }
+    }
+    return 0;
+}
+
+/* All events that the leg's input holds. */
+static int process(multi *all, leg *each)
+{
+    mc_exchange *exchange = &each->io.exchange;
+
+    if (take_plain(all, each) < 0) {
+        return -1;
     }
     for (;;) {
         int result = 0;

@@ -68,7 +68,7 @@ static mc_event done(mc_exchange *exchange)
 }
 
 /* A VALUE line for key number at has been read. */
-static inline mc_event accept_value(mc_exchange *exchange, size_t at)
+static mc_event accept_value(mc_exchange *exchange, size_t at)
 {
     mc_buffer *in = exchange->in;
 
@@ -227,30 +227,28 @@ static mc_event listing_line(mc_exchange *exchange)
     return broken(exchange);
 }
 
-/* The line that comes next most often, known at one look: VALUE with the next key. Any other is
- * MC_EVENT_AGAIN here, for the parser to read. */
-static inline mc_event expected_value(mc_exchange *exchange)
+bool mc_exchange_take_value(mc_exchange *exchange, uint32_t *flags, mc_slice *body)
 {
-    if (exchange->command == MC_GET && exchange->cursor < exchange->line_end) {
-        const char *data = mc_buffer_bytes(exchange->in);
-        mc_slice key = exchange->keys[exchange->cursor];
-        mc_reply *reply = &exchange->reply;
-        uint32_t size;
-        size_t line =
-            mc_reply_match_value(data, mc_buffer_length(exchange->in), key, &reply->flags, &size);
+    mc_buffer *in = exchange->in;
+    size_t held = mc_buffer_length(in) - exchange->consume;
+    uint32_t size;
 
-        if (line != 0) {
-            reply->type = MC_REPLY_VALUE;
-            reply->line = (mc_slice){data, line - 2};
-            reply->key = (mc_slice){data + 6, key.length};
-            reply->has_cas = false;
-            reply->length = size;
-            exchange->consume = line;
-            exchange->started = true;
-            return accept_value(exchange, exchange->cursor);
-        }
+    if (exchange->state != STATE_LINE || exchange->command != MC_GET ||
+        exchange->cursor == exchange->line_end || held == 0) {
+        return false;
     }
-    return MC_EVENT_AGAIN;
+    const char *data = mc_buffer_bytes(in) + exchange->consume;
+    size_t line = mc_reply_match_value(data, held, exchange->keys[exchange->cursor], flags, &size);
+    if (line == 0 || size > exchange->max_length || held - line < (size_t)size + 2 ||
+        data[line + size] != '\r' || data[line + size + 1] != '\n') {
+        return false;
+    }
+    *body = (mc_slice){data + line, size};
+    exchange->started = true;
+    exchange->index = exchange->cursor++;
+    mc_buffer_consume(in, exchange->consume + line + size + 2);
+    exchange->consume = 0;
+    return true;
 }
 
 size_t mc_exchange_take_stored(mc_exchange *exchange, size_t *first)
@@ -325,7 +323,7 @@ static mc_event next_line(mc_exchange *exchange)
     }
 }
 
-static mc_event next_event(mc_exchange *exchange)
+mc_event mc_exchange_next(mc_exchange *exchange)
 {
     for (;;) {
         mc_buffer *in = exchange->in;
@@ -372,22 +370,6 @@ static mc_event next_event(mc_exchange *exchange)
             return event;
         }
     }
-}
-
-mc_event mc_exchange_next(mc_exchange *exchange)
-{
-    mc_buffer *in = exchange->in;
-
-    if (exchange->state == STATE_LINE && mc_buffer_length(in) != exchange->consume) {
-        mc_buffer_consume(in, exchange->consume);
-        exchange->consume = 0;
-
-        mc_event event = expected_value(exchange);
-        if (event != MC_EVENT_AGAIN) {
-            return event;
-        }
-    }
-    return next_event(exchange);
 }
 
 void mc_exchange_give_room(mc_exchange *exchange, char *room)

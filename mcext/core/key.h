@@ -53,6 +53,7 @@ static inline char *mc_bytes_put(char *to, const char *from, size_t length)
 {
     uint64_t first, last;
     uint32_t half_first, half_last;
+    uint16_t pair_first, pair_last;
 
     if (length > 32) {
         memcpy(to, from, length);
@@ -77,10 +78,14 @@ static inline char *mc_bytes_put(char *to, const char *from, size_t length)
         memcpy(to, &half_first, 4);
         memcpy(to + (length - 4), &half_last, 4);
     }
-    else {
-        for (size_t i = 0; i < length; i++) {
-            to[i] = from[i];
-        }
+    else if (length >= 2) {
+        memcpy(&pair_first, from, 2);
+        memcpy(&pair_last, from + (length - 2), 2);
+        memcpy(to, &pair_first, 2);
+        memcpy(to + (length - 2), &pair_last, 2);
+    }
+    else if (length == 1) {
+        *to = *from;
     }
     return to + length;
 }

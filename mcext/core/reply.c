@@ -135,39 +135,6 @@ mc_status mc_reply_parse(const char *data, size_t length, mc_reply *reply, size_
     return MC_OK;
 }
 
-/* Digits at *at up to the byte `end`, which is passed over; at most nine, so that 32 bits hold. */
-static inline bool take_number(const char **at, const char *limit, char end, uint32_t *number)
-{
-    const char *from = *at;
-    const char *most = limit - from > 9 ? from + 9 : limit - 1; /* where `end` may stand at last */
-    uint32_t sum, digit;
-
-    if (from >= most || (sum = (unsigned char)*from - (uint32_t)'0') > 9) {
-        return false;
-    }
-    while (++from < most && (digit = (unsigned char)*from - (uint32_t)'0') <= 9) {
-        sum = sum * 10 + digit;
-    }
-    *at = from + 1;
-    *number = sum;
-    return *from == end;
-}
-
-size_t mc_reply_match_value(const char *data, size_t length, mc_slice key, uint32_t *flags,
-                            uint32_t *size)
-{
-    const char *limit = data + length;
-    const char *at = data + 6 + key.length;
-
-    if (length < key.length + sizeof "VALUE  0 0\r\n" - 1 || memcmp(data, "VALUE ", 6) != 0 ||
-        !mc_bytes_equal(data + 6, key.bytes, key.length) || *at++ != ' ' ||
-        !take_number(&at, limit, ' ', flags) || !take_number(&at, limit, '\r', size) ||
-        at == limit || *at != '\n') {
-        return 0;
-    }
-    return (size_t)(at + 1 - data);
-}
-
 int mc_reply_match_get(const char *data, size_t length, mc_slice key, uint32_t *flags,
                        mc_slice *body)
 {

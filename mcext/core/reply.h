@@ -52,11 +52,47 @@ typedef struct {
  * whose fields are not what the protocol says. */
 mc_status mc_reply_parse(const char *data, size_t length, mc_reply *reply, size_t *consumed);
 
+/* One to nine digits at *at, which is moved behind them; 32 bits hold them. What follows them must
+ * be no digit. */
+static inline bool mc_reply_take_number(const char **at, uint32_t *number)
+{
+    const char *from = *at;
+    uint32_t sum = 0, digit;
+
+    while ((digit = (unsigned char)*from - (uint32_t)'0') <= 9) {
+        sum = sum * 10 + digit;
+        from++;
+    }
+    size_t digits = (size_t)(from - *at);
+
+    *at = from;
+    *number = sum;
+    return digits - 1 < 9;
+}
+
 /* A VALUE line with exactly that key and no cas, as a retrieval mostly meets it next: its length
  * with CRLF, and *flags and *size are set; 0 where data begins with anything else, or with too
- * little, which mc_reply_parse then judges. */
-size_t mc_reply_match_value(const char *data, size_t length, mc_slice key, uint32_t *flags,
-                            uint32_t *size);
+ * little, which mc_reply_parse then judges, or cannot be read without looking where it ends. */
+static inline size_t mc_reply_match_value(const char *data, size_t length, mc_slice key,
+                                          uint32_t *flags, uint32_t *size)
+{
+    const char *at = data + 6 + key.length;
+
+    if (length < key.length + sizeof "VALUE  0 0\r\n" - 1) {
+        return 0;
+    }
+    /* A last byte that is in no VALUE line stops what reads one, wherever the line is wrong. */
+    unsigned char last = (unsigned char)data[length - 1];
+    if (last <= '9' && last != '\n') {
+        return 0;
+    }
+    if (memcmp(data, "VALUE ", 6) != 0 || !mc_bytes_equal(data + 6, key.bytes, key.length) ||
+        *at++ != ' ' || !mc_reply_take_number(&at, flags) || *at++ != ' ' ||
+        !mc_reply_take_number(&at, size) || *at++ != '\r' || *at++ != '\n') {
+        return 0;
+    }
+    return (size_t)(at - data);
+}
 
 /* A whole reply to a "get" of one key in one look: 1 where data is exactly VALUE with that key, its
  * body and END, and *flags and *body are set; 0 where it is exactly END; -1 where it is anything

@@ -50,14 +50,23 @@ static inline char *put_word(char *at, mc_slice text)
     return put(at + 1, text);
 }
 
+static inline char *put_end(char *at)
+{
+    memcpy(at, "\r\n", 2);
+    return at + 2;
+}
+
 static inline char *put_number(char *at, uint64_t number)
 {
-    *at = ' ';
-    return at + 1 + mc_number_format(at + 1, number);
+    *at++ = ' ';
+    if (number < 10) {
+        *at = (char)('0' + number);
+        return at + 1;
+    }
+    return at + mc_number_format(at, number);
 }
 
 static const mc_slice NOREPLY = NAME("noreply");
-static const mc_slice CRLF = NAME("\r\n");
 
 /* What a line may need beside its slices: numbers, spaces, noreply, CRLF. */
 #define LINE_ROOM (16 + 4 * (MC_NUMBER_MAX_DIGITS + 1) + sizeof " noreply\r\n")
@@ -67,7 +76,7 @@ static void finish(mc_buffer *to, char *room, char *at, bool noreply)
     if (noreply) {
         at = put_word(at, NOREPLY);
     }
-    at = put(at, CRLF);
+    at = put_end(at);
     mc_buffer_commit(to, (size_t)(at - room));
 }
 
@@ -123,9 +132,9 @@ int mc_request_store_whole(mc_buffer *to, mc_command command, mc_slice key, uint
     at = put_number(at, flags);
     at = put_word(at, exptime);
     at = put_number(at, value.length);
-    at = put(at, CRLF);
+    at = put_end(at);
     at = put(at, value);
-    at = put(at, CRLF);
+    at = put_end(at);
     mc_buffer_commit(to, (size_t)(at - room));
     return 1;
 }
