@@ -235,7 +235,7 @@ static PyObject *retrieve(mcx_call *call, mc_command command, mcx_key *key, PyOb
     return retrieve_from(call, command, &target, key->text, default_value, NULL);
 }
 
-/* A reply that was not the plain one, and a value that takes Python code to decode. */
+/* A reply that was not the plain one. */
 static PyObject *get_handed_over(mcx_straight *straight, PyObject *self, PyObject *default_value,
                                  mc_status status)
 {
@@ -253,12 +253,48 @@ static PyObject *get_handed_over(mcx_straight *straight, PyObject *self, PyObjec
     return mcx_call_end(&call, result);
 }
 
+/* A value that takes no Python code to decode; NULL, perhaps without an exception, for any other.
+ */
+static inline PyObject *plain_value_of(uint32_t flags, mc_slice text)
+{
+    PyObject *value = NULL;
+    uint64_t number;
+
+    if (LIKELY(flags == 0)) {
+        value = PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)text.length);
+    }
+    else if (flags == MCX_FLAG_TEXT) {
+        value = PyUnicode_DecodeUTF8(text.bytes, (Py_ssize_t)text.length, NULL);
+        if (UNLIKELY(value == NULL) && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
+            PyErr_Clear();
+        }
+    }
+    else if (flags == MCX_FLAG_INTEGER && mc_number_parse(text.bytes, text.length, &number)) {
+        value = PyLong_FromUnsignedLongLong(number);
+    }
+    return value;
+}
+
+/* Any other: what decodes it may call this client, so it begins when the straight way has ended.
+ * Steals bytes. */
+static PyObject *decode_behind(PyObject *self, uint32_t flags, PyObject *bytes)
+{
+    mc_slice text = {PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)};
+    PyObject *result = NULL;
+    mcx_call call;
+
+    if (mcx_call_begin(&call, self) == 0) {
+        result = mcx_call_end(&call, mcx_decode(&call, flags, text, bytes));
+    }
+    Py_DECREF(bytes);
+    return result;
+}
+
 /* get on the straight way: 1 and *result, which is NULL with an exception; 0: not plain. */
 static int get_straight(PyObject *self, PyObject *key, PyObject *default_value, PyObject **result)
 {
     mcx_straight straight;
     mc_slice body;
-    uint64_t number;
     uint32_t flags;
     int found;
 
@@ -284,32 +320,18 @@ static int get_straight(PyObject *self, PyObject *key, PyObject *default_value, 
     found = LIKELY(status == MC_OK) ? mc_reply_match_get(mc_buffer_bytes(in), mc_buffer_length(in),
                                                          straight.key, &flags, &body)
                                     : -1;
-    if (found > 0 && LIKELY(flags == 0 && body.length <= (size_t)straight.snapshot->max_length)) {
-        *result = PyBytes_FromStringAndSize(body.bytes, (Py_ssize_t)body.length);
-    }
-    else if (found > 0 && flags == MCX_FLAG_TEXT &&
-             body.length <= (size_t)straight.snapshot->max_length) {
-        *result = PyUnicode_DecodeUTF8(body.bytes, (Py_ssize_t)body.length, NULL);
-        if (UNLIKELY(*result == NULL)) {
-            PyErr_Clear();
-            found = -1;
-        }
-    }
-    else if (found > 0 && flags == MCX_FLAG_INTEGER &&
-             mc_number_parse(body.bytes, body.length, &number)) {
-        *result = PyLong_FromUnsignedLongLong(number);
-    }
-    else if (found == 0) {
-        *result = Py_NewRef(default_value);
-    }
-    else {
-        found = -1;
-    }
-    if (UNLIKELY(found < 0)) {
+    if (UNLIKELY(found < 0 || (found > 0 && body.length > (size_t)straight.snapshot->max_length))) {
         *result = get_handed_over(&straight, self, default_value, status);
         return 1;
     }
+    *result = found > 0 ? plain_value_of(flags, body) : Py_NewRef(default_value);
+    if (LIKELY(*result != NULL || PyErr_Occurred())) {
+        mcx_straight_end(&straight, MC_GET);
+        return 1;
+    }
+    PyObject *bytes = PyBytes_FromStringAndSize(body.bytes, (Py_ssize_t)body.length);
     mcx_straight_end(&straight, MC_GET);
+    *result = bytes != NULL ? decode_behind(self, flags, bytes) : NULL;
     return 1;
 }
 
