@@ -163,8 +163,8 @@ typedef struct mcx_module {
     PyObject *time_override;
     PyObject *socket_module; /* sys.modules["socket"] once seen */
     PyObject *socket_class;  /* socket.socket as Python brings it, once seen */
-#if MCX_HAS_DICT_VERSION
     PyObject *socket_dict;   /* where socket.socket was last looked for: borrowed, it lives on */
+#if MCX_HAS_DICT_VERSION
     uint64_t socket_version; /* of that dict, then */
 #endif
     PyObject *pickle_dumps, *pickle_loads; /* once used */
@@ -643,11 +643,22 @@ static inline bool mcx_socket_is_plain(mcx_module *module)
     return module->socket_override == NULL && module->socket_dict != NULL &&
            ((PyDictObject *)module->socket_dict)->ma_version_tag == module->socket_version;
 #else
+    PyObject *dict = __atomic_load_n(&module->socket_dict, __ATOMIC_ACQUIRE);
+    PyObject *override = __atomic_load_n(&module->socket_override, __ATOMIC_ACQUIRE);
     PyObject *found = NULL;
-    bool plain = mcx_find_socket_class(module, &found) == 0 && found == NULL;
+    bool plain = false;
 
+    if (LIKELY(dict != NULL && override == NULL)) {
+        plain = PyDict_GetItemRef(dict, module->str_socket, &found) > 0 &&
+                found == __atomic_load_n(&module->socket_class, __ATOMIC_ACQUIRE);
+    }
+    else {
+        plain = mcx_find_socket_class(module, &found) == 0 && found == NULL;
+    }
     Py_XDECREF(found);
-    PyErr_Clear(); /* the general way meets it again */
+    if (UNLIKELY(!plain)) {
+        PyErr_Clear(); /* the general way meets it again */
+    }
     return plain;
 #endif
 }

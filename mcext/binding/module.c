@@ -88,16 +88,14 @@ static int find_socket_module(mcx_module *module)
     return 0;
 }
 
-/* All is plain as long as this dict does not change. */
+/* All is plain as long as this dict does not change; where dicts have no version, as long as it has
+ * the same socket class. */
 static void watch(mcx_module *module, PyObject *dict)
 {
 #if MCX_HAS_DICT_VERSION
-    module->socket_dict = dict;
     module->socket_version = ((PyDictObject *)dict)->ma_version_tag;
-#else
-    (void)module;
-    (void)dict;
 #endif
+    __atomic_store_n(&module->socket_dict, dict, __ATOMIC_RELEASE);
 }
 
 int mcx_find_socket_class(mcx_module *module, PyObject **found)
@@ -121,7 +119,9 @@ int mcx_find_socket_class(mcx_module *module, PyObject **found)
             }
             socket = __atomic_load_n(&module->socket_module, __ATOMIC_ACQUIRE);
             if (socket == NULL) {
+#if MCX_HAS_DICT_VERSION
                 watch(module, PyImport_GetModuleDict());
+#endif
                 return 0; /* never imported, so never replaced */
             }
         }
