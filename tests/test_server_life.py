@@ -136,6 +136,7 @@ def test_nothing_is_sent_again_after_a_timeout(name):
     with ScriptedServer(lambda command, number: STALL) as server:
         mc = mcext.Client([server.address], socket_timeout=0.1, dead_retry=0)
         call(mc)
+        server.wait_for(lambda server: server.connections)  # its thread may have been slower than the call
         first = server.connections[0].commands
         assert len(server.connections) == 1
         assert len(first) == len(set(first))
