@@ -10,8 +10,9 @@ CORE_OBJECTS = $(CORE:mcext/core/%.c=$(BUILD)/%.o)
 CORE_TESTS = $(patsubst tests/core/%.c,$(BUILD)/%,$(sort $(wildcard tests/core/test_*.c)))
 UNDER =
 SECONDS = 60
+LEAK_CALLS = 1000000
 
-.PHONY: help demo test core lint pythons bare asan ubsan tsan valgrind fuzz limits model bench chaos nightly clean
+.PHONY: help demo test core lint pythons bare asan ubsan tsan valgrind fuzz limits model bench chaos leaks nightly clean
 
 help:
 	@echo "make demo      what the client does, on a memcached of its own"
@@ -25,6 +26,7 @@ help:
 	@echo "make model     the ownership of connections, checked exhaustively by spin"
 	@echo "make fuzz      each fuzz target for SECONDS=60"
 	@echo "make chaos     a million calls under each fault of the network"
+	@echo "make leaks     a million calls of each kind and each failure leave memory, references and descriptors level"
 	@echo "make nightly   20,000 sequences of calls beside python-memcached"
 	@echo "make bench     the tables and the plot of docs/performance.md"
 	@echo "make clean     removes all that these made"
@@ -86,6 +88,10 @@ bench:
 chaos:
 	@tools/setup.sh
 	@$(PY) -m tests.chaos --long
+
+leaks:
+	@tools/setup.sh
+	@MCEXT_LEAK_CALLS=$(LEAK_CALLS) $(PY) -m pytest -q -s tests/test_leaks.py --timeout=0
 
 nightly:
 	@tools/setup.sh

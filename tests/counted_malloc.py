@@ -1,0 +1,260 @@
+"""A script with all kinds of calls, in a process whose allocations are counted and can be made to fail.
+
+A library between the process and malloc counts the allocations of one thread and fails the one that it is told to, and
+counts the blocks of all threads that live. Python's own allocator is out of the way (PYTHONMALLOC=malloc), so that its
+allocations are counted, too.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mcext.testing import memcached
+
+INTERPOSER = r"""
+#define _GNU_SOURCE
+#include <stddef.h>
+#include <errno.h>
+
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t count, size_t size);
+extern void *__libc_realloc(void *memory, size_t size);
+extern void __libc_free(void *memory);
+
+static _Thread_local long until = -1; /* allocations before the one that fails; negative: none will */
+static _Thread_local int failed;
+static long live;
+
+static int fails(void)
+{
+    if (until < 0 || until-- != 0) {
+        return 0;
+    }
+    failed = 1;
+    errno = ENOMEM;
+    return 1;
+}
+
+static void *count(void *memory)
+{
+    if (memory != NULL) {
+        __atomic_fetch_add(&live, 1, __ATOMIC_RELAXED);
+    }
+    return memory;
+}
+
+void *malloc(size_t size)
+{
+    return fails() ? NULL : count(__libc_malloc(size));
+}
+
+void *calloc(size_t number, size_t size)
+{
+    return fails() ? NULL : count(__libc_calloc(number, size));
+}
+
+void *realloc(void *memory, size_t size)
+{
+    if (fails()) {
+        return NULL;
+    }
+    return memory == NULL ? count(__libc_malloc(size)) : __libc_realloc(memory, size);
+}
+
+void free(void *memory)
+{
+    if (memory != NULL) {
+        __atomic_fetch_sub(&live, 1, __ATOMIC_RELAXED);
+    }
+    __libc_free(memory);
+}
+
+void fail_at(long number)
+{
+    failed = 0;
+    until = number;
+}
+
+int has_failed(void)
+{
+    until = -1;
+    return failed;
+}
+
+long live_count(void)
+{
+    return __atomic_load_n(&live, __ATOMIC_RELAXED);
+}
+"""
+
+CALLS = r"""
+import array, ctypes, faulthandler, gc, os, pickle, sys, warnings
+import memcache
+
+faulthandler.enable()
+warnings.simplefilter("ignore")
+sys.unraisablehook = lambda what: None  # where memory is out in a destructor
+address = sys.argv[1]
+shim = ctypes.CDLL(os.environ["LD_PRELOAD"])
+shim.live_count.restype = ctypes.c_long
+fail_at, has_failed = shim.fail_at, shim.has_failed
+
+servers = [address]
+client = memcache.Client(servers, cache_cas=True)
+plain = memcache.Client(servers)
+nobody = memcache.Client([])
+big = b"b" * 100000
+many = {f"m{n}": n for n in range(20)}
+ERRORS = memcache.Client.MemcachedKeyError
+
+
+def made():
+    made = memcache.Client(servers)
+    result = made.get("bytes")
+    made.disconnect_all()
+    return result
+
+
+def reconnect():
+    plain.disconnect_all()
+    return plain.get("bytes")
+
+
+def without_reply():
+    plain.set("n", 1, noreply=True)
+    plain.incr("n", noreply=True)
+    return plain.get("bytes")
+
+
+def moved():
+    plain.set_servers([(address, 2), address])
+    plain.set_servers(servers)
+    return plain.get("bytes")
+
+
+def rejected(function, *arguments):
+    try:
+        function(*arguments)
+    except (ERRORS, TypeError, ValueError, AttributeError) as error:
+        return type(error)
+
+
+CALLS = {
+    # The call, and its answers: where all is well, and what the contract has for a server that failed.
+    "get": (lambda: plain.get("bytes"), b"value", None),
+    "get text": (lambda: plain.get("text"), "t\u20acxt", None),
+    "get int": (lambda: plain.get("int"), 5, None),
+    "get huge int": (lambda: plain.get("huge"), 10**40, None),
+    "get pickle": (lambda: plain.get("pickle"), [1, "x"], None),
+    "get compressed": (lambda: plain.get("zlib"), big, None),
+    "get large": (lambda: plain.get("big"), big, None),
+    "get miss": (lambda: plain.get("miss", 7), 7, None),
+    "get by a long text key": (lambda: plain.get("k\u20ac" * 20), None, None),
+    "get by a tuple": (lambda: plain.get((2**70, "bytes")), b"value", None),
+    "gets and cas": (lambda: [client.gets("bytes"), client.cas("bytes", b"value")][1], True, 0),
+    "get_multi": (lambda: plain.get_multi(["bytes", "int", "miss"]), {"bytes": b"value", "int": 5}, {}),
+    "get_multi compressed": (lambda: plain.get_multi(["zlib", "pickle"]), {"zlib": big, "pickle": [1, "x"]}, {}),
+    "get_multi with a prefix": (lambda: plain.get_multi([0, 1], "m"), {0: 0, 1: 1}, {}),
+    "set": (lambda: plain.set("s", b"x"), True, 0),
+    "set text": (lambda: plain.set("s", "\u20ac" * 50), True, 0),
+    "set int": (lambda: plain.set("s", 10**30), True, 0),
+    "set pickle": (lambda: plain.set("s", [1, "x"]), True, 0),
+    "set compressed": (lambda: plain.set("s", big, min_compress_len=10), True, 0),
+    "set large": (lambda: plain.set("s", big), True, 0),
+    "set too large": (lambda: plain.set("s", bytes(2 << 20)), 0, 0),
+    "set_multi": (lambda: plain.set_multi(many), [], list(many)),
+    "set_multi without reply": (lambda: plain.set_multi(many, noreply=True), [], list(many)),
+    "delete_multi": (lambda: plain.delete_multi(["x", "y"], key_prefix="p"), 1, 0),
+    "append": (lambda: plain.append("miss", b"x"), False, 0),
+    "delete": (lambda: plain.delete("miss"), 0, 0),
+    "touch": (lambda: plain.touch("bytes", 100), 1, 0),
+    "incr": (lambda: plain.incr("miss"), None, None),
+    "get_stats": (lambda: len(plain.get_stats()), 1, 0),
+    "get_stats settings": (lambda: len(plain.get_stats("settings")), 1, 0),
+    "get_slabs": (lambda: len(plain.get_slabs()), 1, 0),
+    "without reply": (without_reply, b"value", None),
+    "reconnect": (reconnect, b"value", None),
+    "a new client": (made, b"value", None),
+    "other servers": (moved, b"value", None),
+    "no server": (lambda: nobody.get("k", 7), 7, None),
+    "a wrong key": (lambda: rejected(plain.get, "a b"), memcache.Client.MemcachedKeyCharacterError, None),
+    "no key": (lambda: rejected(plain.set, None, 1), memcache.Client.MemcachedKeyNoneError, None),
+    "a wrong argument": (lambda: rejected(plain.incr, "k", "x"), ValueError, TypeError),
+    "a stored value that is none": (lambda: plain.get("broken"), None, None),
+    "a server's error": (lambda: rejected(plain.incr, "text"), ValueError, None),
+}
+
+
+class Broken:
+    def __init__(self, file, protocol=0):
+        self.file = file
+
+    def dump(self, value):
+        self.file.write(b"x")
+
+
+def prepare():
+    plain.flush_all()
+    values = {"bytes": b"value", "text": "t\u20acxt", "int": 5, "huge": 10**40, "pickle": [1, "x"], "big": big}
+    assert plain.set_multi(values) == []
+    assert plain.set("zlib", big, min_compress_len=10)
+    assert plain.set_multi(many) == []
+    # A pickle that is none, under the flag of one.
+    broken = memcache.Client(servers, pickler=Broken)
+    assert broken.set("broken", [1])
+    broken.disconnect_all()
+
+
+def is_answer(got, right, failure):
+    if isinstance(got, dict):  # those of a part may be missing, and values not have been decoded
+        return all(value in (right[key], None) for key, value in got.items())
+    if isinstance(got, list) and isinstance(failure, list):
+        return set(got) <= set(failure)
+    return any(type(got) is type(answer) and got == answer for answer in (right, failure))
+
+
+def level():
+    gc.collect()
+    if hasattr(sys, "_clear_type_cache"):
+        sys._clear_type_cache()  # it keeps the names that were looked up
+    return shim.live_count()
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+prepare()
+"""
+
+
+@pytest.fixture(scope="module")
+def interposer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("malloc")
+    (folder / "malloc.c").write_text(INTERPOSER)
+    library = folder / "malloc.so"
+    compiler = os.environ.get("CC", "cc").split()
+    subprocess.run([*compiler, "-O1", "-fPIC", "-shared", "-o", library, folder / "malloc.c"], check=True)
+    return library
+
+
+def run(interposer, script, *arguments):
+    """Run the script; each line that it prints says `: ok, ` or what is wrong. Returns how many there are."""
+    environment = os.environ | {
+        "LD_PRELOAD": str(interposer),
+        "PYTHONMALLOC": "malloc",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "PYTHONHASHSEED": "0",
+    }
+    lines = []
+    with memcached(unix=True) as server:
+        command = [sys.executable, "-u", "-c", script, server.address, *arguments]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+            for line in process.stdout:
+                print(line, end="", flush=True)  # pytest -s shows how far it is
+                lines.append(line)
+    assert process.returncode == 0
+    assert [line for line in lines if ": ok, " not in line] == []
+    return len(lines)
