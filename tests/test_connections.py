@@ -2,9 +2,13 @@
 
 import concurrent.futures
 import gc
+import os
 import queue
+import subprocess
+import sys
 import threading
 import weakref
+from pathlib import Path
 
 import pytest
 import shim
@@ -336,3 +340,53 @@ def test_a_call_that_timed_out_keeps_no_socket():
             assert mc.get("key1") is None
         wait_until_open(server, 0)
         assert len(server.connections) == 5
+
+
+CLOSE_THAT_CALLS = """
+import socket, sys, threading
+import memcache
+
+class Socket(socket.socket):
+    def close(self):
+        super().close()
+        if threading.current_thread() is threading.main_thread():
+            client.get("key")
+
+socket.socket = Socket
+client = memcache.Client([sys.argv[1]])
+both = threading.Barrier(2)
+
+def call():
+    both.wait()
+    client.get("slow")
+
+# Two connections, each for one thread alone, both idle when the third thread disconnects.
+threads = [threading.Thread(target=call) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+client.disconnect_all()
+print(client.get("key"))
+"""
+
+
+def test_a_socket_that_calls_the_client_as_it_is_closed():
+    """It is closed while no lock of the pool is held: else the call waits for its own thread."""
+    gate = threading.Barrier(2)
+
+    def script(command, number):
+        if command.startswith(b"get slow"):
+            gate.wait(AT_ONCE)
+        return key_script(command, number)
+
+    folder = str(Path(mcext.__file__).resolve().parents[1])
+    with ScriptedServer(script) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", CLOSE_THAT_CALLS, server.address],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([folder, *filter(None, sys.path)])},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert (done.stdout, done.returncode) == ("b'key'\n", 0), done.stderr

@@ -125,23 +125,33 @@ static inline bool is_old(const mc_connection *connection)
            atomic_load_explicit(&connection->pool->epoch, memory_order_seq_cst);
 }
 
-/* Gives up ownership. mc_pool_disconnect may have passed while the connection was still owned:
- * then nobody else closes it, so it is looked at once more. */
-static void release(mc_connection *connection)
+/* Gives up ownership. mc_pool_disconnect may have passed while the connection was still owned: then
+ * nobody else closes it, so it is looked at once more. True where it is owned again, open and old,
+ * for the caller to close: not under the lock, because a transport may run Python code, which may
+ * come back to this pool, or wait for a thread that does. */
+static bool give_up(mc_connection *connection)
 {
     mc_pool *pool = connection->pool;
-    uint32_t epoch = connection->epoch;
-    bool open = atomic_load_explicit(&connection->open, memory_order_relaxed) != 0;
 
-    atomic_store_explicit(&connection->turn, turn_of(connection) + 1, memory_order_seq_cst);
-    while (open && epoch != atomic_load_explicit(&pool->epoch, memory_order_seq_cst) &&
-           try_take(connection)) {
-        if (atomic_load_explicit(&connection->open, memory_order_relaxed) && is_old(connection)) {
-            mc_connection_close(connection);
-        }
-        epoch = connection->epoch;
-        open = atomic_load_explicit(&connection->open, memory_order_relaxed) != 0;
+    for (;;) {
+        uint32_t epoch = connection->epoch;
+        bool open = atomic_load_explicit(&connection->open, memory_order_relaxed) != 0;
+
         atomic_store_explicit(&connection->turn, turn_of(connection) + 1, memory_order_seq_cst);
+        if (!open || epoch == atomic_load_explicit(&pool->epoch, memory_order_seq_cst) ||
+            !try_take(connection)) {
+            return false;
+        }
+        if (atomic_load_explicit(&connection->open, memory_order_relaxed) && is_old(connection)) {
+            return true;
+        }
+    }
+}
+
+static void release(mc_connection *connection)
+{
+    while (give_up(connection)) {
+        mc_connection_close(connection);
     }
 }
 
@@ -161,10 +171,10 @@ static uint32_t sum_of_turns(mc_pool *pool)
     return sum;
 }
 
-/* A free connection that fits; the caller looks whether it is of the pool's epoch. One pass can
- * miss one that is given back behind it while another is taken before it; but where no turn has
- * moved from the first look to the last, all were owned at one moment, and only then is one more
- * needed. lock is held. */
+/* A free connection that fits, or one from before a disconnect, for the caller to close. One pass
+ * can miss one that is given back behind it while another is taken before it; but where no
+ * turn has moved from the first look to the last, all were owned at one moment, and only then is
+ * one more needed. lock is held. */
 static mc_connection *find_free_lock_held(mc_pool *pool, const void *kind, uint64_t owner)
 {
     uint32_t moved_by_us;
@@ -181,11 +191,10 @@ static mc_connection *find_free_lock_held(mc_pool *pool, const void *kind, uint6
                 !try_take(connection)) {
                 continue;
             }
-            if (is_fitting(connection, kind, owner)) {
+            if (is_fitting(connection, kind, owner) || give_up(connection)) {
                 pool->cursor = at;
                 return connection;
             }
-            release(connection);
             moved_by_us += 2;
         }
     } while (sum_of_turns(pool) != before + moved_by_us);
@@ -201,10 +210,9 @@ static mc_connection *find_vacant_lock_held(mc_pool *pool)
         if (!atomic_load_explicit(&connection->open, memory_order_relaxed) &&
             try_take(connection)) {
             if (!atomic_load_explicit(&connection->open, memory_order_relaxed) ||
-                is_old(connection)) {
+                is_old(connection) || give_up(connection)) {
                 return connection;
             }
-            release(connection);
         }
     }
     if (pool->count == pool->capacity) {
@@ -249,7 +257,7 @@ mc_connection *mc_pool_take(mc_pool *pool, const void *kind, uint64_t owner)
         release(connection);
         connection = NULL;
     }
-    if (connection == NULL) {
+    while (connection == NULL) {
         pthread_mutex_lock(&pool->lock);
         connection = find_free_lock_held(pool, kind, owner);
         if (connection == NULL) {
@@ -258,6 +266,13 @@ mc_connection *mc_pool_take(mc_pool *pool, const void *kind, uint64_t owner)
         pthread_mutex_unlock(&pool->lock);
         if (connection == NULL) {
             return NULL;
+        }
+        if (atomic_load_explicit(&connection->open, memory_order_relaxed) &&
+            !is_fitting(connection, kind, owner)) { /* an old one; one that fits may be there */
+            mc_connection_close(connection);
+            release(connection);
+            connection = NULL;
+            continue;
         }
         remember(pool, connection);
     }
@@ -341,8 +356,8 @@ mc_connection *mc_pool_take_idle(mc_pool *pool, int64_t before, size_t *steps)
              atomic_load_explicit(&connection->last_used, memory_order_relaxed) < before)) {
             found = connection;
         }
-        else {
-            release(connection);
+        else if (give_up(connection)) {
+            found = connection;
         }
     }
     if (found == NULL && pool->reaped >= pool->count) {
@@ -359,7 +374,7 @@ void mc_pool_disconnect(mc_pool *pool)
 {
     check_fork(pool);
     atomic_fetch_add_explicit(&pool->epoch, 1, memory_order_seq_cst);
-    /* Before any turn is read by mc_pool_take_old: release() does the two in the other order. */
+    /* Before any turn is read by mc_pool_take_old: give_up() does the two in the other order. */
     atomic_thread_fence(memory_order_seq_cst);
 }
 
@@ -377,8 +392,8 @@ mc_connection *mc_pool_take_old(mc_pool *pool, size_t *cursor)
         if (atomic_load_explicit(&connection->open, memory_order_relaxed) && is_old(connection)) {
             found = connection;
         }
-        else {
-            release(connection);
+        else if (give_up(connection)) {
+            found = connection;
         }
     }
     pthread_mutex_unlock(&pool->lock);

@@ -189,6 +189,51 @@ static void idle_connections_keep_little_memory(void)
     close(peer);
 }
 
+static int closed_under_lock, closed_alone;
+
+/* A transport may run Python code, which may use the pool or wait for who holds the GIL. */
+static void close_and_look(mc_connection *connection)
+{
+    (void)connection;
+    if (pthread_mutex_trylock(&pool.lock) == 0) {
+        pthread_mutex_unlock(&pool.lock);
+        closed_alone++;
+    }
+    else {
+        closed_under_lock++;
+    }
+}
+
+static const mc_transport looking = {NULL, NULL, close_and_look};
+
+static void no_stream_is_closed_under_the_lock(void)
+{
+    mc_connection *owned[3];
+
+    CHECK(mc_pool_init(&pool));
+    for (uint64_t i = 0; i < 3; i++) {
+        owned[i] = mc_pool_take(&pool, &other, i + 1);
+        CHECK(owned[i] != NULL);
+        owned[i]->transport = &looking;
+        mc_pool_opened(owned[i]);
+    }
+    for (int i = 0; i < 3; i++) {
+        mc_pool_give(owned[i], true, mc_clock_now());
+    }
+    mc_pool_disconnect(&pool);
+    mc_connection *next = mc_pool_take(&pool, &native, 0); /* before the idle ones are closed */
+    CHECK(next != NULL && !atomic_load(&next->open));
+    mc_pool_give(next, true, mc_clock_now());
+    size_t cursor = 0;
+    while ((next = mc_pool_take_old(&pool, &cursor)) != NULL) {
+        mc_pool_give(next, false, mc_clock_now());
+    }
+    CHECK_NUMBER(pool.count, 3);
+    mc_pool_fini(&pool);
+    CHECK_NUMBER(closed_under_lock, 0);
+    CHECK_NUMBER(closed_alone, 3);
+}
+
 static long allowed;
 
 static void *limited(void *memory, size_t size)
@@ -296,6 +341,7 @@ int main(void)
     PROMISE(after_disconnect_none_from_before_is_used);
     PROMISE(the_reaper_takes_the_idle_ones_only);
     PROMISE(idle_connections_keep_little_memory);
+    PROMISE(no_stream_is_closed_under_the_lock);
     PROMISE(out_of_memory_is_told_and_the_pool_goes_on);
     PROMISE(threads_never_share_and_open_no_more_than_run_at_once);
     PROMISE(after_a_fork_the_child_starts_over_and_sends_nothing);
