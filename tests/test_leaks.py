@@ -325,6 +325,7 @@ only = os.environ.get("MCEXT_LEAK_KIND", "")
 for name, call in [*((name, entry[0]) for name, entry in CALLS.items()), *MORE.items()]:
     if only and only != name:
         continue
+    prepare()  # a touched value expires
     count = max(int(million * MILLION.get(name, 100) / 100 / 5), 10)
     blocks, counts, sizes, files = [array.array("q", bytes(8 * 5)) for _ in range(4)]
     began = time.perf_counter()
