@@ -145,6 +145,12 @@ static mc_status read_answer(mcx_call *call, mcx_target *target, mc_exchange *ex
         case MC_EVENT_REPLY:
             answer->type = exchange->reply.type;
             answer->number = exchange->reply.number;
+            /* A value names its key, and no piece of a word is a word. But a number names nothing,
+             * and half of one is a number too: with bytes behind it, it may be the reply to another
+             * request, or one that was broken in two. */
+            if (answer->type == MC_REPLY_NUMBER && !mc_exchange_is_clean(exchange)) {
+                return MC_MALFORMED;
+            }
             if (!is_good(answer->type) && keep_line(answer, exchange->reply.line) < 0) {
                 return MC_RAISED;
             }
