@@ -345,14 +345,14 @@ class Watch:
 def run(client, fault, seed, calls, server_factory, environment, seconds=3600.0, ports=2):
     """Make calls of a client under a fault and return the Result.
 
-    The server factory returns a context manager with a running memcached; the environment decides which module the
+    The server factory, told whether clients come to it directly, returns a context manager with a memcached; the environment decides which module the
     caller imports; seconds bounds the whole run (what was not called by then is missing in the result's count).
     """
     fault = FAULTS[fault]
     result = Result(client, fault.name, seed, wanted=calls)
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(server_factory())
+        server = stack.enter_context(server_factory(fault.direct))
         fill(server)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-"))
         board = scoreboard.Scoreboard.create(os.path.join(folder, "board"))
