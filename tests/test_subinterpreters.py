@@ -9,6 +9,7 @@ import threading
 import pytest
 
 import mcext
+from mcext.testing import memcached as memcached_server
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 12), reason="an interpreter's own GIL came with Python 3.12")
 
@@ -60,6 +61,130 @@ except mcext.Client.MemcachedKeyCharacterError:
 else:
     raise AssertionError
 """
+
+
+EVERY_KIND = """
+import threading
+
+import mcext
+import memcache
+from mcext.unpickler import restricted_unpickler
+
+
+def every_kind(mc, name, rounds):
+    key, number, absent = name + "key", name + "number", name + "absent"
+    many = {{f"{{name}}{{i}}": [f"{{name}}{{i}}", i] for i in range(20)}}
+    for i in range(rounds):
+        for value in (i, 1.5, name, name.encode(), [name, i], {{name: None}}, name * 5000, "\u00e9" * 9, True, 1 << 70):
+            assert mc.set(key, value, min_compress_len=100) is True
+            assert mc.get(key) == value
+        assert mc.get(absent) is None and mc.get(absent, name) == name
+        assert mc.set(key, name.encode()) and mc.append(key, b">") and mc.prepend(key, b"<")
+        assert mc.get(key) == b"<" + name.encode() + b">"
+        assert mc.replace(key, name) and not mc.add(key, name) and mc.touch(key, 60) == 1
+        assert mc.gets(key) == name and mc.cas(key, name * 2) is True and mc.get(key) == name * 2
+        assert mc.delete(key) == 1 and not mc.replace(key, name) and not mc.append(key, name)
+        assert mc.add(number, 5) and mc.incr(number) == 6 and mc.decr(number, 3) == 3 and mc.incr(number, 1 << 40)
+        assert mc.delete(number) == 1 and mc.incr(number) is None
+        assert mc.set_multi(many) == [] and mc.get_multi(list(many) + [absent]) == many
+        assert mc.get_multi(["0", "1"], key_prefix=name) == {{str(i): many[f"{{name}}{{i}}"] for i in range(2)}}
+        assert mc.delete_multi(list(many)) == 1 and mc.get_multi(many) == {{}}
+        mc.set(key, name, noreply=True)
+        mc.delete(key, noreply=True)
+        assert mc.set((i, key), name) and mc.get((i, key)) == name and mc.delete((i, key)) == 1
+        assert len(mc.get_stats()) == len(mc.servers) and mc.get_slab_stats() and mc.get_slabs()
+        mc.stats, mc.cas_ids, mc.buckets, str(mc.servers[0])
+        mc.reset_cas()
+        if i % 5 == 1:
+            mc.disconnect_all()
+        if i % 5 == 2:
+            mc.set_servers({addresses!r})
+        if i % 5 == 3:
+            mc.quit_all()
+        for wrong in ("a b", "", "k" * 251, 5):
+            try:
+                mc.set(wrong, 1)
+            except (mcext.Client.MemcachedKeyError, TypeError):
+                continue
+            raise AssertionError(wrong)
+
+
+class Mine(memcache.Client):
+    def _get_server(self, key):
+        return super()._get_server(key)
+
+    def get(self, key, default=None):
+        return super().get(key, default)
+"""
+
+KINDS_OF_CLIENTS = """
+options = dict(socket_timeout=60, dead_retry=0)
+every_kind(mcext.Client({addresses!r}, **options), "{name}plain", {rounds})
+every_kind(mcext.Client({addresses!r}, cache_cas=True, pickleProtocol=2, **options), "{name}options", {rounds})
+every_kind(mcext.Client({addresses!r}, unpickler=restricted_unpickler([]), **options), "{name}named", {rounds})
+every_kind(Mine({addresses!r}, **options), "{name}mine", {rounds})
+gone = mcext.Client(["127.0.0.1:1"], **options)
+assert gone.get("a") is None and gone.set("a", 1) == 0 and gone.get_multi(["a"]) == {{}} and gone.set_multi({{"a": 1}})
+"""
+
+# Two threads of the interpreter share a client. None goes on before all interpreters have come so far.
+AT_ONCE = """
+mc = mcext.Client({addresses!r}, socket_timeout=60)
+mc.add("there", 0)
+mc.incr("there")
+while int(mc.get("there")) < {count}:
+    pass
+problems = []
+
+
+def live(name):
+    try:
+        every_kind(mc, name, {rounds})
+    except BaseException as error:
+        problems.append(f"{{name}}: {{error!r}} in line {{error.__traceback__.tb_next.tb_lineno}}")
+
+
+threads = [threading.Thread(target=live, args=(f"{name}.{{i}}.",)) for i in range(2)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert problems == [], problems
+"""
+
+
+def test_every_kind_of_call_and_client(memcached):
+    with memcached_server(unix=True) as other, Interpreter() as interpreter:
+        options = {"addresses": [memcached.address, other.address], "name": "sub", "rounds": 6}
+        interpreter.run((EVERY_KIND + KINDS_OF_CLIENTS).format(**options))
+        interpreter.run(f"mcext.Client({options['addresses']!r}).flush_all()")
+        interpreter.run(f"assert mcext.Client({options['addresses']!r}).get('subplainkey') is None")
+
+
+def test_every_kind_of_call_in_all_interpreters_at_once(memcached):
+    """Each interpreter has a GIL of its own: their calls meet in the same C code and on the same servers."""
+    problems = []
+
+    def live(number):
+        try:
+            with Interpreter() as interpreter:
+                options = {"addresses": addresses, "name": f"sub{number}", "rounds": 20, "count": 4}
+                interpreter.run((EVERY_KIND + AT_ONCE).format(**options))
+        except BaseException as error:
+            problems.append(error)
+
+    with memcached_server(unix=True) as other:
+        addresses = [memcached.address, other.address]
+        threads = [threading.Thread(target=live, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        mc = mcext.Client(addresses, socket_timeout=60)
+        while any(thread.is_alive() for thread in threads):
+            many = {f"main{i}": ["main", i] for i in range(20)}
+            assert mc.set_multi(many) == []
+            assert mc.get_multi(many) == many
+            mc.disconnect_all()
+        assert problems == []
 
 
 def test_a_client_in_a_sub_interpreter(memcached):
