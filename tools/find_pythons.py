@@ -66,8 +66,8 @@ def main():
             print(f"note: {path} has no headers or no venv, so it is left out", file=sys.stderr)
     if not found:
         sys.exit(f"error: no CPython 3.{OLDEST[1]} to 3.{NEWEST[1]} found; please install python3")
-    for version, path in found.items():
-        print(version, path)
+    # In one write: who wants the first line only may be gone before a second.
+    sys.stdout.write("".join(f"{version} {path}\n" for version, path in found.items()))
 
 
 if __name__ == "__main__":
