@@ -67,7 +67,7 @@ debian_python() {
     # shellcheck disable=SC2016
     debian_run "$folder" env prefix="$prefix" options="$options" DEBIAN_FRONTEND=noninteractive sh -ec '
         apt-get -q update
-        apt-get -q -y install --no-install-recommends dpkg-dev libffi-dev libssl-dev xz-utils
+        apt-get -q -y install --no-install-recommends dpkg-dev libbz2-dev libffi-dev libssl-dev xz-utils
         rm -rf "$prefix" /usr/src/python && mkdir /usr/src/python && cd /usr/src/python
         apt-get -q source --download-only python3.13
         tar xf python3.13_*.orig.tar.xz && cd Python-3.13*
