@@ -9,8 +9,7 @@ here=$(pwd)
 sid=${SID:-$here/build/sid}
 status=0
 
-tools/test.sh "$@" || status=1
-[ -z "${PYTHON313T:-}" ] || PYTHONS=$PYTHON313T tools/test.sh -m "not frameworks and not slow" "$@" || status=1
+PYTHONS="${PYTHONS:-$(python3 tools/find_pythons.py | cut -d' ' -f2)} ${PYTHON313T:-}" tools/test.sh "$@" || status=1
 
 debian_make "$sid" sid "$SID_PACKAGES"
 pythons="python3.14 python3.15"
