@@ -433,7 +433,9 @@ def test_ctrl_c_ends_a_waiting_call_at_once(tmp_path):
     """SIGINT to a whole process, its default handler in place, as a terminal sends it."""
     script = textwrap.dedent(
         """
-        import sys, time, mcext
+        import signal, sys, time, mcext
+        # A process that was started in the background ignores it, and so would what it starts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         mc = mcext.Client([sys.argv[1]], socket_timeout=60)
         print("ready", flush=True)
         try:
