@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import oracle
@@ -52,6 +53,22 @@ def test_the_suite_catches_a_client_that_trusts_its_stream(fault):
     result = run.run("python-memcached", fault, 1, 1500, server, environment)
     assert result.counts["wrong"] > 0
     assert result.verdicts()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_threads_delay_leaves_no_file_open():
+    """A million calls by short-lived threads are more threads than a process may have files."""
+    delay = caller.Delay()
+
+    def threads(count):
+        for _ in range(count):
+            thread = threading.Thread(target=delay.seconds)
+            thread.start()
+            thread.join()
+        return len(os.listdir("/proc/self/fd"))
+
+    assert threads(3) == threads(20)
 
 
 def test_values_carry_their_key():

@@ -63,10 +63,11 @@ class Delay:
 
     def seconds(self):
         try:
-            fd = self.local.fd
+            file = self.local.file
         except AttributeError:
-            fd = self.local.fd = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
-        return int(os.pread(fd, 100, 0).split()[1]) / 1e9
+            # Closed with the thread's end.
+            file = self.local.file = open("/proc/thread-self/schedstat", "rb", buffering=0)
+        return int(os.pread(file.fileno(), 100, 0).split()[1]) / 1e9
 
 
 DELAY = Delay()
