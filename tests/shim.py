@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from checkers import THREAD_SANITIZER
 
 BUILD = Path(__file__).resolve().parents[1] / "build"
 
@@ -105,6 +106,8 @@ def run(script, *arguments, timeout=60):
 
     if "libasan" in os.environ.get("LD_PRELOAD", ""):
         pytest.skip("AddressSanitizer takes the C library's calls before this library can")
+    if THREAD_SANITIZER:
+        pytest.skip("ThreadSanitizer takes the C library's calls before this library can")
     folder = str(Path(mcext.__file__).resolve().parents[1])
     preload = " ".join(filter(None, [os.environ.get("LD_PRELOAD"), library()]))
     path = os.pathsep.join([folder, str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])

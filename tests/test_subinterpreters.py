@@ -1,5 +1,6 @@
 """Sub-interpreters with a GIL of their own: each has its module, its types and its clients; none disturbs another."""
 
+import contextlib
 import importlib
 import os
 import sys
@@ -7,6 +8,7 @@ import textwrap
 import threading
 
 import pytest
+from checkers import not_under_thread_sanitizer
 
 import mcext
 from mcext.testing import memcached as memcached_server
@@ -165,17 +167,20 @@ def test_every_kind_of_call_in_all_interpreters_at_once(memcached):
     """Each interpreter has a GIL of its own: their calls meet in the same C code and on the same servers."""
     problems = []
 
-    def live(number):
+    def live(number, interpreter):
         try:
-            with Interpreter() as interpreter:
-                options = {"addresses": addresses, "name": f"sub{number}", "rounds": 20, "count": 4}
-                interpreter.run((EVERY_KIND + AT_ONCE).format(**options))
+            interpreter.run(AT_ONCE.format(addresses=addresses, name=f"sub{number}", rounds=20, count=4))
         except BaseException as error:
             problems.append(error)
 
-    with memcached_server(unix=True) as other:
+    with memcached_server(unix=True) as other, contextlib.ExitStack() as stack:
         addresses = [memcached.address, other.address]
-        threads = [threading.Thread(target=live, args=(i,)) for i in range(4)]
+        interpreters = [stack.enter_context(Interpreter()) for _ in range(4)]
+        for interpreter in interpreters:
+            # Begins and ends of interpreters are for the other tests; here each has imported all that it uses.
+            options = {"addresses": addresses, "name": "before", "rounds": 1}
+            interpreter.run((EVERY_KIND + KINDS_OF_CLIENTS).format(**options))
+        threads = [threading.Thread(target=live, args=item) for item in enumerate(interpreters)]
         for thread in threads:
             thread.start()
         mc = mcext.Client(addresses, socket_timeout=60)
@@ -194,6 +199,7 @@ def test_a_client_in_a_sub_interpreter(memcached):
     assert mc.get("sub") == ["sub", 49]
 
 
+@not_under_thread_sanitizer("Python 3.13 itself has races where an interpreter begins or ends while others run")
 def test_interpreters_at_the_same_time(memcached):
     problems = []
 
