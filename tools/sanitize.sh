@@ -45,9 +45,9 @@ asan)
 ubsan) flags="$flags -fsanitize=undefined -fno-sanitize-recover=all" ;;
 tsan)
     flags="$flags -fsanitize=thread"
-    # Python's own list of what it has to say about itself.
-    known=$(dirname "$python")/../tsan/suppressions_free_threading.txt
-    export TSAN_OPTIONS="halt_on_error=1:die_after_fork=0:exitcode=66${known:+:suppressions=$known}:${TSAN_OPTIONS:-}"
+    # Python's own list of what it has to say about itself, and what that lacks.
+    cat "$(dirname "$python")/../tsan/suppressions_free_threading.txt" tools/tsan.supp >"$work/suppressions"
+    export TSAN_OPTIONS="halt_on_error=1:die_after_fork=0:exitcode=66:suppressions=$work/suppressions:${TSAN_OPTIONS:-}"
     ;;
 valgrind)
     tools/system.sh valgrind
