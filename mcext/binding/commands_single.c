@@ -2,7 +2,7 @@
  *
  * Each goes: arguments, key, server, request, answer. A method that users replace is called where
  * python-memcached calls it; else its work is done here at once. */
-#include "mcx.h"
+#include "straight.h"
 
 #include <string.h>
 

@@ -193,7 +193,7 @@ typedef struct mcx_snapshot {
     uint32_t *bucket_server; /* index into server, or server_count where it is not there */
     size_t bucket_count;
     bool all_hosts;             /* every bucket is exactly a _Host */
-    bool straight;              /* the straight way may be tried: see straight.c */
+    bool straight;              /* the straight way may be tried: see straight.h */
     size_t straight_key_length; /* ... with keys up to this length; 0: with none */
     bool debug, cache_cas, check_keys, allow_pickle, pickler_is_keyword;
     bool native_compressor, native_decompressor;
@@ -336,9 +336,28 @@ static inline bool mcx_noreply_is_clean(const mcx_target *target, mc_slice key)
 
 /* ---- module.c ------------------------------------------------------------------------------- */
 
+extern struct PyModuleDef mcx_module_definition;
+
+/* The module that made this class, NULL where it is none of ours. */
+static inline mcx_module *mcx_module_of_class(PyTypeObject *type)
+{
+    PyObject *module = ((PyHeapTypeObject *)type)->ht_module;
+
+    return module != NULL && PyModule_GetDef(module) == &mcx_module_definition
+               ? PyModule_GetState(module)
+               : NULL;
+}
+
+mcx_module *mcx_module_of_subclass(PyTypeObject *type);
+
 /* The module that a client's class comes from. (METH_METHOD would say it too, but the interpreter
  * has no quick way to call such methods.) */
-mcx_module *mcx_module_of(PyObject *client);
+static inline mcx_module *mcx_module_of(PyObject *client)
+{
+    mcx_module *module = mcx_module_of_class(Py_TYPE(client));
+
+    return LIKELY(module != NULL) ? module : mcx_module_of_subclass(Py_TYPE(client));
+}
 
 /* The class that connections are to be made with: NULL in *found for Python's own socket.socket,
  * else a new reference. -1 with an exception. */
@@ -603,31 +622,7 @@ mc_status mcx_host_receive(mcx_call *call, PyObject *host, mc_exchange *exchange
 /* The debug line's words for what ended a call; a new reference. */
 PyObject *mcx_status_text(const mc_connection *connection, mc_status status);
 
-/* ---- straight.c ----------------------------------------------------------------------------- */
-
-typedef struct {
-    mcx_module *module;
-    mcx_core *core;
-    mcx_snapshot *snapshot;
-    mcx_record *record; /* borrowed: no Python code runs on the straight way */
-    mcx_host *host;     /* borrowed from the snapshot */
-    mc_connection *connection;
-    mc_slice key;
-    mc_clock clock;
-    unsigned shard;
-} mcx_straight;
-
-/* Begins a small call of the plainest kind: 1, and the connection is this call's; 0 where anything
- * is not plain, and nothing has happened. Never an exception. */
-int mcx_straight_begin(mcx_straight *straight, PyObject *self, PyObject *key);
-/* Sends the connection's output buffer and receives once. MC_RAISED: an exception is set. */
-mc_status mcx_straight_roundtrip(mcx_straight *straight);
-/* The reply was read whole. */
-void mcx_straight_end(mcx_straight *straight, mc_command command);
-/* It was not: the general way takes over with call and target, which then own what the straight
- * way had. -1 with an exception: all is given up. */
-int mcx_straight_hand_over(mcx_straight *straight, PyObject *self, mcx_call *call,
-                           mcx_target *target);
+/* ---- call.c and core_object.c, for straight.h ------------------------------------------------ */
 
 /* Closes connections that have been idle for long, at most two. */
 void mcx_reap(mcx_module *module, mcx_core *core, mcx_snapshot *snapshot, int64_t now);

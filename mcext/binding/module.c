@@ -8,29 +8,15 @@
 #include <string.h>
 #include <zlib.h>
 
-static struct PyModuleDef module_definition;
-
-static inline mcx_module *state_of(PyTypeObject *type)
+mcx_module *mcx_module_of_subclass(PyTypeObject *type)
 {
-    PyObject *module = ((PyHeapTypeObject *)type)->ht_module;
+    PyObject *bases = type->tp_mro;
+    mcx_module *module = NULL;
 
-    return module != NULL && PyModule_GetDef(module) == &module_definition
-               ? PyModule_GetState(module)
-               : NULL;
-}
+    for (Py_ssize_t i = 1; module == NULL && i < PyTuple_GET_SIZE(bases); i++) {
+        PyTypeObject *base = (PyTypeObject *)PyTuple_GET_ITEM(bases, i);
 
-mcx_module *mcx_module_of(PyObject *client)
-{
-    mcx_module *module = state_of(Py_TYPE(client));
-
-    if (UNLIKELY(module == NULL)) {
-        PyObject *bases = Py_TYPE(client)->tp_mro;
-
-        for (Py_ssize_t i = 1; module == NULL && i < PyTuple_GET_SIZE(bases); i++) {
-            PyTypeObject *base = (PyTypeObject *)PyTuple_GET_ITEM(bases, i);
-
-            module = PyType_HasFeature(base, Py_TPFLAGS_HEAPTYPE) ? state_of(base) : NULL;
-        }
+        module = PyType_HasFeature(base, Py_TPFLAGS_HEAPTYPE) ? mcx_module_of_class(base) : NULL;
     }
     return module;
 }
@@ -480,7 +466,7 @@ static PyModuleDef_Slot module_slots[] = {
     {0, NULL},
 };
 
-static struct PyModuleDef module_definition = {
+struct PyModuleDef mcx_module_definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "mcext._core",
     .m_doc = "The memcached client in C; import mcext or memcache.",
@@ -494,5 +480,5 @@ static struct PyModuleDef module_definition = {
 
 PyMODINIT_FUNC PyInit__core(void)
 {
-    return PyModuleDef_Init(&module_definition);
+    return PyModuleDef_Init(&mcx_module_definition);
 }

@@ -5,12 +5,27 @@
  * call goes this way, with the same steps as any other (check, choose, own, send, receive, give
  * back) and none of what the others may need. Whatever is not plain before anything is sent takes
  * the general way from the start (call.c); a reply that is not the plain one is handed over to it
- * with the connection, for the exchange to judge. */
+ * with the connection, for the exchange to judge.
+ *
+ * Of commands_single.c alone, and a header so that each command has it in line. */
+#ifndef MCX_STRAIGHT_H
+#define MCX_STRAIGHT_H
+
 #include "mcx.h"
 
-#include <string.h>
+typedef struct {
+    mcx_module *module;
+    mcx_core *core;
+    mcx_snapshot *snapshot;
+    mcx_record *record; /* borrowed: no Python code runs on the straight way */
+    mcx_host *host;     /* borrowed from the snapshot */
+    mc_connection *connection;
+    mc_slice key;
+    mc_clock clock;
+    unsigned shard;
+} mcx_straight;
 
-static inline bool view_key(PyObject *key, mc_slice *text)
+static inline bool mcx_straight_view(PyObject *key, mc_slice *text)
 {
     if (LIKELY(PyUnicode_CheckExact(key))) {
         if (UNLIKELY(!PyUnicode_IS_COMPACT_ASCII(key))) {
@@ -27,7 +42,8 @@ static inline bool view_key(PyObject *key, mc_slice *text)
 }
 
 /* The host for key, borrowed, where it is a plain one. */
-static inline mcx_host *choose(mcx_module *module, const mcx_snapshot *snapshot, mc_slice key)
+static inline mcx_host *mcx_straight_choose(mcx_module *module, const mcx_snapshot *snapshot,
+                                            mc_slice key)
 {
     int kind = atomic_load_explicit(&module->hash_kind, memory_order_relaxed);
     size_t index = 0;
@@ -49,7 +65,9 @@ static inline mcx_host *choose(mcx_module *module, const mcx_snapshot *snapshot,
                : NULL;
 }
 
-int mcx_straight_begin(mcx_straight *straight, PyObject *self, PyObject *key)
+/* Begins a small call of the plainest kind: 1, and the connection is this call's; 0 where anything
+ * is not plain, and nothing has happened. Never an exception. */
+static inline int mcx_straight_begin(mcx_straight *straight, PyObject *self, PyObject *key)
 {
     mcx_module *module = mcx_module_of(self);
     mcx_core *core = (mcx_core *)__atomic_load_n((PyObject **)((char *)self + module->core_offset),
@@ -63,7 +81,7 @@ int mcx_straight_begin(mcx_straight *straight, PyObject *self, PyObject *key)
                  host_version == 0 ||
                  host_version !=
                      atomic_load_explicit(&module->plain_host_version, memory_order_acquire) ||
-                 !mcx_socket_is_plain(module) || !view_key(key, &straight->key))) {
+                 !mcx_socket_is_plain(module) || !mcx_straight_view(key, &straight->key))) {
         return 0;
     }
     straight->record = mcx_last_record(core, &straight->shard);
@@ -78,7 +96,7 @@ int mcx_straight_begin(mcx_straight *straight, PyObject *self, PyObject *key)
                  !mc_key_is_plain(straight->key))) {
         goto not_plain;
     }
-    straight->host = choose(module, snapshot, straight->key);
+    straight->host = mcx_straight_choose(module, snapshot, straight->key);
     if (UNLIKELY(straight->host == NULL)) {
         goto not_plain;
     }
@@ -98,7 +116,8 @@ not_plain:
     return 0;
 }
 
-mc_status mcx_straight_roundtrip(mcx_straight *straight)
+/* Sends the connection's output buffer and receives once. MC_RAISED: an exception is set. */
+static inline mc_status mcx_straight_roundtrip(mcx_straight *straight)
 {
     mc_status status;
 
@@ -113,7 +132,8 @@ mc_status mcx_straight_roundtrip(mcx_straight *straight)
     return status;
 }
 
-void mcx_straight_end(mcx_straight *straight, mc_command command)
+/* The reply was read whole. */
+static inline void mcx_straight_end(mcx_straight *straight, mc_command command)
 {
     mcx_core *core = straight->core;
     int64_t now = straight->clock.start;
@@ -132,8 +152,10 @@ void mcx_straight_end(mcx_straight *straight, mc_command command)
     }
 }
 
-int mcx_straight_hand_over(mcx_straight *straight, PyObject *self, mcx_call *call,
-                           mcx_target *target)
+/* The reply was not read whole: the general way takes over with call and target, which then own
+ * what the straight way had. -1 with an exception: all is given up. */
+static int mcx_straight_hand_over(mcx_straight *straight, PyObject *self, mcx_call *call,
+                                  mcx_target *target)
 {
     PyObject *type, *value, *traceback;
 
@@ -153,3 +175,5 @@ int mcx_straight_hand_over(mcx_straight *straight, PyObject *self, mcx_call *cal
     mcx_core_leave(straight->core, straight->shard); /* the target keeps the host now */
     return 0;
 }
+
+#endif
