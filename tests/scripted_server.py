@@ -11,9 +11,13 @@ An answer is bytes to send, CLOSE, RESET, STALL (never answer, keep the connecti
 commands with noreply take nothing from a list; a function is asked about them too.
 """
 
+import os
 import socket
 import struct
 import threading
+
+# How much longer all may take than on a machine at rest: under a checker that slows it down.
+PATIENCE = int(os.environ.get("MCEXT_PATIENCE", "1"))
 
 CLOSE = "close"
 RESET = "reset"
@@ -111,7 +115,7 @@ class ScriptedServer:
         with self._lock:
             return b"".join(one.received for one in self.connections)
 
-    def wait_for(self, condition, timeout=10):
+    def wait_for(self, condition, timeout=10 * PATIENCE):
         """Wait until condition(self) is true; it is looked at after each command and each end of a connection."""
         with self._changed:
             if not self._changed.wait_for(lambda: condition(self), timeout):

@@ -109,7 +109,7 @@ def run(script, *arguments, timeout=60):
     if THREAD_SANITIZER:
         pytest.skip("ThreadSanitizer takes the C library's calls before this library can")
     folder = str(Path(mcext.__file__).resolve().parents[1])
-    preload = " ".join(filter(None, [os.environ.get("LD_PRELOAD"), library()]))
+    preload = ":".join(filter(None, [os.environ.get("LD_PRELOAD"), library()]))
     path = os.pathsep.join([folder, str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-c", PRELUDE.format(library=library()) + script, *arguments],

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 import shim
-from scripted_server import STALL, ScriptedServer
+from scripted_server import PATIENCE, STALL, ScriptedServer
 
 import mcext
 
-AT_ONCE = 10
+AT_ONCE = 10 * PATIENCE
 
 
 def key_script(command, number):

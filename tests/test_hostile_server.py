@@ -547,8 +547,9 @@ def measure(code):
 def bomb():
     """A gigabyte of zeros in a megabyte."""
     squeeze = zlib.compressobj(9)
-    zeros = bytes(MIB)
-    return b"".join(squeeze.compress(zeros) for _ in range(1024)) + squeeze.flush()
+    first, next_one = (squeeze.compress(bytes(MIB)) + squeeze.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    end = b"\x03\x00" + ((1024 * MIB % 65521) << 16 | 1).to_bytes(4, "big")  # adler32 of zeros
+    return first + 1023 * next_one + end
 
 
 @pytest.mark.parametrize("limit", [None, 1000000])

@@ -13,16 +13,16 @@ import zlib
 from pathlib import Path
 
 import pytest
-from scripted_server import CLOSE, RESET, STALL, ScriptedServer
+from scripted_server import CLOSE, PATIENCE, RESET, STALL, ScriptedServer
 
 import mcext
 
 HERE = Path(__file__).resolve().parent
 # Seconds: a deadline that a test waits out, and one that it must never reach.
 SHORT = 0.1
-LONG = 30
+LONG = 30 * PATIENCE
 # What "at once" may take on a busy machine: far from LONG.
-AT_ONCE = 10
+AT_ONCE = 10 * PATIENCE
 
 
 def good_answer(command):

@@ -7,11 +7,11 @@ import threading
 
 import pytest
 import shim
-from scripted_server import CLOSE, RESET, STALL, ScriptedServer
+from scripted_server import CLOSE, PATIENCE, RESET, STALL, ScriptedServer
 
 import mcext
 
-AT_ONCE = 20
+AT_ONCE = 20 * PATIENCE
 
 ALL_CALLS = {
     "get": (lambda mc: mc.get("key1"), None),
