@@ -271,6 +271,7 @@ MORE = {
     "a handler that raises": interrupted,
     "no memory": without_memory,
     "a wrong server": lambda: rejected(memcache.Client, ["host:port"]),
+    "a wrong weight": lambda: raises(memcache.Client, [(address, None)]),
     "wrong servers": lambda: raises(plain.set_servers, [address, 5]),
     "wrong keys": lambda: rejected(plain.get_multi, ["a", "b c"]),
     "keys that end in an exception": lambda: raises(plain.get_multi, broken_keys()),

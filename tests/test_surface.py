@@ -886,3 +886,12 @@ def test_importing_the_module_imports_no_module_that_is_not_needed_yet():
         [sys.executable, "-I", "-S", "-c", code, str(Path(memcache.__file__).parent)], capture_output=True, text=True
     )
     assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+def test_a_weight_of_another_type_keeps_its_references():
+    weight = object()
+    before = sys.getrefcount(weight)
+    for _ in range(10):
+        with pytest.raises(TypeError):
+            memcache.Client([("127.0.0.1:11211", weight)])
+    assert sys.getrefcount(weight) == before

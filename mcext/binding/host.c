@@ -199,7 +199,7 @@ int mcx_host_set_option(mcx_host *host, int option, PyObject *value)
     }
 }
 
-/* (address, weight) taken apart: 0 or -1; *address and *weight are borrowed or new ints. */
+/* (address, weight) taken apart: 0 or -1; *address is borrowed, *weight new, untouched after -1. */
 static int split_weight(PyObject *given, PyObject **address, PyObject **weight)
 {
     if (!PyTuple_Check(given)) {
@@ -212,14 +212,14 @@ static int split_weight(PyObject *given, PyObject **address, PyObject **weight)
                      given);
         return -1;
     }
-    *address = PyTuple_GET_ITEM(given, 0);
-    *weight = PyTuple_GET_ITEM(given, 1);
-    if (!PyLong_Check(*weight)) {
+    PyObject *second = PyTuple_GET_ITEM(given, 1);
+    if (!PyLong_Check(second)) {
         PyErr_Format(PyExc_TypeError, "the weight of a server must be an int, not %.100s",
-                     Py_TYPE(*weight)->tp_name);
+                     Py_TYPE(second)->tp_name);
         return -1;
     }
-    Py_INCREF(*weight);
+    *address = PyTuple_GET_ITEM(given, 0);
+    *weight = Py_NewRef(second);
     return 0;
 }
 
