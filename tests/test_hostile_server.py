@@ -15,10 +15,11 @@ import time
 import zlib
 
 import pytest
+from scripted_server import PATIENCE
 
 import memcache
 
-SLOW = 30  # seconds that a call with a timeout of half a second may take on a loaded machine
+SLOW = 30 * PATIENCE  # seconds that a call with a timeout of half a second may take on a loaded machine
 TIMEOUT = 0.5
 MIB = 1 << 20
 TEXT, ZLIB, INT, PICKLE = 16, 8, 2, 1
