@@ -1292,9 +1292,11 @@ static void finish(multi *all)
     }
 }
 
-static PyObject *keys_of(PyObject *mapping)
+/* By an interned name: one that is made for the call takes a place in the cache of the mapping's
+ * type, and stays there. */
+static PyObject *keys_of(mcx_module *module, PyObject *mapping)
 {
-    PyObject *keys = PyObject_CallMethod(mapping, "keys", NULL);
+    PyObject *keys = PyObject_CallMethodNoArgs(mapping, module->str_keys);
 
     if (keys == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
         PyErr_Clear();
@@ -1316,7 +1318,7 @@ static int run_multi(multi *all, int what, PyObject *keys, PyObject *prefix)
         return -1;
     }
     if (keys == NULL && (is_mapped || !PyDict_CheckExact(all->mapping))) {
-        keys = asked_for = keys_of(all->mapping);
+        keys = asked_for = keys_of(all->call->module, all->mapping);
         if (keys == NULL) {
             return -1;
         }

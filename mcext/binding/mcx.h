@@ -150,7 +150,7 @@ typedef struct mcx_module {
     _Atomic uint64_t host_check;         /* host_type's version and hooks, as mcx_core.type_check */
 
     PyObject *str_record, *str_held, *str_write, *str_socket, *str_socket_module;
-    PyObject *str_server_retries;
+    PyObject *str_server_retries, *str_keys;
     PyObject *count_names[MCX_COUNTS]; /* str */
 
     PyObject *key_error, *key_length_error, *key_character_error, *key_none_error, *key_type_error,

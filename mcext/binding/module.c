@@ -285,6 +285,7 @@ static int intern_names(mcx_module *module)
         {&module->str_record, "_mcext_record"},
         {&module->str_held, "held"},
         {&module->str_write, "write"},
+        {&module->str_keys, "keys"},
         {&module->str_socket, "socket"},
         {&module->str_socket_module, "socket"},
         {&module->str_server_retries, "_SERVER_RETRIES"},
@@ -408,6 +409,7 @@ static int module_exec(PyObject *module_object)
         CALL(module->str_record);                                                                  \
         CALL(module->str_held);                                                                    \
         CALL(module->str_write);                                                                   \
+        CALL(module->str_keys);                                                                    \
         CALL(module->str_socket);                                                                  \
         CALL(module->str_socket_module);                                                           \
         CALL(module->str_server_retries);                                                          \
