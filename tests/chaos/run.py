@@ -345,8 +345,9 @@ class Watch:
 def run(client, fault, seed, calls, server_factory, environment, seconds=3600.0, ports=2):
     """Make calls of a client under a fault and return the Result.
 
-    The server factory, told whether clients come to it directly, returns a context manager with a memcached; the environment decides which module the
-    caller imports; seconds bounds the whole run (what was not called by then is missing in the result's count).
+    The server factory, told whether clients come to it directly, returns a context manager with a running memcached;
+    the environment decides which module the caller imports; seconds bounds the whole run (what was not called by then
+    is missing in the result's count).
     """
     fault = FAULTS[fault]
     result = Result(client, fault.name, seed, wanted=calls)
