@@ -137,7 +137,7 @@ def moved():
 def rejected(function, *arguments):
     try:
         function(*arguments)
-    except (ERRORS, TypeError, ValueError, AttributeError) as error:
+    except (ERRORS, TypeError, ValueError, AttributeError, pickle.PicklingError) as error:
         return type(error)
 
 
