@@ -1127,7 +1127,7 @@ def test_a_name_is_resolved_at_each_connect(tmp_path):
                 [sys.executable, "-c", MOVING, str(old.port), "127.0.0.1", "127.0.0.2"],
                 env={
                     **os.environ,
-                    "LD_PRELOAD": " ".join(filter(None, [os.environ.get("LD_PRELOAD"), str(library)])),
+                    "LD_PRELOAD": ":".join(filter(None, [os.environ.get("LD_PRELOAD"), str(library)])),
                     "MOVING_ADDRESS": str(tmp_path / "address"),
                     "PYTHONPATH": str(Path(memcache.__file__).parent),
                 },
