@@ -190,9 +190,11 @@ static mc_event answer_line(mc_exchange *exchange)
         exchange->state = STATE_DONE;
     }
     if (mc_reply_is_error(reply->type)) {
-        if (mc_commands[exchange->command].family == MC_FAMILY_STORAGE &&
-            !(reply->type == MC_REPLY_SERVER_ERROR && block_was_swallowed(reply->text))) {
-            /* The answer to this command is known, where the next one begins is not. */
+        if (exchange->marker ||
+            (mc_commands[exchange->command].family == MC_FAMILY_STORAGE &&
+             !(reply->type == MC_REPLY_SERVER_ERROR && block_was_swallowed(reply->text)))) {
+            /* The answer to this command is known, where the next one begins is not. (Behind a
+             * marker, the line may be about what went before it, and the answer still to come.) */
             exchange->suspect = true;
             if (exchange->state != STATE_DONE) {
                 exchange->state = STATE_BROKEN;

@@ -454,6 +454,14 @@ static void what_stands_before_the_marker_is_dropped(void)
     tells(asked, "VALUE k0 0 1\r\nx\r\nEND\r\nVERSION 1\r\n", "broken!");
     tells(asked, "VERSION 1\r\nVERSION 1\r\nEND\r\n", "broken!");
     tells(asked, "VERSION 1\r\nEND\r\nEND\r\n", "done!");
+    asked = ASK(MC_INCR);
+    asked.marker = true;
+    tells(asked, "VERSION 1\r\n5\r\n", "r0:5 done");
+    /* The error may belong to what went before: then the number is still to come. */
+    tells(asked, "VERSION 1\r\nERROR\r\n", "r0:ERROR done!");
+    asked = MANY(MC_DELETE, 2);
+    asked.marker = true;
+    tells(asked, "VERSION 1\r\nERROR\r\nDELETED\r\n", "r0:ERROR broken!");
     asked = (request){.command = MC_VERSION, .replies = 0, .marker = true};
     tells(asked, "VERSION 1\r\n", "done");
     tells(asked, "ERROR\r\nVERSION 1\r\n", "done");

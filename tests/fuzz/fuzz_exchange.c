@@ -465,9 +465,10 @@ static void read_answers(reader *self)
             return;
         }
         happened(&self->told, 'r', i, line, length);
-        if (error && storage &&
-            !fuzz_same(line, length, "SERVER_ERROR object too large for cache") &&
-            !fuzz_same(line, length, "SERVER_ERROR out of memory storing object")) {
+        if (error &&
+            (self->asked->marker ||
+             (storage && !fuzz_same(line, length, "SERVER_ERROR object too large for cache") &&
+              !fuzz_same(line, length, "SERVER_ERROR out of memory storing object")))) {
             self->suspect = true;
             if (i + 1 < self->asked->replies) {
                 self->told.end = 'b';
