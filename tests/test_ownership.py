@@ -669,3 +669,18 @@ def test_of_several_names_for_one_stored_key_the_last_has_the_last_servers_value
             assert client.get_multi([(0, "a"), (1, "a")]) == {(1, "a"): ["last"]}
         finally:
             client.disconnect_all()
+
+
+@pytest.mark.parametrize("error", [b"ERROR\r\n", b"SERVER_ERROR busy\r\n"])
+def test_an_error_of_which_nobody_knows_what_it_is_about_closes(error):
+    """It may be one line more, and the number still to come: another counter must not get it."""
+
+    def script(command, number):
+        words = command.split()
+        return b"42\r\n" if number else error if words[1] == b"first" else b"7\r\n"  # 7: of the first
+
+    with ScriptedServer(script) as server:
+        client = mcext.Client([server.address])
+        assert client.incr("first") is None
+        assert client.incr("second") == 42
+        client.disconnect_all()

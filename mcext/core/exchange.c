@@ -140,15 +140,34 @@ static mc_event retrieval_line(mc_exchange *exchange)
     return exchange->cursor == exchange->replies ? done(exchange) : MC_EVENT_AGAIN;
 }
 
-/* An error line after a storage command says nothing of its data block, but for the two with which
- * memcached swallows it: "object too large" and "out of memory storing object". */
-static bool block_was_swallowed(mc_slice text)
+/* The errors that are the whole answer to a command, as memcached has them: of a storage command
+ * those with which it swallows the data block. Of any other nobody knows what it is about, and so
+ * whether the answer is still to come. */
+static bool ends_exchange(mc_command command, const mc_reply *reply)
 {
-    static const char large[] = "object too large for cache";
-    static const char memory[] = "out of memory storing object";
+    static const struct {
+        mc_family family;
+        mc_reply_type type;
+        mc_slice text;
+    } known[] = {
+        {MC_FAMILY_STORAGE, MC_REPLY_SERVER_ERROR, {"object too large for cache", 26}},
+        {MC_FAMILY_STORAGE, MC_REPLY_SERVER_ERROR, {"out of memory storing object", 28}},
+        {MC_FAMILY_NUMBER,
+         MC_REPLY_CLIENT_ERROR,
+         {"cannot increment or decrement non-numeric value", 47}},
+        {MC_FAMILY_LINE,
+         MC_REPLY_CLIENT_ERROR,
+         {"bad command line format.  Usage: delete <key> [noreply]", 55}},
+    };
 
-    return (text.length == sizeof large - 1 && memcmp(text.bytes, large, text.length) == 0) ||
-           (text.length == sizeof memory - 1 && memcmp(text.bytes, memory, text.length) == 0);
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (known[i].family == mc_commands[command].family && known[i].type == reply->type &&
+            known[i].text.length == reply->text.length &&
+            memcmp(known[i].text.bytes, reply->text.bytes, reply->text.length) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool is_answer(const mc_exchange *exchange)
@@ -190,13 +209,11 @@ static mc_event answer_line(mc_exchange *exchange)
         exchange->state = STATE_DONE;
     }
     if (mc_reply_is_error(reply->type)) {
-        if (exchange->marker ||
-            (mc_commands[exchange->command].family == MC_FAMILY_STORAGE &&
-             !(reply->type == MC_REPLY_SERVER_ERROR && block_was_swallowed(reply->text)))) {
-            /* The answer to this command is known, where the next one begins is not. (Behind a
-             * marker, the line may be about what went before it, and the answer still to come.) */
+        /* Behind a marker it may be about what went before that. */
+        if (exchange->marker || !ends_exchange(exchange->command, reply)) {
             exchange->suspect = true;
-            if (exchange->state != STATE_DONE) {
+            if (exchange->state != STATE_DONE &&
+                (exchange->marker || mc_commands[exchange->command].family == MC_FAMILY_STORAGE)) {
                 exchange->state = STATE_BROKEN;
             }
         }
@@ -222,6 +239,7 @@ static mc_event listing_line(mc_exchange *exchange)
         return done(exchange);
     }
     if (mc_reply_is_error(type)) {
+        exchange->suspect = true;
         exchange->index = exchange->cursor;
         exchange->state = STATE_DONE;
         return MC_EVENT_REPLY;

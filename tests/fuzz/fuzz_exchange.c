@@ -408,6 +408,7 @@ static void read_listing(reader *self)
         }
         if (is_error(line, length)) {
             happened(&self->told, 'r', row, line, length);
+            self->suspect = true;
             self->told.end = 'd';
             return;
         }
@@ -447,6 +448,22 @@ static bool is_answer(mc_command command, const char *line, size_t length)
     return command == MC_VERSION && begins(line, length, "VERSION ");
 }
 
+/* The errors after which the stream is known to stand at the next answer. */
+static bool is_whole_answer(mc_command command, const char *line, size_t length)
+{
+    if (command >= MC_SET && command <= MC_CAS) {
+        return fuzz_same(line, length, "SERVER_ERROR object too large for cache") ||
+               fuzz_same(line, length, "SERVER_ERROR out of memory storing object");
+    }
+    if (command == MC_DELETE || command == MC_TOUCH || command == MC_FLUSH_ALL ||
+        command == MC_VERSION) {
+        return fuzz_same(line, length,
+                         "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]");
+    }
+    return (command == MC_INCR || command == MC_DECR) &&
+           fuzz_same(line, length, "CLIENT_ERROR cannot increment or decrement non-numeric value");
+}
+
 static void read_answers(reader *self)
 {
     mc_command command = self->asked->command;
@@ -465,12 +482,9 @@ static void read_answers(reader *self)
             return;
         }
         happened(&self->told, 'r', i, line, length);
-        if (error &&
-            (self->asked->marker ||
-             (storage && !fuzz_same(line, length, "SERVER_ERROR object too large for cache") &&
-              !fuzz_same(line, length, "SERVER_ERROR out of memory storing object")))) {
+        if (error && (self->asked->marker || !is_whole_answer(command, line, length))) {
             self->suspect = true;
-            if (i + 1 < self->asked->replies) {
+            if (i + 1 < self->asked->replies && (self->asked->marker || storage)) {
                 self->told.end = 'b';
                 return;
             }
