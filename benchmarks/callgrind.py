@@ -13,10 +13,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,18 @@ def total(counts: Path) -> int:
     raise RuntimeError(f"{counts} holds no totals")
 
 
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """Client and server take turns on one core, so that the server has said all that it has to say when the client
+    goes on: what comes in one piece is read in one."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 def count(
     kind: Kind, calls: list[str], modes: list[str], look_up: bool = True, addresses: list[str] | None = None
 ) -> dict[str, dict[str, float]]:
@@ -75,10 +89,11 @@ def count(
     there is one server, on a Unix socket."""
     # The empty method comes last: it is put on the client's type, which may have to notice that. In how many pieces a
     # long reply comes depends on the server and the load: of several figures the least is the one without such pieces.
-    names = [(call, mode) for call in calls for mode in modes for _ in range(3 if BY_NAME[call].keys > 1 else 1)]
+    names = [(call, mode) for call in calls for mode in modes for _ in range(8 if BY_NAME[call].keys > 1 else 1)]
     names += [("empty", mode) for mode in MODES] if look_up else []
     sections = [(name, mode, length) for name, mode in names for length in lengths(kind, name)]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        stack.enter_context(one_core())
         addresses = addresses or stack.enter_context(servers(1, unix=True))
         totals = [total(file) for file in run_sections(kind, sections, addresses, Path(folder))]
     figures: dict[str, dict[str, float]] = {}
