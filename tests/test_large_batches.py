@@ -3,6 +3,7 @@
 Run as a program it does the same with 500 MB: python tests/test_large_batches.py
 """
 
+import gc
 import os
 import subprocess
 import sys
@@ -128,3 +129,33 @@ def main():
 
 if __name__ == "__main__":
     main()
+
+
+class Grows:
+    """Garbage: when the collector comes, the mapping grows."""
+
+    def __init__(self, mapping):
+        self.mapping = mapping
+        self.itself = self
+
+    def __del__(self):
+        self.mapping.update((f"more{number}", b"more") for number in range(2000))
+
+
+def test_a_mapping_that_the_collector_lets_grow(large):
+    mc = mcext.Client([large.address])
+    threshold = gc.get_threshold()
+    try:
+        for allocations in range(1, 40):  # one of them has it come in the middle of the call
+            mapping = {f"key{number}": b"value" for number in range(3)}
+            gc.collect()
+            Grows(mapping)
+            gc.set_threshold(allocations)
+            failed = mc.set_multi(mapping)
+            gc.set_threshold(*threshold)
+            assert failed == []
+            assert mc.get_multi([f"key{number}" for number in range(3)]) == dict.fromkeys(
+                ["key0", "key1", "key2"], b"value"
+            )
+    finally:
+        gc.set_threshold(*threshold)

@@ -301,18 +301,21 @@ static int make_items(multi *all, size_t count)
 static int list_dict(multi *all, PyObject *dict)
 {
     PyObject *key, *value;
-    Py_ssize_t at = 0, i = 0;
+    Py_ssize_t at = 0, i = 0, size;
 
     Py_BEGIN_CRITICAL_SECTION(dict);
-    all->objects = PyList_New(PyDict_GET_SIZE(dict));
-    all->values = all->objects ? PyList_New(PyDict_GET_SIZE(dict)) : NULL;
-    while (all->values != NULL && PyDict_Next(dict, &at, &key, &value)) {
+    do { /* to make a list may run the collector, and with it code that changes the dict */
+        size = PyDict_GET_SIZE(dict);
+        Py_XSETREF(all->objects, PyList_New(size));
+        Py_XSETREF(all->values, PyList_New(size));
+    } while (all->objects != NULL && all->values != NULL && size != PyDict_GET_SIZE(dict));
+    while (all->objects != NULL && all->values != NULL && PyDict_Next(dict, &at, &key, &value)) {
         PyList_SET_ITEM(all->objects, i, Py_NewRef(key));
         PyList_SET_ITEM(all->values, i, Py_NewRef(value));
         i++;
     }
     Py_END_CRITICAL_SECTION();
-    return all->values ? 0 : -1;
+    return all->objects != NULL && all->values != NULL ? 0 : -1;
 }
 
 /* What get_multi and delete_multi are given, and the keys of set_multi's mapping. */
