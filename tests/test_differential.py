@@ -621,16 +621,24 @@ def shown(result):
 def one_by_one(theirs, situation):
     """What get_multi answers where the oracle reads a value that does not decode: None for that one."""
     call = situation.call
-    # Of several names for one stored key the last one given stands for it.
-    names = {situation.wire_key(key): key for key in call.arguments[0]}
+    keys = list(call.arguments[0])
+    prefix = situation.options.get("key_prefix", "")
+    # Of several names for one stored key the last one given stands for it, and the last server's value for all of them.
+    names = {situation.wire_key(key): key for key in keys}
+    servers = list(theirs.client._map_and_prefix_keys(keys, prefix)[0])
     found = {}
-    for key in names.values():
+    for key in sorted(keys, key=lambda key: [servers.index(one) for one in servers_of(theirs, key, prefix)]):
         try:
-            found.update(theirs.client.get_multi([key], **call.options))
+            values = list(theirs.client.get_multi([key], **call.options).values())
         except Exception:
-            found[key] = None
+            values = [None]
             theirs.client.disconnect_all()
+        found.update((names[situation.wire_key(key)], value) for value in values)
     return found
+
+
+def servers_of(theirs, key, prefix):
+    return theirs.client._map_and_prefix_keys([key], prefix)[0]
 
 
 def left_to_memcached(theirs, situation):
