@@ -346,7 +346,7 @@ static int collect(multi *all, PyObject *prefix_object)
         goto done;
     }
     bool not_str = false;
-    bool plain = prefix.length == 0 && all->call->snapshot->straight &&
+    bool plain = prefix.length == 0 && all->call->snapshot->straight_key_length != 0 &&
                  !MCX_IS_SET(all->call->hooks, CHECK_KEY);
     size_t longest = (size_t)all->call->snapshot->max_key_length;
 

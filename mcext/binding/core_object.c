@@ -452,20 +452,16 @@ static mcx_snapshot *collect_retired_lock_held(mcx_core *core)
     return unused;
 }
 
-/* What the straight way asks for of options and servers. */
-static bool is_straight(const mcx_snapshot *snapshot)
-{
-    return snapshot->check_keys && snapshot->all_hosts && snapshot->bucket_count > 0 &&
-           snapshot->options[MCX_OPT_KEY_ENCODER] == NULL;
-}
-
+/* The longest key of the straight way; 0 where options or servers ask for more than that has. */
 static size_t straight_key_length(const mcx_snapshot *snapshot)
 {
     size_t limit = (size_t)snapshot->max_key_length;
 
-    return !is_straight(snapshot)                          ? 0
-           : limit == 0 || limit > MCX_PROTOCOL_KEY_LENGTH ? MCX_PROTOCOL_KEY_LENGTH
-                                                           : limit;
+    if (!snapshot->check_keys || !snapshot->all_hosts || snapshot->bucket_count == 0 ||
+        snapshot->options[MCX_OPT_KEY_ENCODER] != NULL) {
+        return 0;
+    }
+    return limit == 0 || limit > MCX_PROTOCOL_KEY_LENGTH ? MCX_PROTOCOL_KEY_LENGTH : limit;
 }
 
 static void free_list(mcx_snapshot *each)
@@ -490,7 +486,6 @@ bool mcx_core_replace(mcx_core *core, mcx_snapshot *snapshot)
 {
     mcx_snapshot *unused = NULL;
 
-    snapshot->straight = is_straight(snapshot);
     snapshot->straight_key_length = straight_key_length(snapshot);
     lock_core(core);
     mcx_snapshot *old = current(core);

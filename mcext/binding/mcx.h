@@ -193,8 +193,7 @@ typedef struct mcx_snapshot {
     uint32_t *bucket_server; /* index into server, or server_count where it is not there */
     size_t bucket_count;
     bool all_hosts;             /* every bucket is exactly a _Host */
-    bool straight;              /* the straight way may be tried: see straight.h */
-    size_t straight_key_length; /* ... with keys up to this length; 0: with none */
+    size_t straight_key_length; /* of the straight way (straight.h); 0: it is not to be tried */
     bool debug, cache_cas, check_keys, allow_pickle, pickler_is_keyword;
     bool native_compressor, native_decompressor;
     Py_ssize_t max_key_length;               /* 0: no limit */

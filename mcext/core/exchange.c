@@ -140,6 +140,11 @@ static mc_event retrieval_line(mc_exchange *exchange)
     return exchange->cursor == exchange->replies ? done(exchange) : MC_EVENT_AGAIN;
 }
 
+#define TEXT(literal)                                                                              \
+    {                                                                                              \
+        literal, sizeof(literal) - 1                                                               \
+    }
+
 /* The errors that are the whole answer to a command, as memcached has them: of a storage command
  * those with which it swallows the data block. Of any other nobody knows what it is about, and so
  * whether the answer is still to come. */
@@ -150,14 +155,12 @@ static bool ends_exchange(mc_command command, const mc_reply *reply)
         mc_reply_type type;
         mc_slice text;
     } known[] = {
-        {MC_FAMILY_STORAGE, MC_REPLY_SERVER_ERROR, {"object too large for cache", 26}},
-        {MC_FAMILY_STORAGE, MC_REPLY_SERVER_ERROR, {"out of memory storing object", 28}},
-        {MC_FAMILY_NUMBER,
-         MC_REPLY_CLIENT_ERROR,
-         {"cannot increment or decrement non-numeric value", 47}},
-        {MC_FAMILY_LINE,
-         MC_REPLY_CLIENT_ERROR,
-         {"bad command line format.  Usage: delete <key> [noreply]", 55}},
+        {MC_FAMILY_STORAGE, MC_REPLY_SERVER_ERROR, TEXT("object too large for cache")},
+        {MC_FAMILY_STORAGE, MC_REPLY_SERVER_ERROR, TEXT("out of memory storing object")},
+        {MC_FAMILY_NUMBER, MC_REPLY_CLIENT_ERROR,
+         TEXT("cannot increment or decrement non-numeric value")},
+        {MC_FAMILY_LINE, MC_REPLY_CLIENT_ERROR,
+         TEXT("bad command line format.  Usage: delete <key> [noreply]")},
     };
 
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
