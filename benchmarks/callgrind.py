@@ -72,13 +72,15 @@ def total(counts: Path) -> int:
 
 @contextlib.contextmanager
 def one_core() -> Iterator[None]:
-    """Client and server take turns on one core, so that the server has said all that it has to say when the client
-    goes on: what comes in one piece is read in one."""
-    cores = os.sched_getaffinity(0)
+    """Client and server take turns on one core, and neither interrupts the other when it is woken (SCHED_BATCH), so
+    that the server has said all that it has to say when the client goes on: what comes in one piece is read in one."""
+    cores, policy, parameters = os.sched_getaffinity(0), os.sched_getscheduler(0), os.sched_getparam(0)
     os.sched_setaffinity(0, {min(cores)})
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     try:
         yield
     finally:
+        os.sched_setscheduler(0, policy, parameters)
         os.sched_setaffinity(0, cores)
 
 

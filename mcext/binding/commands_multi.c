@@ -776,9 +776,21 @@ static int produce_one_set(multi *all, leg *each, mc_buffer *out, int *pieces, s
     return 0;
 }
 
+/* Room for the batch as far as its other commands are like the first one: a buffer that grows by
+ * doubling may have to copy all that it holds each time. */
+static bool reserve_batch(const leg *each, mc_buffer *out)
+{
+    size_t first = mc_buffer_length(out), left = each->count - each->next;
+
+    return first == 0 || first >= BATCH_BYTES ||
+           mc_buffer_reserve(out, left < (BATCH_BYTES - first) / first ? left * first
+                                                                       : BATCH_BYTES - first);
+}
+
 static int produce_set(multi *all, leg *each, mc_buffer *out, int *pieces, size_t *run)
 {
     size_t outside = 0;
+    bool first = each->next == 0;
 
     while (each->next < each->count && mc_buffer_length(out) + outside < BATCH_BYTES &&
            each->value_count < BATCH_VALUES) {
@@ -790,6 +802,11 @@ static int produce_set(multi *all, leg *each, mc_buffer *out, int *pieces, size_
         if (each->value_count > before) {
             outside += each->pieces[*pieces - 1].iov_len;
         }
+        if (first && !reserve_batch(each, out)) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        first = false;
     }
     return 0;
 }
