@@ -337,6 +337,33 @@ def test_an_override_of_map_and_prefix_keys_maps(way, server, monkeypatch):
     assert client.get_multi(["1", "2"]) == {"2": b"2"}
 
 
+def test_what_map_and_prefix_keys_returned_may_change_while_it_is_read(server, monkeypatch):
+    class Keys(list):
+        def __getitem__(self, number):
+            answer.clear()
+            [Keys() for _ in range(100)]  # takes the memory of what is freed by now
+            return super().__getitem__(number)
+
+    answer = {}
+
+    def mapped(self, keys, prefix):
+        answer[first(self)] = Keys([b"p1", b"p2"])
+        return answer, {b"p1": "1", b"p2": "2"}
+
+    client = replace("subclass", monkeypatch, server, _map_and_prefix_keys=mapped)
+    assert client.get_multi(["1", "2"]) == {"1": b"1", "2": b"2"}
+
+
+def test_a_mapping_of_keys_that_raises_is_told(server, monkeypatch):
+    class Sizes(list):
+        def __len__(self):
+            raise KeyboardInterrupt
+
+    client = replace("subclass", monkeypatch, server, _map_and_prefix_keys=lambda *_: ({1: Sizes(), 2: [b"a"]}, {}))
+    with pytest.raises(KeyboardInterrupt):
+        client.get_multi(["1"])
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_an_override_of_check_key_checks(way, server, monkeypatch):
     class Refused(Exception):

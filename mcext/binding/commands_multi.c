@@ -522,8 +522,9 @@ static int map_by_hook(multi *all, PyObject *keys, PyObject *prefix)
     PyObject *empty = PyUnicode_FromString("");
     PyObject *args[2] = {keys, prefix ? prefix : empty};
     PyObject *answer = empty ? mcx_call_hook(call, MCX_HOOK_MAP_AND_PREFIX_KEYS, args, 2) : NULL;
-    PyObject *servers, *originals, *server, *list;
-    Py_ssize_t at = 0, total = 0;
+    PyObject *servers = NULL, *originals, *server, *list;
+    Py_ssize_t at = 0;
+    size_t total = 0;
     int result = -1;
 
     Py_XDECREF(empty);
@@ -535,13 +536,18 @@ static int map_by_hook(multi *all, PyObject *keys, PyObject *prefix)
         PyErr_SetString(PyExc_TypeError, "_map_and_prefix_keys must return two dicts");
         goto done;
     }
-    servers = PyTuple_GET_ITEM(answer, 0);
+    servers = PyDict_Copy(PyTuple_GET_ITEM(answer, 0)); /* the lists' methods may change theirs */
     originals = PyTuple_GET_ITEM(answer, 1);
-    while (PyDict_Next(servers, &at, &server, &list)) {
-        total += PySequence_Size(list);
+    while (servers != NULL && PyDict_Next(servers, &at, &server, &list)) {
+        Py_ssize_t size = PySequence_Size(list);
+
+        if (size < 0) {
+            goto done;
+        }
+        total += (size_t)size;
     }
-    all->objects = PyErr_Occurred() ? NULL : PyList_New(0);
-    if (all->objects == NULL || make_items(all, (size_t)total) < 0) {
+    all->objects = servers ? PyList_New(0) : NULL;
+    if (all->objects == NULL || make_items(all, total) < 0) {
         goto done;
     }
     all->has_owners = true;
@@ -551,7 +557,7 @@ static int map_by_hook(multi *all, PyObject *keys, PyObject *prefix)
         int connected = mcx_connect_chosen(call, server, &target);
         uint32_t number = connected > 0 ? add_leg(all, &target) : 0;
 
-        for (Py_ssize_t i = 0; connected >= 0 && all->count < (size_t)total; i++) {
+        for (Py_ssize_t i = 0; connected >= 0 && all->count < total; i++) {
             PyObject *text = PySequence_GetItem(list, i);
             PyObject *object = NULL;
             item *each = &all->items[all->count];
@@ -589,6 +595,7 @@ static int map_by_hook(multi *all, PyObject *keys, PyObject *prefix)
     }
     result = 0;
 done:
+    Py_XDECREF(servers);
     Py_DECREF(answer);
     return result;
 }
