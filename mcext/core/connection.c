@@ -24,6 +24,9 @@
 /* From this size on a body is worth a receive of its own that waits for all of it. */
 #define WHOLE_BODY ((size_t)16384)
 
+/* A Unix socket takes 208 kB by default, whatever is on its way; TCP finds its own measure. */
+#define UNIX_SEND_BUFFER (1 << 20)
+
 static mc_status from_errno(mc_connection *connection)
 {
     int error = errno;
@@ -105,12 +108,16 @@ void mc_connecting_fini(mc_connecting *state)
 /* A stream that just came to be: options, blocking mode, a clean state. */
 static mc_status adopt(mc_connection *connection, mc_connecting *state, int family)
 {
-    int on = 1;
+    int on = 1, room = UNIX_SEND_BUFFER;
     int fd = state->fd;
     int flags = fcntl(fd, F_GETFL);
 
     if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0 ||
         set_timeout(fd, SO_SNDTIMEO, MC_NO_TIMEOUT) < 0) {
+        return from_errno(connection);
+    }
+    /* A wish: the system may have a smaller limit. */
+    if (family == AF_UNIX && setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room) < 0) {
         return from_errno(connection);
     }
     if (family != AF_UNIX && (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0 ||
