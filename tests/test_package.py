@@ -91,7 +91,8 @@ def test_the_sdist_holds_what_builds_tests_and_explains_it(sdist):
     names = names_in(sdist)
     wanted = {
         *("setup.py", "pyproject.toml", "MANIFEST.in", "Makefile", "LICENSE", "README.md", "CHANGELOG.md"),
-        *("memcache.py", "mcext/__init__.py", "mcext/_core.pyi", "mcext/py.typed", "examples/demo.py"),
+        *("memcache.py", "memcache-stubs/__init__.pyi", "mcext/__init__.py", "mcext/_core.pyi", "mcext/py.typed"),
+        "examples/demo.py",
         *("tests/conftest.py", "tests/requirements.txt", "tools/test.sh", ".clang-format", ".clang-tidy", ".ci/run"),
         *(str(path.relative_to(ROOT)) for path in ROOT.glob("mcext/*/*.[ch]")),
         *(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/**/*.py")),
@@ -114,7 +115,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
         names = {name for name in archive.namelist() if not name.endswith("/")}
     assert names == {
         *(f"mcext/{path.name}" for path in ROOT.glob("mcext/*.py")),
-        *("memcache.py", "mcext/_core.pyi", "mcext/py.typed", f"mcext/_core{SUFFIX}"),
+        *("memcache.py", "memcache-stubs/__init__.pyi", "mcext/_core.pyi", "mcext/py.typed", f"mcext/_core{SUFFIX}"),
         *(f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt")),
         f"{info}/licenses/LICENSE",
     }

@@ -8,14 +8,17 @@ import subprocess
 import sys
 import sysconfig
 import threading
+import types
 from pathlib import Path
 
 import pytest
 
 import mcext
+import memcache
 from mcext import _core
 
 PACKAGE = Path(mcext.__file__).parent
+STUBS = Path(memcache.__file__).with_name("memcache-stubs")
 SAMPLE = Path(__file__).with_name("typing_sample.py")
 
 
@@ -39,8 +42,7 @@ def test_mypy_strict_takes_the_sample(project):
     check(sys.executable, "-m", "mypy", "--strict", "--no-incremental", SAMPLE.name, cwd=project)
 
 
-@pytest.mark.frameworks
-def test_pyright_strict_takes_the_sample(project):
+def check_with_pyright(project, python=sys.executable):
     configuration = {
         "include": [SAMPLE.name],
         "typeCheckingMode": "strict",
@@ -49,7 +51,66 @@ def test_pyright_strict_takes_the_sample(project):
         "pythonVersion": ".".join(map(str, sys.version_info[:2])),
     }
     (project / "pyrightconfig.json").write_text(json.dumps(configuration))
-    check(sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable, cwd=project)
+    check(sys.executable, "-m", "basedpyright", "--pythonpath", python, cwd=project)
+
+
+@pytest.mark.frameworks
+def test_pyright_strict_takes_the_sample(project):
+    check_with_pyright(project)
+
+
+MEMCACHE = """
+import memcache
+
+client: memcache.Client = memcache.Client(["127.0.0.1:11211"])
+stored: int = client.set("key", 1)
+longest: int = memcache.SERVER_MAX_KEY_LENGTH
+memcache.SERVER_MAX_VALUE_LENGTH = 1 << 20
+memcache.serverHashFunction = memcache.cmemcache_hash
+memcache.useOldServerHashFunction()
+timeout: float = memcache.socket.getdefaulttimeout() or memcache.time.time() + memcache._SOCKET_TIMEOUT
+client.get(None)  # type: ignore[arg-type]
+"""
+
+
+@pytest.mark.frameworks
+def test_a_program_that_imports_memcache_is_typed(project, tmp_path):
+    environment = tmp_path / "environment"
+    check(sys.executable, "-m", "venv", "--without-pip", environment, cwd=tmp_path)
+    (packages,) = environment.glob("lib/python*/site-packages")
+    shutil.move(project / "mcext", packages)
+    shutil.copy(Path(memcache.__file__), packages)
+    shutil.copytree(STUBS, packages / STUBS.name)
+    (project / SAMPLE.name).write_text(MEMCACHE)
+    python = environment / "bin" / "python"
+    check(
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--no-incremental",
+        "--python-executable",
+        python,
+        SAMPLE.name,
+        cwd=project,
+    )
+    check_with_pyright(project, python)
+
+
+def test_the_stubs_of_memcache_name_what_it_has():
+    named = set()
+    for node in ast.parse((STUBS / "__init__.pyi").read_text()).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            named |= {alias.asname for alias in node.names if alias.asname}
+        elif isinstance(node, ast.AnnAssign):
+            named.add(node.target.id)
+        elif isinstance(node, ast.FunctionDef):
+            named.add(node.name)
+    assert [name for name in named if not hasattr(memcache, name)] == []
+    of_any_module = {"__all__", "__builtins__", "__cached__", "__file__", *vars(types.ModuleType("any"))}
+    of_its_own = {"ModuleType", "sys", "_core", "_module", "_Module", "_LIMITS", "_MODULES"}
+    has = {name for name in vars(memcache) if not name.startswith("@")}  # pytest's
+    assert has - of_any_module - of_its_own - named == set()
 
 
 def test_the_stub_and_the_marker_are_installed_with_the_package():
