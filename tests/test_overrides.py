@@ -667,6 +667,44 @@ def test_hosts_io_inside_an_override_is_the_connection_of_the_call():
         assert [one.commands for one in server.connections] == [[b"get a\r\n", b"version\r\n", b"get other\r\n"]]
 
 
+def test_a_bucket_that_is_no_host_is_asked_through_its_methods():
+    """Any object with a host's methods will do, assigned to `buckets` or `servers`, with nothing else replaced."""
+
+    class Server:
+        lines = ()
+
+        def __init__(self):
+            self.sent = []
+
+        def connect(self):
+            return 1
+
+        def send_cmd(self, command):
+            self.sent.append(command)
+
+        send_cmds = send_cmd
+
+        def readline(self, raise_exception=False):
+            return self.lines.pop(0)
+
+        def recv(self, size):
+            return b"x\r\n"
+
+        def __str__(self):
+            return "mine"
+
+    client = memcache.Client(["127.0.0.1:1"])
+    one = Server()
+    client.servers = client.buckets = [one]
+    one.lines = [b"VALUE a 0 1", b"END", b"VALUE a 0 1", b"END", b"STORED", b"STORED", b"STAT pid 1", b"END"]
+    assert client.get("a") == b"x"
+    assert client.get_multi(["a"]) == {"a": b"x"}
+    assert client.set("a", "1") is True
+    assert client.set_multi({"a": "1"}) == []
+    assert client.get_stats() == [("mine", {"pid": "1"})]
+    assert one.sent == [b"get a", b"get a", b"set a 16 0 1\r\n1", b"set a 16 0 1\r\n1\r\n", b"stats"]
+
+
 def test_a_class_between_and_a_mixin_are_honoured(server):
     class Mixin:
         def _get_server(self, key):

@@ -819,21 +819,20 @@ static int connect_host(mcx_call *call, PyObject *object, bool fresh, mcx_target
     target->host_hooks = call->host_hooks;
     if (UNLIKELY(!Py_IS_TYPE(object, module->host_type))) {
         target->host_hooks = mcx_host_hooks(module, object);
-        if (!mcx_is_host(module, object)) {
-            PyObject *answer =
-                PyObject_CallMethodNoArgs(object, module->host_hooks[MCX_HOOK_CONNECT]);
-
-            connected = answer == NULL ? -1 : PyObject_IsTrue(answer);
-            Py_XDECREF(answer);
-            target->host = connected > 0 ? Py_NewRef(object) : NULL;
-            return connected;
-        }
     }
     else {
         target->host_hooks |= atomic_load_explicit(&host->instance_hooks, memory_order_relaxed);
     }
     if (UNLIKELY(target->host_hooks != 0) && make_slow(call) < 0) {
         return -1;
+    }
+    if (UNLIKELY(!mcx_is_host(module, object))) {
+        PyObject *answer = PyObject_CallMethodNoArgs(object, module->host_hooks[MCX_HOOK_CONNECT]);
+
+        connected = answer == NULL ? -1 : PyObject_IsTrue(answer);
+        Py_XDECREF(answer);
+        target->host = connected > 0 ? Py_NewRef(object) : NULL;
+        return connected;
     }
     if (UNLIKELY(!host->initialised)) {
         PyErr_SetString(PyExc_RuntimeError, "_Host.__init__ has not been called");
