@@ -363,6 +363,12 @@ def test_wrong_arguments_of_the_constructor_are_type_errors(arguments, options):
         memcache.Client(*arguments, **options)
 
 
+@pytest.mark.parametrize("name", [1, b"debug", ("debug",), None])
+def test_a_keyword_of_the_constructor_that_is_no_str_is_a_type_error(name):
+    with pytest.raises(TypeError, match="keywords must be strings"):
+        memcache.Client(["127.0.0.1:1"], **{name: 1})
+
+
 @pytest.mark.parametrize(
     "call",
     [

@@ -156,9 +156,11 @@ static int init(mcx_module *module, PyObject *self, PyObject *const *args, Py_ss
 static PyObject *wrap_init(PyObject *self, PyObject *args, void *module, PyObject *keywords)
 {
     Py_ssize_t nargs = PyTuple_GET_SIZE(args);
-    PyObject *kwnames = keywords ? PySequence_Tuple(keywords) : NULL;
-    Py_ssize_t named = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
+    Py_ssize_t named = keywords ? PyDict_GET_SIZE(keywords) : 0;
+    PyObject *kwnames = keywords ? PyTuple_New(named) : NULL;
     PyObject **all = NULL;
+    PyObject *name, *value;
+    Py_ssize_t at = 0;
     int result = -1;
 
     if (keywords != NULL && kwnames == NULL) {
@@ -172,11 +174,13 @@ static PyObject *wrap_init(PyObject *self, PyObject *args, void *module, PyObjec
     for (Py_ssize_t i = 0; i < nargs; i++) {
         all[i] = PyTuple_GET_ITEM(args, i);
     }
-    for (Py_ssize_t i = 0; i < named; i++) {
-        all[nargs + i] = PyDict_GetItemWithError(keywords, PyTuple_GET_ITEM(kwnames, i));
-        if (all[nargs + i] == NULL) {
+    for (Py_ssize_t i = 0; keywords != NULL && PyDict_Next(keywords, &at, &name, &value); i++) {
+        if (!PyUnicode_Check(name)) { /* whoever calls a slot looks at that himself */
+            PyErr_SetString(PyExc_TypeError, "keywords must be strings");
             goto done;
         }
+        PyTuple_SET_ITEM(kwnames, i, Py_NewRef(name));
+        all[nargs + i] = value;
     }
     result = init(module, self, all, nargs, kwnames);
 done:
