@@ -811,6 +811,21 @@ def test_check_key_refuses_a_bad_one(client, key, extra, error):
         client.check_key(key, key_extra_len=extra)
 
 
+@pytest.mark.parametrize("rest", [3, 10**6, 10**30, -1, "0"])
+def test_a_hash_with_a_remainder_of_its_own_cannot_leave_the_buckets(rest, monkeypatch):
+    class Number(int):
+        def __mod__(self, other):
+            return rest
+
+    client = memcache.Client(["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"])
+    for call in (client.get, lambda key: client.get_multi([key])):
+        with pytest.raises((IndexError, OverflowError, TypeError)):
+            call((Number(5), "a"))
+    monkeypatch.setattr(memcache, "serverHashFunction", lambda key: Number(5))
+    with pytest.raises((IndexError, OverflowError, TypeError)):
+        client.get("a")
+
+
 # Direct I/O through a host
 
 

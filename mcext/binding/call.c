@@ -998,10 +998,13 @@ static int walk_index(const ring_walk *walk, size_t buckets, size_t *index)
     PyObject *count = PyLong_FromSize_t(buckets);
     PyObject *rest = count ? PyNumber_Remainder(walk->big, count) : NULL;
 
-    *index = rest ? PyLong_AsSize_t(rest) : 0;
+    *index = rest ? PyLong_AsSize_t(rest) : SIZE_MAX;
     Py_XDECREF(count);
     Py_XDECREF(rest);
-    return rest == NULL || (*index == (size_t)-1 && PyErr_Occurred()) ? -1 : 0;
+    if (*index >= buckets && !PyErr_Occurred()) { /* a subclass of int may say what it likes */
+        PyErr_SetString(PyExc_IndexError, "the remainder of a hash is beyond the buckets");
+    }
+    return *index < buckets ? 0 : -1;
 }
 
 static int walk_next(mcx_call *call, ring_walk *walk)
