@@ -784,6 +784,26 @@ def test_recv_value_and_expectvalue_on_a_hosts_own_connection(server):
         host.close_socket()
 
 
+def test_expectvalue_splits_a_line_by_itself(client):
+    class Line(bytes):
+        def split(self):
+            return (b"VALUE", b"other", b"1", b"2")
+
+    assert client._expectvalue(None, Line(b"VALUE k 1 2")) == (b"k", 1, 2)
+    assert client._expect_cas_value(None, Line(b"VALUE k 1 2 3")) == (b"k", 1, 2, 3)
+
+
+@pytest.mark.parametrize("items", [(), (1,)])
+def test_encode_key_believes_a_tuples_length_and_not_its_getitem(client, items):
+    class Key(tuple):
+        def __getitem__(self, at):
+            return "text"
+
+    with pytest.raises(IndexError):
+        client._encode_key(Key(items))
+    assert client._encode_key(Key((7, "a"))) == (7, b"a")
+
+
 @pytest.mark.parametrize("key", [b"a", (1, b"a"), b"k" * 250, b"\xff"])
 def test_check_key_takes_a_good_key(client, key):
     assert client.check_key(key) is None

@@ -696,7 +696,10 @@ static PyObject *expect_value(PyObject *const *values, int fields)
                              : PyTuple_Pack(4, Py_None, Py_None, Py_None, Py_None);
         goto done;
     }
-    words = PyObject_CallMethod(line, "split", NULL);
+    if (!PyBytes_CheckExact(line)) { /* so that the list is bytes' own */
+        Py_SETREF(line, PyBytes_FromStringAndSize(PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line)));
+    }
+    words = line ? PyObject_CallMethod(line, "split", NULL) : NULL;
     if (words == NULL || PyList_GET_SIZE(words) != fields + 1) {
         if (words != NULL) {
             PyErr_Format(PyExc_ValueError, "not a VALUE line of %d fields: %R", fields, line);

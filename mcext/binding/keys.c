@@ -98,25 +98,24 @@ void mcx_key_clear(mcx_key *key)
 /* (hash, str) with the str encoded; any other tuple as it is. */
 static PyObject *encode_tuple(PyObject *key)
 {
-    PyObject *inner = PySequence_GetItem(key, 1); /* IndexError where it is too short */
-    PyObject *bytes = NULL;
-    PyObject *result = NULL;
+    PyObject *inner;
+    PyObject *bytes;
+    PyObject *result;
 
-    if (inner == NULL) {
-        goto done;
+    if (PyTuple_GET_SIZE(key) < 2) {
+        PyErr_SetString(PyExc_IndexError, "tuple index out of range");
+        return NULL;
     }
+    inner = PyTuple_GET_ITEM(key, 1);
     if (!PyUnicode_Check(inner)) {
-        result = Py_NewRef(key);
-        goto done;
+        return Py_NewRef(key);
     }
     bytes = PyUnicode_AsUTF8String(inner);
     if (bytes == NULL) {
-        goto done;
+        return NULL;
     }
     result = PyTuple_Pack(2, PyTuple_GET_ITEM(key, 0), bytes);
-done:
-    Py_XDECREF(bytes);
-    Py_XDECREF(inner);
+    Py_DECREF(bytes);
     return result;
 }
 
