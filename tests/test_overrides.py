@@ -813,6 +813,68 @@ def test_native_connections_from_before_a_replacement_are_not_used_after_it(serv
     assert client.get("a") == "text"
 
 
+@pytest.mark.parametrize("where", ["settimeout", "sendall", "recv"])
+@pytest.mark.parametrize("what", ["close_socket", "disconnect_all", "mark_dead", "readline", "recv", "send_cmd"])
+@pytest.mark.parametrize("kind", ["host", "call"])
+def test_a_sockets_own_methods_cannot_take_the_connection_from_under_themselves(kind, what, where, monkeypatch):
+    """What they close is closed when they have returned, and what they read or send by the same host is refused."""
+
+    class Chooses(memcache.Client):
+        def _get_server(self, key):
+            return super()._get_server(key)
+
+    client = Chooses(["nowhere:1"])
+    host = client.servers[0]
+    armed = [1]
+    refused = []
+    does = {
+        "close_socket": host.close_socket,
+        "disconnect_all": client.disconnect_all,
+        "mark_dead": lambda: host.mark_dead("test"),
+        "readline": host.readline,
+        "recv": lambda: host.recv(1000),
+        "send_cmd": lambda: host.send_cmd(b"x" * 5000),
+    }
+
+    class Calls(FakeSocket):
+        def meet(self, method):
+            if method == where and host.socket is not None and armed:
+                armed.clear()
+                try:
+                    does[what]()
+                except RuntimeError as error:
+                    refused.append(str(error))
+
+        def settimeout(self, seconds):
+            self.meet("settimeout")
+
+        def sendall(self, data):
+            self.meet("sendall")
+            super().sendall(data)
+
+        def recv(self, size):
+            self.meet("recv")
+            return super().recv(size)
+
+    monkeypatch.setattr(FakeSocket, "made", [])
+    monkeypatch.setattr(FakeSocket, "chunks", [b"VALUE a 0 5\r\nvalue\r\nEND\r\n"])
+    monkeypatch.setattr(socket, "socket", Calls)
+    if kind == "call":
+        assert client.get("a") == b"value"
+    else:
+        assert host.connect() == 1
+        try:
+            host.send_cmd("get a")
+            assert host.readline() in (b"VALUE a 0 5", "")
+        except ConnectionError:
+            assert where != "recv"  # closed before it was read
+    assert not armed
+    assert len(refused) == (what in ("readline", "recv", "send_cmd"))
+    if not refused:
+        assert FakeSocket.made[0].closed
+    host.close_socket()
+
+
 def test_a_subclass_of_the_real_socket_is_used(server, monkeypatch):
     sent = []
 

@@ -16,6 +16,7 @@ import pytest
 from scripted_server import CLOSE, PATIENCE, RESET, STALL, ScriptedServer
 
 import mcext
+import memcache
 
 HERE = Path(__file__).resolve().parent
 # Seconds: a deadline that a test waits out, and one that it must never reach.
@@ -427,6 +428,22 @@ def test_a_signal_handler_may_use_the_same_client(name):
         with Alarm(use):
             assert call(mc) == right
         assert answers == [b"handler"]
+
+
+def test_a_signal_handler_may_close_the_connection_that_a_hosts_method_waits_on():
+    with ScriptedServer(lambda command, number: STALL) as server:
+        host = memcache._Host(server.address, socket_timeout=LONG)
+        for wait, right in [(host.readline, ""), (lambda: host.recv(5), memcache._Error)]:
+            assert host.connect() == 1
+            host.send_cmd("get key1")
+            with Alarm(host.close_socket):
+                if right is memcache._Error:
+                    with pytest.raises(right):
+                        wait()
+                else:
+                    assert wait() == right
+            assert host.socket is None
+        server.wait_for(lambda server: all(one.closed.is_set() for one in server.connections))
 
 
 def test_ctrl_c_ends_a_waiting_call_at_once(tmp_path):

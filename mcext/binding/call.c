@@ -284,7 +284,7 @@ static void end_slow(mcx_call *call)
 
         held->connection = NULL;
         if (connection != NULL) {
-            bool clean = !held->broken && mc_buffer_length(&connection->in) == 0;
+            bool clean = !held->broken && !held->dropped && mc_buffer_length(&connection->in) == 0;
 
             mc_pool_give(connection, clean, mc_clock_now());
         }
@@ -878,11 +878,11 @@ void mcx_target_end(mcx_call *call, mcx_target *target, bool clean)
     }
     if (target->held != NULL) {
         target->held->broken = !clean;
-        if (!clean) {
+        if (!clean && !target->held->dropped) {
             PyObject *type, *value, *traceback;
 
             PyErr_Fetch(&type, &value, &traceback);
-            if (mcx_held_drop(call->module, target->host, false) < 0) {
+            if (mcx_held_drop(call->module, target->host) < 0) {
                 PyErr_WriteUnraisable(target->host);
             }
             PyErr_Restore(type, value, traceback);

@@ -330,7 +330,7 @@ static int disconnect_host(mcx_call *call, PyObject *object, bool quit)
     }
     mc_pool_disconnect(&((mcx_host *)object)->server.pool);
     mcx_host_close_idle((mcx_host *)object, quit);
-    return mcx_held_drop(module, object, false);
+    return mcx_held_drop(module, object);
 }
 
 static PyObject *disconnect_all(PyObject *self, bool quit)

@@ -54,7 +54,7 @@ int mcx_held_put(mcx_module *module, mcx_host *host, mc_connection *connection)
         held->host = (mcx_host *)Py_NewRef((PyObject *)host);
         held->connection = NULL;
         held->socket = NULL;
-        held->broken = false;
+        held->broken = held->dropped = false;
         PyObject_GC_Track(held);
         result = PyDict_SetItem(dict, (PyObject *)host, (PyObject *)held);
         if (result == 0) {
@@ -66,19 +66,14 @@ int mcx_held_put(mcx_module *module, mcx_host *host, mc_connection *connection)
     return result;
 }
 
-int mcx_held_drop(mcx_module *module, PyObject *host, bool clean)
+int mcx_held_drop(mcx_module *module, PyObject *host)
 {
     PyObject *dict = mcx_held_dict(module);
     mcx_held *held = dict ? mcx_held_find(module, host) : NULL;
     int result = dict ? 0 : -1;
 
     if (held != NULL) {
-        mc_connection *connection = held->connection;
-
-        held->connection = NULL;
-        if (connection != NULL) {
-            mc_pool_give(connection, clean && !held->broken, mc_clock_now());
-        }
+        held->dropped = true;
         result = PyDict_DelItem(dict, host);
         Py_DECREF(held);
     }
@@ -94,7 +89,7 @@ static int held_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* The thread is over, or its dict was emptied. */
+/* Dropped, or the thread is over, or its dict was emptied. */
 static void held_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
@@ -553,14 +548,32 @@ mc_status mcx_host_open(mcx_module *module, mcx_host *host, mc_connection *conne
 
 /* ---- methods: bytes on the held connection -------------------------------------------------- */
 
-/* The connection that this thread holds: a new reference, or NULL with ConnectionError. */
+static bool is_there(const mcx_held *held)
+{
+    return held != NULL && held->connection != NULL && !held->dropped;
+}
+
+/* What a Python socket's own methods call while bytes move must not move any of that connection. */
+static int check_not_moving(const mcx_held *held)
+{
+    if (is_there(held) && held->connection->moving) {
+        PyErr_SetString(PyExc_RuntimeError, "the host's connection is in use");
+        return -1;
+    }
+    return 0;
+}
+
+/* The connection that this thread holds: a new reference, or NULL with an exception. */
 static mcx_held *need_held(PyObject *self)
 {
     mcx_held *held = mcx_held_find(module_of(self), self);
 
-    if (held == NULL || held->connection == NULL) {
+    if (!is_there(held)) {
         Py_CLEAR(held);
         PyErr_SetString(PyExc_ConnectionError, "the host is not connected: call connect() first");
+    }
+    else if (check_not_moving(held) < 0) {
+        Py_CLEAR(held);
     }
     return held;
 }
@@ -600,10 +613,19 @@ static void drop(PyObject *self)
     PyObject *type, *value, *traceback;
 
     PyErr_Fetch(&type, &value, &traceback);
-    if (mcx_held_drop(module_of(self), self, false) < 0) {
+    if (mcx_held_drop(module_of(self), self) < 0) {
         PyErr_WriteUnraisable(self);
     }
     PyErr_Restore(type, value, traceback);
+}
+
+/* What becomes of MC_INTERRUPTED: a handler may raise, and may close the connection. */
+static mc_status handle_signals(const mcx_held *held)
+{
+    if (mcx_check_signals() < 0) {
+        return MC_RAISED;
+    }
+    return is_there(held) ? MC_INTERRUPTED : MC_CLOSED;
 }
 
 static PyObject *send_bytes(PyObject *self, PyObject *command, bool add_crlf)
@@ -644,8 +666,8 @@ static PyObject *send_bytes(PyObject *self, PyObject *command, bool add_crlf)
         else {
             status = mc_connection_send(held->connection, &pieces, &count, &clock);
         }
-        if (status == MC_INTERRUPTED && mcx_check_signals() < 0) {
-            status = MC_RAISED;
+        if (status == MC_INTERRUPTED) {
+            status = handle_signals(held);
         }
     } while (status == MC_INTERRUPTED);
     if (status != MC_OK) {
@@ -673,7 +695,7 @@ static mc_status fill(mcx_held *held, mc_clock *clock)
     mc_exchange none;
     mc_status status;
 
-    if (held->connection == NULL) {
+    if (!is_there(held)) {
         return MC_CLOSED;
     }
     mc_exchange_init(&none, &held->connection->in, MC_VERSION, NULL, 0, false);
@@ -685,8 +707,8 @@ static mc_status fill(mcx_held *held, mc_clock *clock)
         else {
             status = mc_connection_receive(held->connection, &none, clock);
         }
-        if (status == MC_INTERRUPTED && mcx_check_signals() < 0) {
-            status = MC_RAISED;
+        if (status == MC_INTERRUPTED) {
+            status = handle_signals(held);
         }
     } while (status == MC_INTERRUPTED);
     return status;
@@ -705,8 +727,12 @@ static PyObject *host_readline(PyObject *self, PyObject *args, PyObject *keyword
         return NULL;
     }
     held = mcx_held_find(module_of(self), self);
+    if (check_not_moving(held) < 0) {
+        Py_DECREF(held);
+        return NULL;
+    }
     start_clock(self, &clock);
-    while (held != NULL && held->connection != NULL) {
+    while (is_there(held)) {
         mc_buffer *in = &held->connection->in;
         size_t length = mc_buffer_length(in);
         const char *end = length ? memmem(mc_buffer_bytes(in), length, "\r\n", 2) : NULL;
@@ -770,11 +796,11 @@ static PyObject *host_recv(PyObject *self, PyObject *size)
         return NULL;
     }
     start_clock(self, &clock);
-    while (status == MC_OK && held->connection != NULL &&
+    while (status == MC_OK && is_there(held) &&
            mc_buffer_length(&held->connection->in) < (size_t)wanted) {
         status = fill(held, &clock);
     }
-    if (status == MC_OK && held->connection != NULL) {
+    if (status == MC_OK && is_there(held)) {
         mc_buffer *in = &held->connection->in;
 
         data = PyBytes_FromStringAndSize(in->data ? mc_buffer_bytes(in) : NULL, wanted);
@@ -783,9 +809,9 @@ static PyObject *host_recv(PyObject *self, PyObject *size)
         }
     }
     else {
-        size_t have = held->connection ? mc_buffer_length(&held->connection->in) : 0;
+        size_t have = mc_buffer_length(&held->connection->in);
 
-        if (status == MC_CLOSED || held->connection == NULL) {
+        if (status == MC_CLOSED || status == MC_OK) {
             PyErr_Format(module_of(self)->error,
                          "Read %zu bytes, expecting %zd, read returned 0 length bytes", have,
                          wanted);
@@ -848,7 +874,7 @@ static PyObject *host_connect(PyObject *self, PyObject *unused)
         return NULL;
     }
     held = mcx_held_find(module, self);
-    if (held != NULL && held->connection != NULL) {
+    if (is_there(held)) {
         connected = 1;
     }
     else {
@@ -904,7 +930,7 @@ static PyObject *host_get_socket(PyObject *self, PyObject *unused)
 static PyObject *host_close_socket(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    if (mcx_held_drop(module_of(self), self, false) < 0) {
+    if (mcx_held_drop(module_of(self), self) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -991,7 +1017,7 @@ static PyObject *host_quit(PyObject *self, PyObject *unused)
     /* The server's close is waited for, so that its side keeps TIME_WAIT. */
     start_clock(self, &clock);
     do {
-        status = held->connection ? fill(held, &clock) : MC_CLOSED;
+        status = fill(held, &clock);
     } while (status == MC_OK);
     Py_DECREF(held);
     if (status == MC_RAISED) {

@@ -256,6 +256,8 @@ typedef struct {
     mc_connection *connection;    /* owned while not NULL */
     PyObject *socket;             /* what host.socket shows, or NULL */
     bool broken;                  /* not to be used for another call */
+    bool dropped; /* no longer found; closed when nobody works with it any more: its last reference
+                   */
 } mcx_held;
 
 /* A key on its way: a view and what keeps it alive. */
@@ -601,8 +603,9 @@ PyObject *mcx_host_stats_name(mcx_host *host);
 /* The connection that this thread holds for host: a new reference, or NULL without an exception. */
 mcx_held *mcx_held_find(mcx_module *module, PyObject *host);
 int mcx_held_put(mcx_module *module, mcx_host *host, mc_connection *connection);
-/* Closes or gives back what this thread holds for host. */
-int mcx_held_drop(mcx_module *module, PyObject *host, bool clean);
+/* What this thread holds for host is closed: at once, or behind the call or the host's method in
+ * whose middle this is. */
+int mcx_held_drop(mcx_module *module, PyObject *host);
 /* The dict of what this thread holds, by host: a new reference. */
 PyObject *mcx_held_dict(mcx_module *module);
 

@@ -75,13 +75,12 @@ static mc_status prepare(mc_connection *connection, mc_clock *clock)
     return set_timeout(connection->handle, left) < 0 ? from_exception(connection) : MC_OK;
 }
 
-static mc_status python_send(mc_connection *connection, struct iovec *pieces, int count,
-                             size_t *moved, mc_clock *clock)
+static mc_status send_piece(mc_connection *connection, struct iovec *pieces, size_t *moved,
+                            mc_clock *clock)
 {
     PyObject *bytes, *result;
     mc_status status = prepare(connection, clock);
 
-    (void)count; /* a piece at a time */
     if (status != MC_OK) {
         return status;
     }
@@ -94,6 +93,18 @@ static mc_status python_send(mc_connection *connection, struct iovec *pieces, in
     Py_DECREF(result);
     *moved = pieces->iov_len;
     return MC_OK;
+}
+
+static mc_status python_send(mc_connection *connection, struct iovec *pieces, int count,
+                             size_t *moved, mc_clock *clock)
+{
+    mc_status status;
+
+    (void)count; /* a piece at a time */
+    connection->moving = true;
+    status = send_piece(connection, pieces, moved, clock);
+    connection->moving = false;
+    return status;
 }
 
 static size_t scatter(struct iovec *pieces, int count, const char *data, size_t length)
@@ -109,15 +120,14 @@ static size_t scatter(struct iovec *pieces, int count, const char *data, size_t 
     return done;
 }
 
-static mc_status python_receive(mc_connection *connection, struct iovec *pieces, int count,
-                                size_t *moved, bool all, mc_clock *clock)
+static mc_status receive_pieces(mc_connection *connection, struct iovec *pieces, int count,
+                                size_t *moved, mc_clock *clock)
 {
     PyObject *data;
     size_t wanted = 0;
     mc_status status = prepare(connection, clock);
     Py_buffer view;
 
-    (void)all; /* the caller comes again for the rest */
     if (status != MC_OK) {
         return status;
     }
@@ -149,6 +159,18 @@ static mc_status python_receive(mc_connection *connection, struct iovec *pieces,
     }
     PyBuffer_Release(&view);
     Py_DECREF(data);
+    return status;
+}
+
+static mc_status python_receive(mc_connection *connection, struct iovec *pieces, int count,
+                                size_t *moved, bool all, mc_clock *clock)
+{
+    mc_status status;
+
+    (void)all; /* the caller comes again for the rest */
+    connection->moving = true;
+    status = receive_pieces(connection, pieces, count, moved, clock);
+    connection->moving = false;
     return status;
 }
 

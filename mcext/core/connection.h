@@ -46,6 +46,7 @@ struct mc_connection {
     uint32_t epoch;      /* of the pool when it was opened */
     uint32_t unanswered; /* noreply commands sent since the stream was last known in step */
     bool orphan;         /* forgotten by the pool after a fork: freed when given back */
+    bool moving;         /* the transport sends or receives, and may run any code */
     _Atomic int64_t last_used;
     int64_t receive_timeout; /* as set on the socket, nanoseconds */
     int64_t send_timeout;
