@@ -705,6 +705,62 @@ def test_a_bucket_that_is_no_host_is_asked_through_its_methods():
     assert one.sent == [b"get a", b"get a", b"set a 16 0 1\r\n1", b"set a 16 0 1\r\n1\r\n", b"stats"]
 
 
+@pytest.mark.parametrize("what", ["recv", "readline", "close_socket"])
+@pytest.mark.parametrize("where", ["unpickler", "debuglog", "cas_ids"])
+def test_what_is_read_ahead_or_closed_in_the_middle_of_a_call_spoils_that_call_alone(where, what):
+    """Python code that a call runs finds its connection by the host; what it does there the call may not believe."""
+    does = {"recv": lambda host: host.recv(4), "readline": lambda host: host.readline()}
+
+    def meet():
+        if armed:
+            armed.clear()
+            does.get(what, lambda host: host.close_socket())(client.servers[0])
+
+    class Chooses(memcache.Client):
+        def _get_server(self, key):
+            return super()._get_server(key)
+
+        def debuglog(self, text):
+            meet()
+
+    class Unpickler:
+        def __init__(self, file):
+            pass
+
+        def load(self):
+            meet()
+            return 1
+
+    class Tokens(dict):
+        def __setitem__(self, key, value):
+            meet()
+            super().__setitem__(key, value)
+
+    flags = {"unpickler": 1, "debuglog": 2, "cas_ids": 0}[where]
+    body = b"x" * 30
+
+    def script(command, number):
+        if command.startswith(b"gets "):
+            return b"VALUE a 0 30 7\r\n" + body + b"\r\nEND\r\n"
+        if command == b"get a b\r\n":
+            return b"VALUE a %d 30\r\n%s\r\nVALUE b 0 30\r\n%s\r\nEND\r\n" % (flags, body, body)
+        return b"VALUE " + command.split()[1] + b" 0 30\r\n" + body + b"\r\nEND\r\n"
+
+    armed = []
+    with ScriptedServer(script) as server:
+        client = Chooses([server.address], unpickler=Unpickler, cache_cas=True, socket_timeout=1)
+        client.cas_ids = Tokens()
+        armed.append(1)
+        if where == "cas_ids":
+            assert client.gets("a") in (body, None)
+        else:
+            assert set(client.get_multi(["a", "b"])) <= {"a", "b"}
+        assert not armed
+        client.forget_dead_hosts()
+        for key in ("c", "d"):
+            assert client.get(key) == body
+
+
 def test_a_class_between_and_a_mixin_are_honoured(server):
     class Mixin:
         def _get_server(self, key):

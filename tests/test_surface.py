@@ -846,6 +846,30 @@ def test_a_hash_with_a_remainder_of_its_own_cannot_leave_the_buckets(rest, monke
         client.get("a")
 
 
+def test_cas_ids_that_are_forgotten_while_they_are_asked(server):
+    class Tokens(dict):
+        pass
+
+    class Key:
+        def __hash__(self):
+            return hash(b"a")
+
+        def __eq__(self, other):
+            client.reset_cas()
+            alive.append(reference() is not None)
+            return False
+
+    client = memcache.Client([server.address], cache_cas=True)
+    client.set("a", 1)
+    for call in (lambda: client.gets("a"), lambda: client.cas("a", 2)):
+        alive = []
+        client.cas_ids = Tokens({Key(): 1})
+        reference = weakref.ref(client.cas_ids)
+        call()
+        assert alive == [True]
+        assert reference() is None
+
+
 # Direct I/O through a host
 
 

@@ -62,17 +62,19 @@ typedef struct {
 static int remember_cas(mcx_call *call, mc_slice key, uint64_t cas)
 {
     mcx_record *record = call->record;
-    PyObject *name, *number;
+    PyObject *cas_ids, *name, *number;
     int result = -1;
 
     if (record->cas_ids == NULL && (record->cas_ids = PyDict_New()) == NULL) {
         return -1;
     }
+    cas_ids = Py_NewRef(record->cas_ids); /* what it calls may forget it: reset_cas() */
     name = PyBytes_FromStringAndSize(key.bytes, (Py_ssize_t)key.length);
     number = PyLong_FromUnsignedLongLong(cas);
     if (name != NULL && number != NULL) {
-        result = PyObject_SetItem(record->cas_ids, name, number);
+        result = PyObject_SetItem(cas_ids, name, number);
     }
+    Py_DECREF(cas_ids);
     Py_XDECREF(name);
     Py_XDECREF(number);
     return result;
@@ -96,20 +98,10 @@ static mc_status recv_value_hook(mcx_call *call, mcx_target *target, mc_exchange
 }
 
 /* A VALUE header has come: makes the object that the body goes into, or at once the value. */
-static mc_status take_value(mcx_call *call, mcx_target *target, mc_exchange *exchange,
-                            retrieved *got)
+static mc_status take_body(mcx_call *call, mc_exchange *exchange, retrieved *got)
 {
     mc_reply *reply = &exchange->reply;
 
-    got->found = true;
-    got->flags = reply->flags;
-    if (reply->has_cas && call->snapshot->cache_cas &&
-        remember_cas(call, reply->key, reply->cas) < 0) {
-        return MC_RAISED;
-    }
-    if (UNLIKELY(MCX_IS_SET(call->hooks, RECV_VALUE))) {
-        return recv_value_hook(call, target, exchange, got);
-    }
     if (LIKELY(exchange->body != NULL) && (got->flags & (MCX_FLAG_ZLIB | MCX_FLAG_PICKLE)) == 0) {
         mc_slice text = {exchange->body, (size_t)reply->length};
 
@@ -124,6 +116,26 @@ static mc_status take_value(mcx_call *call, mcx_target *target, mc_exchange *exc
         mc_exchange_give_room(exchange, PyBytes_AS_STRING(got->body));
     }
     return MC_OK;
+}
+
+static mc_status take_value(mcx_call *call, mcx_target *target, mc_exchange *exchange,
+                            retrieved *got)
+{
+    uint64_t cas = exchange->reply.cas;
+    bool remembers = exchange->reply.has_cas && call->snapshot->cache_cas;
+    bool by_hook = UNLIKELY(MCX_IS_SET(call->hooks, RECV_VALUE));
+    mc_status status = MC_OK;
+
+    got->found = true;
+    got->flags = exchange->reply.flags;
+    if (LIKELY(!by_hook)) {
+        status = take_body(call, exchange, got);
+    }
+    /* Behind that: it may run Python code, by which what the reply's views point to may move. */
+    if (status == MC_OK && remembers && remember_cas(call, *exchange->keys, cas) < 0) {
+        status = MC_RAISED;
+    }
+    return status == MC_OK && by_hook ? recv_value_hook(call, target, exchange, got) : status;
 }
 
 static mc_status read_value(mcx_call *call, mcx_target *target, mc_exchange *exchange,
@@ -488,7 +500,9 @@ static int find_cas(mcx_call *call, mc_slice key, uint64_t *cas)
     if (name == NULL) {
         return -1;
     }
+    Py_INCREF(cas_ids); /* what it calls may forget it: reset_cas() */
     number = PyObject_GetItem(cas_ids, name);
+    Py_DECREF(cas_ids);
     Py_DECREF(name);
     if (number == NULL) {
         if (!PyErr_ExceptionMatches(PyExc_KeyError)) {

@@ -55,6 +55,16 @@ void mc_exchange_expect(mc_exchange *exchange, size_t more)
     }
 }
 
+/* Drops what the last event was about. Whoever was told of it may have read on by other means (a
+ * host's own recv), so it may be gone already. */
+static void drop_consumed(mc_exchange *exchange)
+{
+    size_t held = mc_buffer_length(exchange->in);
+
+    mc_buffer_consume(exchange->in, exchange->consume < held ? exchange->consume : held);
+    exchange->consume = 0;
+}
+
 static mc_event broken(mc_exchange *exchange)
 {
     exchange->state = STATE_BROKEN;
@@ -253,14 +263,20 @@ static mc_event listing_line(mc_exchange *exchange)
 bool mc_exchange_take_value(mc_exchange *exchange, uint32_t *flags, mc_slice *body)
 {
     mc_buffer *in = exchange->in;
-    size_t held = mc_buffer_length(in) - exchange->consume;
     uint32_t size;
 
     if (exchange->state != STATE_LINE || exchange->command != MC_GET ||
-        exchange->cursor == exchange->line_end || held == 0) {
+        exchange->cursor == exchange->line_end) {
         return false;
     }
-    const char *data = mc_buffer_bytes(in) + exchange->consume;
+    if (exchange->consume != 0) {
+        drop_consumed(exchange);
+    }
+    size_t held = mc_buffer_length(in);
+    if (held == 0) {
+        return false;
+    }
+    const char *data = mc_buffer_bytes(in);
     size_t line = mc_reply_match_value(data, held, exchange->keys[exchange->cursor], flags, &size);
     if (line == 0 || size > exchange->max_length || held - line < (size_t)size + 2 ||
         data[line + size] != '\r' || data[line + size + 1] != '\n') {
@@ -269,8 +285,7 @@ bool mc_exchange_take_value(mc_exchange *exchange, uint32_t *flags, mc_slice *bo
     *body = (mc_slice){data + line, size};
     exchange->started = true;
     exchange->index = exchange->cursor++;
-    mc_buffer_consume(in, exchange->consume + line + size + 2);
-    exchange->consume = 0;
+    mc_buffer_consume(in, line + size + 2);
     return true;
 }
 
@@ -283,8 +298,7 @@ size_t mc_exchange_take_stored(mc_exchange *exchange, size_t *first)
         mc_commands[exchange->command].family != MC_FAMILY_STORAGE) {
         return 0;
     }
-    mc_buffer_consume(in, exchange->consume);
-    exchange->consume = 0;
+    drop_consumed(exchange);
 
     size_t lines = mc_buffer_length(in) / 8, count = 0;
 
@@ -359,8 +373,7 @@ mc_event mc_exchange_next(mc_exchange *exchange)
             return MC_EVENT_BROKEN;
         }
         if (exchange->consume != 0) {
-            mc_buffer_consume(in, exchange->consume);
-            exchange->consume = 0;
+            drop_consumed(exchange);
         }
         if (exchange->state == STATE_BODY) {
             if (exchange->missing != 0) {
@@ -400,8 +413,7 @@ void mc_exchange_give_room(mc_exchange *exchange, char *room)
     mc_buffer *in = exchange->in;
     size_t held;
 
-    mc_buffer_consume(in, exchange->consume);
-    exchange->consume = 0;
+    drop_consumed(exchange);
     held = mc_buffer_length(in);
     if (held > exchange->missing) {
         held = exchange->missing;
@@ -420,10 +432,7 @@ void mc_exchange_skip_body(mc_exchange *exchange)
         exchange->consume -= (size_t)exchange->reply.length + 2;
         exchange->body = NULL;
     }
-    if (exchange->consume != 0) {
-        mc_buffer_consume(exchange->in, exchange->consume);
-        exchange->consume = 0;
-    }
+    drop_consumed(exchange);
     exchange->missing = 0;
     exchange->state = STATE_LINE;
 }
