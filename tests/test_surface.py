@@ -700,6 +700,83 @@ def test_a_subclass_with_objects_attribute_access_shares_all(server):
     assert client.stats["get"] == 1
 
 
+EMPTIED = """
+import signal, sys, threading
+import memcache
+
+class Mine(memcache.Client):
+    def __setattr__(self, name, value):
+        kept[name] = value
+
+def handler(number, frame):
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    vars(client).clear()
+    # In the place of what is freed now, whatever it was.
+    for size in range(0, 400, 16):
+        filled.extend(bytes(size) for _ in range(50))
+
+def fill():
+    filled.extend(bytes(size) for size in range(0, 400, 16) for _ in range(50))
+
+filled, kept = [], {}
+if sys.argv[2] == "handler":
+    client = memcache.Client([sys.argv[1]])
+    for _ in range(5):
+        client.get("key")
+    signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.2, 0.2)
+    client.get("slow")
+else:
+    client = Mine([sys.argv[1]])
+    for _ in range(5):
+        client.get("key")
+    thread = threading.Thread(target=lambda: client.get("key"))
+    thread.start()
+    thread.join()
+    fill()
+    for _ in range(5):
+        client.get("key")
+print(sum(map(any, filled)))
+"""
+
+
+@pytest.mark.parametrize("how", ["handler", "setattr"])
+def test_what_a_thread_has_of_a_client_may_be_emptied_at_any_moment(how):
+    """No call counts in freed memory: not behind a signal handler, nor where __setattr__ gives it to other threads."""
+
+    def script(command, number):
+        if command == b"get slow\r\n":
+            time.sleep(0.5)
+        return None
+
+    with ScriptedServer(script) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", EMPTIED, server.address, how],
+            cwd=Path(memcache.__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 0)
+
+
+def test_what_the_threads_share_cannot_be_taken_from_a_client(server):
+    """Calls work with it to their end, whatever the Python code in their middle does to the client."""
+    refused = []
+
+    def encoder(key):
+        for take in (lambda: delattr(client, "_mcext_core"), lambda: type(client)._mcext_core.__delete__(client)):
+            with pytest.raises(AttributeError):
+                take()
+            refused.append(key)
+        return key
+
+    client = memcache.Client([server.address], key_encoder=encoder)
+    assert client.set("a", 1) is True
+    assert client.get("a") == 1
+    assert len(refused) == 4
+
+
 def test_delete_takes_a_time_by_keyword(client):
     client.set("a", 1)
     assert client.delete("a", time=0) == 1

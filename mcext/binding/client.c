@@ -946,6 +946,10 @@ static int make_type(mcx_module *module, PyObject *module_object)
         goto done;
     }
     module->core_offset = ((PyMemberDescrObject *)slot)->d_member->offset;
+    /* Calls borrow what the slot holds, so nothing but the client's end may empty it. */
+    if (PyObject_DelAttrString(type, "_mcext_core") < 0) {
+        goto done;
+    }
     module->client_type = (PyTypeObject *)Py_NewRef(type);
     /* So that mcx_module_of finds the module by the class. */
     Py_XSETREF(((PyHeapTypeObject *)type)->ht_module, Py_NewRef(module_object));

@@ -784,11 +784,13 @@ PyType_Spec mcx_record_spec = {
 };
 
 /* The record by way of the client's attributes: threading.local makes them this thread's, and runs
- * __init__ where the thread is new to the client. */
-static mcx_record *look_up_record(mcx_module *module, mcx_core *core, PyObject *self)
+ * __init__ where the thread is new to the client. *kept: it is where it was found, and not where a
+ * subclass's own __setattr__ puts what it is given. */
+static mcx_record *look_up_record(mcx_module *module, mcx_core *core, PyObject *self, bool *kept)
 {
     PyObject *found = NULL;
 
+    *kept = true;
     if (PyObject_GetOptionalAttr(self, module->str_record, &found) < 0) {
         return NULL;
     }
@@ -796,10 +798,15 @@ static mcx_record *look_up_record(mcx_module *module, mcx_core *core, PyObject *
         ((mcx_record *)found)->core_id == core->id) {
         return (mcx_record *)found;
     }
-    Py_XDECREF(found);
+    Py_CLEAR(found);
     mcx_record *record = record_new(module, core);
-    if (record != NULL && PyObject_SetAttr(self, module->str_record, (PyObject *)record) < 0) {
+    if (record != NULL && (PyObject_SetAttr(self, module->str_record, (PyObject *)record) < 0 ||
+                           PyObject_GetOptionalAttr(self, module->str_record, &found) < 0)) {
         Py_CLEAR(record);
+    }
+    else {
+        *kept = found == (PyObject *)record;
+        Py_XDECREF(found);
     }
     return record;
 }
@@ -812,8 +819,9 @@ mcx_record *mcx_record_of(mcx_module *module, mcx_core *core, PyObject *self)
     if (LIKELY(own_thread && own.last[core->id % REMEMBERED].core_id == core->id)) {
         return (mcx_record *)Py_NewRef((PyObject *)own.last[core->id % REMEMBERED].record);
     }
-    mcx_record *record = look_up_record(module, core, self);
-    if (record != NULL && own_thread) {
+    bool kept;
+    mcx_record *record = look_up_record(module, core, self, &kept);
+    if (record != NULL && own_thread && kept) {
         (void)mcx_shard();
         own.last[core->id % REMEMBERED].core_id = core->id;
         own.last[core->id % REMEMBERED].record = record;

@@ -17,7 +17,7 @@ typedef struct {
     mcx_module *module;
     mcx_core *core;
     mcx_snapshot *snapshot;
-    mcx_record *record; /* borrowed: no Python code runs on the straight way */
+    mcx_record *record; /* borrowed: no Python code runs here but signal handlers */
     mcx_host *host;     /* borrowed from the snapshot */
     mc_connection *connection;
     mc_slice key;
@@ -124,9 +124,13 @@ static inline mc_status mcx_straight_roundtrip(mcx_straight *straight)
     do {
         Py_BEGIN_ALLOW_THREADS status =
             mc_connection_roundtrip(straight->connection, &straight->clock);
-        Py_END_ALLOW_THREADS if (UNLIKELY(status == MC_INTERRUPTED) && mcx_check_signals() < 0)
+        Py_END_ALLOW_THREADS if (UNLIKELY(status == MC_INTERRUPTED))
         {
-            return MC_RAISED;
+            if (mcx_check_signals() < 0) {
+                return MC_RAISED;
+            }
+            /* A handler may have emptied the thread's dict. */
+            straight->record = mcx_last_record(straight->core, &straight->shard);
         }
     } while (UNLIKELY(status == MC_INTERRUPTED));
     return status;
@@ -138,7 +142,9 @@ static inline void mcx_straight_end(mcx_straight *straight, mc_command command)
     mcx_core *core = straight->core;
     int64_t now = straight->clock.start;
 
-    straight->record->counts[command]++;
+    if (LIKELY(straight->record != NULL)) {
+        straight->record->counts[command]++;
+    }
     mc_pool_give(straight->connection, true, now);
     /* With an exception set (no memory for the result), what runs Python code is left to others. */
     if (UNLIKELY(now >= atomic_load_explicit(&core->next_reap, memory_order_relaxed)) &&
