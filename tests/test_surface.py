@@ -3,6 +3,7 @@
 import copy
 import gc
 import inspect
+import os
 import pickle
 import pydoc
 import re
@@ -1019,6 +1020,58 @@ def test_a_hosts_own_connection_is_not_the_calls(server):
     assert client.get("a") == "text"
     assert host.readline().startswith(b"VERSION ")
     host.close_socket()
+
+
+GOES_AWAY = """
+import sys, zlib
+import memcache
+
+class Leaves:
+    # Takes itself away when it is first asked, and is asked once more.
+    def forget(self):
+        if sys.argv[1] == "socket":
+            del memcache.socket
+        elif sys.argv[1] == "time":
+            del memcache.time
+        else:
+            del sys.modules["zlib"]
+        raise AttributeError
+
+    socket = time = compress = property(forget)
+
+    def __getattr__(self, name):
+        return {"socket": None, "time": lambda: self.now}.get(name)
+
+    now = 5e9
+
+client = memcache.Client(["127.0.0.1:1"])
+if sys.argv[1] == "zlib":
+    compress = zlib.compress
+    sys.modules["zlib"] = Leaves()
+    client.compressor = compress
+    assert client.compressor is compress
+elif sys.argv[1] == "socket":
+    memcache.socket = Leaves()
+    assert client.get("a") is None
+else:
+    memcache.time = Leaves()
+    client.servers[0].mark_dead("test")
+    assert client.servers[0].deaduntil == 5e9 + 30
+print("done")
+"""
+
+
+@pytest.mark.parametrize("name", ["socket", "time", "zlib"])
+def test_a_module_that_is_replaced_while_it_is_asked(name):
+    done = subprocess.run(
+        [sys.executable, "-c", GOES_AWAY, name],
+        cwd=Path(memcache.__file__).parent,
+        env=os.environ | {"PYTHONMALLOC": "debug"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)
 
 
 def test_importing_the_module_imports_no_module_that_is_not_needed_yet():

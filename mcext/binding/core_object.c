@@ -146,20 +146,10 @@ static int set_callable(PyObject *value, const char *name)
 /* True where value is what module.attribute is, without importing it. */
 static int is_attribute_of(PyObject *value, const char *module, const char *attribute)
 {
-    PyObject *modules = PyImport_GetModuleDict();
-    PyObject *found = modules ? PyDict_GetItemString(modules, module) : NULL;
-    PyObject *original = NULL;
-    int same = 0;
+    PyObject *original = mcx_imported(module, attribute);
 
-    if (found != NULL) {
-        original = PyObject_GetAttrString(found, attribute);
-        if (original == NULL) {
-            PyErr_Clear();
-        }
-        same = original == value;
-        Py_XDECREF(original);
-    }
-    return same;
+    Py_XDECREF(original);
+    return original == value;
 }
 
 /* Finds how a caller's pickler takes the protocol, as python-memcached does: it is called once. */
@@ -226,10 +216,11 @@ static int truth(PyObject *value, bool unset, bool *flag)
 static int default_length(mcx_module *module, int which, Py_ssize_t fallback, Py_ssize_t *length)
 {
     static const char *const names[] = {"SERVER_MAX_KEY_LENGTH", "SERVER_MAX_VALUE_LENGTH"};
-    PyObject *value = module->defaults[which];
+    PyObject *value = mcx_assigned(module, &module->defaults[which]);
+    int result = set_length(value, names[which], fallback, length);
 
-    return value == NULL ? (*length = fallback, 0)
-                         : set_length(value, names[which], fallback, length);
+    Py_XDECREF(value);
+    return result;
 }
 
 /* What follows from the options, in the form that calls use. */

@@ -367,8 +367,15 @@ int mcx_find_socket_class(mcx_module *module, PyObject **found);
 /* time.time() in microseconds, or memcache.time's where somebody set it; -1 with an exception. */
 int mcx_wall_clock(mcx_module *module, int64_t *now);
 
+/* What an application assigned to a name of the module, which it may assign again at any moment: a
+ * new reference, or NULL without an exception. field is the module's own. */
+PyObject *mcx_assigned(mcx_module *module, PyObject **field);
+
 /* A new reference to module.attribute. */
 PyObject *mcx_import(const char *module, const char *attribute);
+/* The same where the module was imported before; NULL without an exception where it was not, or has
+ * no such attribute. */
+PyObject *mcx_imported(const char *module, const char *attribute);
 
 /* ---- core_object.c -------------------------------------------------------------------------- */
 

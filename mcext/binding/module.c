@@ -30,6 +30,20 @@ PyObject *mcx_import(const char *module, const char *attribute)
     return found;
 }
 
+PyObject *mcx_imported(const char *module, const char *attribute)
+{
+    PyObject *name = PyUnicode_FromString(module);
+    PyObject *imported = name ? PyImport_GetModule(name) : NULL;
+    PyObject *found = imported ? PyObject_GetAttrString(imported, attribute) : NULL;
+
+    Py_XDECREF(imported);
+    Py_XDECREF(name);
+    if (found == NULL) {
+        PyErr_Clear();
+    }
+    return found;
+}
+
 /* ---- what applications replace -------------------------------------------------------------- */
 
 /* True for socket.socket as Python brings it, whoever patched whatever before. */
@@ -74,6 +88,17 @@ static int find_socket_module(mcx_module *module)
     return 0;
 }
 
+PyObject *mcx_assigned(mcx_module *module, PyObject **field)
+{
+    PyObject *value;
+
+    (void)module; /* where there is a GIL */
+    Py_BEGIN_CRITICAL_SECTION(module->local);
+    value = Py_XNewRef(*field);
+    Py_END_CRITICAL_SECTION();
+    return value;
+}
+
 /* All is plain as long as this dict does not change; where dicts have no version, as long as it has
  * the same socket class. */
 static void watch(mcx_module *module, PyObject *dict)
@@ -86,12 +111,15 @@ static void watch(mcx_module *module, PyObject *dict)
 
 int mcx_find_socket_class(mcx_module *module, PyObject **found)
 {
-    PyObject *override = __atomic_load_n(&module->socket_override, __ATOMIC_ACQUIRE);
+    bool is_overridden = __atomic_load_n(&module->socket_override, __ATOMIC_ACQUIRE) != NULL;
+    PyObject *override =
+        UNLIKELY(is_overridden) ? mcx_assigned(module, &module->socket_override) : NULL;
     PyObject *class = NULL;
 
     *found = NULL;
     if (UNLIKELY(override != NULL)) {
         class = PyObject_GetAttr(override, module->str_socket);
+        Py_DECREF(override);
         if (class == NULL) {
             return -1;
         }
@@ -142,7 +170,7 @@ int mcx_find_socket_class(mcx_module *module, PyObject **found)
 
 int mcx_wall_clock(mcx_module *module, int64_t *now)
 {
-    PyObject *override = Py_XNewRef(__atomic_load_n(&module->time_override, __ATOMIC_ACQUIRE));
+    PyObject *override = mcx_assigned(module, &module->time_override);
     PyObject *function = override ? PyObject_GetAttrString(override, "time")
                                   : mcx_import("time", "time"); /* which tests replace */
     PyObject *seconds = function ? PyObject_CallNoArgs(function) : NULL;
@@ -179,9 +207,7 @@ static PyObject *module_set_hash_function(PyObject *self, PyObject *function)
 {
     mcx_module *module = PyModule_GetState(self);
     PyObject *own = PyObject_GetAttrString(self, "cmemcache_hash");
-    PyObject *modules = PyImport_GetModuleDict();
-    PyObject *binascii = PyDict_GetItemString(modules, "binascii");
-    PyObject *crc32 = binascii ? PyObject_GetAttrString(binascii, "crc32") : NULL;
+    PyObject *crc32 = own ? mcx_imported("binascii", "crc32") : NULL;
     int kind = function == own     ? MCX_HASH_DEFAULT
                : function == crc32 ? MCX_HASH_CRC32
                                    : MCX_HASH_PYTHON;
@@ -204,12 +230,15 @@ static PyObject *module_set_hash_function(PyObject *self, PyObject *function)
     Py_RETURN_NONE;
 }
 
-static PyObject *set_override(PyObject **field, PyObject *value)
+/* See mcx_assigned. value may be NULL. */
+static PyObject *assign(mcx_module *module, PyObject **field, PyObject *value)
 {
     PyObject *old;
 
-    value = value == Py_None ? NULL : Py_NewRef(value);
-    old = __atomic_exchange_n(field, value, __ATOMIC_ACQ_REL);
+    (void)module; /* where there is a GIL */
+    Py_BEGIN_CRITICAL_SECTION(module->local);
+    old = __atomic_exchange_n(field, Py_XNewRef(value), __ATOMIC_ACQ_REL);
+    Py_END_CRITICAL_SECTION();
     Py_XDECREF(old);
     Py_RETURN_NONE;
 }
@@ -217,19 +246,23 @@ static PyObject *set_override(PyObject **field, PyObject *value)
 /* _set_socket(module or None), _set_time(module or None): memcache.socket, memcache.time. */
 static PyObject *module_set_socket(PyObject *self, PyObject *value)
 {
-    return set_override(&((mcx_module *)PyModule_GetState(self))->socket_override, value);
+    mcx_module *module = PyModule_GetState(self);
+
+    return assign(module, &module->socket_override, value == Py_None ? NULL : value);
 }
 
 static PyObject *module_set_time(PyObject *self, PyObject *value)
 {
-    return set_override(&((mcx_module *)PyModule_GetState(self))->time_override, value);
+    mcx_module *module = PyModule_GetState(self);
+
+    return assign(module, &module->time_override, value == Py_None ? NULL : value);
 }
 
 /* _set_limit(0 or 1, value): memcache.SERVER_MAX_KEY_LENGTH, SERVER_MAX_VALUE_LENGTH. */
 static PyObject *module_set_limit(PyObject *self, PyObject *args)
 {
     mcx_module *module = PyModule_GetState(self);
-    PyObject *value, *old;
+    PyObject *value;
     int which;
 
     if (!PyArg_ParseTuple(args, "iO", &which, &value)) {
@@ -240,9 +273,7 @@ static PyObject *module_set_limit(PyObject *self, PyObject *args)
                                                     : "SERVER_MAX_VALUE_LENGTH must be an int");
         return NULL;
     }
-    old = __atomic_exchange_n(&module->defaults[which], Py_NewRef(value), __ATOMIC_ACQ_REL);
-    Py_XDECREF(old);
-    Py_RETURN_NONE;
+    return assign(module, &module->defaults[which], value);
 }
 
 static PyObject *module_same_key(PyObject *self, PyObject *key)
