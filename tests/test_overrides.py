@@ -974,6 +974,20 @@ def test_a_replaced_time_module_is_the_one_for_dead_marks(server, monkeypatch):
     assert memcache.time is time
 
 
+def test_an_end_of_file_of_another_type_is_asked_for_its_length_alone(monkeypatch):
+    """No exception is set while its __len__ runs: it says that the server has closed, and get asks once more."""
+
+    class End:
+        def __len__(self):
+            return len([])
+
+    monkeypatch.setattr(FakeSocket, "made", [])
+    monkeypatch.setattr(FakeSocket, "chunks", [End()])
+    monkeypatch.setattr(socket, "socket", FakeSocket)
+    assert memcache.Client(["nowhere:1"]).get("a") is None
+    assert len(FakeSocket.made) == 2
+
+
 def test_a_mock_as_the_socket_class():
     with mock.patch("memcache.socket.socket") as patched:
         patched.return_value.recv.side_effect = [b"VALUE a 0 1\r\nx\r\nEND\r\n", b"STORED\r\n", TimeoutError("slow")]

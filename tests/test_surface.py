@@ -15,6 +15,7 @@ import time
 import weakref
 import zlib
 from pathlib import Path
+from unittest import mock
 
 import oracle
 import pytest
@@ -882,6 +883,20 @@ def test_encode_key_believes_a_tuples_length_and_not_its_getitem(client, items):
     assert client._encode_key(Key((7, "a"))) == (7, b"a")
 
 
+def test_recv_value_refuses_what_is_no_flags_or_no_length(client):
+    class Length:
+        def __index__(self):
+            return len(b"x")  # which asks whether an exception is set
+
+    host = mock.Mock(recv=lambda size: b"x" * size)
+    assert client._recv_value(host, 0, Length()) == b"x"
+    with pytest.raises(TypeError):
+        client._recv_value(host, "flags", Length())
+    for length in (-1, -2, sys.maxsize, sys.maxsize - 1):
+        with pytest.raises(ValueError):
+            client._recv_value(host, 0, length)
+
+
 @pytest.mark.parametrize("key", [b"a", (1, b"a"), b"k" * 250, b"\xff"])
 def test_check_key_takes_a_good_key(client, key):
     assert client.check_key(key) is None
@@ -897,6 +912,7 @@ def test_check_key_takes_a_good_key(client, key):
         (5, 0, "Type"),
         (b"k" * 251, 0, "Length"),
         (b"k" * 250, 1, "Length"),
+        (b"kk", sys.maxsize, "Length"),
         (b"a b", 0, "Character"),
         (b"a\n", 0, "Character"),
         (b"\x00", 0, "Character"),

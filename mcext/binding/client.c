@@ -448,7 +448,8 @@ MCX_METHOD(client_check_key)
         PyErr_SetString(call.module->key_none_error, "Key is None");
     }
     else if (PyUnicode_Check(key) && PyUnicode_GET_LENGTH(key) == 0) {
-        result = mcx_key_check(call.module, call.snapshot, (mc_slice){"", 0}, (size_t)extra, key);
+        result = mcx_key_check(call.module, call.snapshot, (mc_slice){"", 0},
+                               extra < 0 ? 1 : (size_t)extra, key);
     }
     else if (!PyBytes_Check(key)) {
         PyErr_SetString(call.module->key_type_error, "Key must be a binary string");
@@ -574,8 +575,18 @@ MCX_METHOD(client__recv_value)
         return NULL;
     }
     flags = PyLong_AsUnsignedLong(values[1]);
+    if (flags == (unsigned long)-1 && PyErr_Occurred()) {
+        return NULL;
+    }
     length = PyNumber_AsSsize_t(values[2], PyExc_OverflowError);
-    if (PyErr_Occurred() || mcx_call_begin_inner(&call, self) < 0) {
+    if (length == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    if (length < 0 || length > PY_SSIZE_T_MAX - 2) {
+        PyErr_SetString(PyExc_ValueError, "rlen must be a number of bytes");
+        return NULL;
+    }
+    if (mcx_call_begin_inner(&call, self) < 0) {
         return NULL;
     }
     size = PyLong_FromSsize_t(length + 2);

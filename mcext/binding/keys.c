@@ -134,7 +134,7 @@ int mcx_key_check(mcx_module *module, const mcx_snapshot *snapshot, mc_slice tex
         return raise_empty(module);
     }
     if (UNLIKELY(snapshot->max_key_length != 0 &&
-                 (Py_ssize_t)(text.length + extra) > snapshot->max_key_length)) {
+                 text.length + extra > (size_t)snapshot->max_key_length)) {
         PyErr_Format(module->key_length_error, "Key length is > %zd", snapshot->max_key_length);
         return -1;
     }

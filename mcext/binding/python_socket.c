@@ -142,6 +142,7 @@ static mc_status receive_pieces(mc_connection *connection, struct iovec *pieces,
     }
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
         /* A fake's '' is its end of file; anything else is no socket's answer. */
+        PyErr_Clear(); /* before a __len__ runs */
         Py_ssize_t length = PyObject_Size(data);
 
         PyErr_Clear();
