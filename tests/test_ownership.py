@@ -688,6 +688,13 @@ def test_of_several_names_for_one_stored_key_the_last_has_the_last_servers_value
             client.disconnect_all()
 
 
+def test_keys_that_are_equal_but_have_two_texts_are_forgotten_together():
+    """1 and True are two keys for the server and one in the result: both are in doubt where their reply is none."""
+    answer = b"VALUE 1 0 1\r\nx\r\nVALUE True 0 1\r\ny\r\nnonsense\r\n"
+    with ScriptedServer(lambda command, number: answer) as server:
+        assert client(server, LONG).get_multi([1, True]) == {}
+
+
 @pytest.mark.parametrize("error", [b"ERROR\r\n", b"SERVER_ERROR busy\r\n"])
 def test_an_error_of_which_nobody_knows_what_it_is_about_closes(error):
     """It may be one line more, and the number still to come: another counter must not get it."""

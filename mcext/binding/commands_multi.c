@@ -1023,7 +1023,10 @@ static int forget_values(multi *all, leg *each)
         if (of->standing->found_by == of->leg) {
             of->standing->found_by = 0;
             if (PyDict_DelItem(all->result, of->standing->object) < 0) {
-                return -1;
+                if (!PyErr_ExceptionMatches(PyExc_KeyError)) {
+                    return -1;
+                }
+                PyErr_Clear(); /* gone with an equal object of another text: 1 and True */
             }
         }
     }
