@@ -641,6 +641,79 @@ def test_init_can_be_called_again(server):
     assert isinstance(client.set("a", 1), int)
 
 
+def test_init_that_is_called_in_its_own_middle_opens_once():
+    class Option:
+        def __bool__(self):
+            if opened:
+                opened.pop()()
+            return False
+
+    opened = []
+    host = memcache._Host.__new__(memcache._Host)
+    opened.append(lambda: host.__init__("127.0.0.1:1"))
+    with pytest.raises(RuntimeError):
+        host.__init__("127.0.0.1:2", Option())
+    assert str(host) == "inet:127.0.0.1:1"
+    client = memcache.Client.__new__(memcache.Client)
+    opened.append(lambda: client.__init__(["127.0.0.1:1"]))
+    client.__init__(["127.0.0.1:2"], Option())
+    assert [str(host) for host in client.servers] == ["inet:127.0.0.1:1"]
+
+
+def test_a_class_that_loses_its_client_while_it_is_looked_at():
+    """What a call finds by the class of a client may give the client another class, and end the first."""
+
+    class Method:
+        def __call__(self, *arguments):
+            pass
+
+        def __index__(self):
+            return 3
+
+        def __del__(self):
+            gc.collect()
+
+    class Changes:
+        def __get__(self, instance, owner):
+            if instance is None and armed:
+                armed.clear()
+                client.__class__ = Other
+            return Method()
+
+    class First(memcache.Client):
+        pass
+
+    class Other(memcache.Client):
+        pass
+
+    armed = []
+    client = First(["127.0.0.1:1"])
+    First.debuglog = First._SERVER_RETRIES = Changes()
+    reference = weakref.ref(First)
+    del First
+    armed.append(1)
+    for _ in range(2):
+        assert client.get("a", "default") == "default"
+    gc.collect()
+    assert reference() is None
+
+
+def test_options_that_change_while_servers_are_set_are_not_lost():
+    class Option:
+        def __bool__(self):
+            if left:
+                left.pop()
+                client.dead_retry = len(left) + 1
+            return False
+
+    left = []
+    client = memcache.Client(["127.0.0.1:1"], Option())
+    left.extend(range(50_000))
+    client.set_servers(["127.0.0.1:2"])
+    assert not left and client.dead_retry == 1
+    assert [str(host) for host in client.servers] == ["inet:127.0.0.1:2"]
+
+
 def test_init_runs_again_in_a_thread_that_meets_the_client_first(server):
     ran = []
 

@@ -118,9 +118,14 @@ static inline int client_hooks(mcx_module *module, mcx_core *core, PyObject *sel
     uint32_t version = mcx_type_version(type);
 
     *hooks = (uint32_t)check;
-    if (UNLIKELY(version == 0 || check >> 32 != version) &&
-        find_client_hooks(module, core, type, hooks) < 0) {
-        return -1;
+    if (UNLIKELY(version == 0 || check >> 32 != version)) {
+        Py_INCREF(type); /* a descriptor of the class may give self another one */
+        int found = find_client_hooks(module, core, type, hooks);
+        Py_DECREF(type);
+        if (found < 0) {
+            return -1;
+        }
+        type = Py_TYPE(self);
     }
     *hooks |= atomic_load_explicit(&core->instance_hooks, memory_order_relaxed);
     if (UNLIKELY(type->tp_setattro != module->client_type->tp_setattro)) {

@@ -112,7 +112,13 @@ static int open_client(mcx_module *module, PyObject *self, PyObject *const *valu
         }
     }
     (void)mcx_core_replace(core, snapshot); /* nobody else has seen it */
-    __atomic_store_n(core_slot(module, self), (PyObject *)core, __ATOMIC_RELEASE);
+
+    PyObject *none = NULL;
+    if (!__atomic_compare_exchange_n(core_slot(module, self), &none, (PyObject *)core, false,
+                                     __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        Py_DECREF(core); /* opened in the meantime, by what an option's own methods called */
+        return 0;
+    }
     result = PyObject_CallMethodOneArg(self, module->client_hooks[MCX_HOOK_SET_SERVERS],
                                        values[ARGUMENT_SERVERS]);
     if (result != NULL) {

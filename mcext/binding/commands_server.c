@@ -388,37 +388,44 @@ MCX_METHOD(client_forget_dead_hosts)
 
 /* ---- the servers ---------------------------------------------------------------------------- */
 
-int mcx_init_buckets(mcx_module *module, mcx_core *core)
+/* Each server as often as its weight says: a new list. */
+static PyObject *list_buckets(const mcx_snapshot *snapshot)
 {
-    mcx_snapshot *snapshot = mcx_snapshot_copy(core);
-    PyObject *buckets = snapshot ? PyList_New(0) : NULL;
+    PyObject *buckets = PyList_New(0);
 
-    if (buckets == NULL) {
-        goto failed;
-    }
-    for (size_t i = 0; i < snapshot->server_count; i++) {
+    for (size_t i = 0; buckets != NULL && i < snapshot->server_count; i++) {
         PyObject *weight = PyObject_GetAttrString(snapshot->server[i], "weight");
         Py_ssize_t times = weight ? PyNumber_AsSsize_t(weight, PyExc_OverflowError) : -1;
 
         Py_XDECREF(weight);
         if (times == -1 && PyErr_Occurred()) {
-            goto failed;
+            Py_CLEAR(buckets);
         }
-        for (; times > 0; times--) {
+        for (; buckets != NULL && times > 0; times--) {
             if (PyList_Append(buckets, snapshot->server[i]) < 0) {
-                goto failed;
+                Py_CLEAR(buckets);
             }
         }
     }
-    if (mcx_snapshot_set_buckets(module, snapshot, buckets) < 0) {
-        goto failed;
-    }
-    Py_DECREF(buckets);
-    return mcx_core_replace(core, snapshot) ? 0 : mcx_init_buckets(module, core);
-failed:
-    Py_XDECREF(buckets);
-    mcx_snapshot_free(snapshot);
-    return -1;
+    return buckets;
+}
+
+int mcx_init_buckets(mcx_module *module, mcx_core *core)
+{
+    mcx_snapshot *snapshot;
+
+    do {
+        snapshot = mcx_snapshot_copy(core);
+        PyObject *buckets = snapshot ? list_buckets(snapshot) : NULL;
+        int result = buckets ? mcx_snapshot_set_buckets(module, snapshot, buckets) : -1;
+
+        Py_XDECREF(buckets);
+        if (result < 0) {
+            mcx_snapshot_free(snapshot);
+            return -1;
+        }
+    } while (!mcx_core_replace(core, snapshot));
+    return 0;
 }
 
 static bool are_the_same(mcx_module *module, const mcx_snapshot *snapshot, PyObject *list)
@@ -435,10 +442,26 @@ static bool are_the_same(mcx_module *module, const mcx_snapshot *snapshot, PyObj
     return true;
 }
 
+/* A new list of hosts for the servers that were given. */
+static PyObject *list_hosts(mcx_module *module, PyObject *given, const mcx_snapshot *snapshot)
+{
+    PyObject *hosts = PyList_New(0);
+
+    for (Py_ssize_t i = 0; hosts != NULL && i < PyList_GET_SIZE(given); i++) {
+        PyObject *host = mcx_host_new(module, PyList_GET_ITEM(given, i), snapshot);
+
+        if (host == NULL || PyList_Append(hosts, host) < 0) {
+            Py_CLEAR(hosts);
+        }
+        Py_XDECREF(host);
+    }
+    return hosts;
+}
+
 int mcx_set_servers(mcx_module *module, mcx_core *core, PyObject *self, PyObject *servers)
 {
-    PyObject *given = NULL, *hosts = NULL;
-    mcx_snapshot *snapshot = NULL;
+    PyObject *given, *hosts;
+    mcx_snapshot *snapshot;
     PyObject *result;
 
     if (PyUnicode_Check(servers) || PyBytes_Check(servers)) {
@@ -455,48 +478,28 @@ int mcx_set_servers(mcx_module *module, mcx_core *core, PyObject *self, PyObject
         }
         return -1;
     }
-    snapshot = mcx_snapshot_copy(core);
-    if (snapshot == NULL) {
-        goto failed;
-    }
-    if (snapshot->server_count > 0 && are_the_same(module, snapshot, given)) {
-        mcx_snapshot_free(snapshot);
-        Py_DECREF(given);
-        return 0;
-    }
-    hosts = PyList_New(0);
-    if (hosts == NULL) {
-        goto failed;
-    }
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(given); i++) {
-        PyObject *host = mcx_host_new(module, PyList_GET_ITEM(given, i), snapshot);
-
-        if (host == NULL || PyList_Append(hosts, host) < 0) {
-            Py_XDECREF(host);
-            goto failed;
+    do {
+        snapshot = mcx_snapshot_copy(core);
+        if (snapshot != NULL && snapshot->server_count > 0 &&
+            are_the_same(module, snapshot, given)) {
+            mcx_snapshot_free(snapshot);
+            Py_DECREF(given);
+            return 0;
         }
-        Py_DECREF(host);
-    }
-    if (mcx_snapshot_set_servers(module, snapshot, hosts) < 0) {
-        goto failed;
-    }
-    if (!mcx_core_replace(core, snapshot)) {
-        int again = mcx_set_servers(module, core, self, given);
+        hosts = snapshot ? list_hosts(module, given, snapshot) : NULL;
+        int set = hosts ? mcx_snapshot_set_servers(module, snapshot, hosts) : -1;
 
-        Py_DECREF(given);
-        Py_DECREF(hosts);
-        return again;
-    }
+        Py_XDECREF(hosts);
+        if (set < 0) {
+            mcx_snapshot_free(snapshot);
+            Py_DECREF(given);
+            return -1;
+        }
+    } while (!mcx_core_replace(core, snapshot));
     Py_DECREF(given);
-    Py_DECREF(hosts);
     result = PyObject_CallMethodNoArgs(self, module->client_hooks[MCX_HOOK_INIT_BUCKETS]);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
-failed:
-    mcx_snapshot_free(snapshot);
-    Py_XDECREF(given);
-    Py_XDECREF(hosts);
-    return -1;
 }
 
 static const mcx_signature set_servers_signature = {

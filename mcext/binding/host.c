@@ -304,6 +304,10 @@ static int host_init(PyObject *self, PyObject *args, PyObject *keywords)
         }
         Py_CLEAR(fallback);
     }
+    if (host->initialised) { /* by what an option's own methods called */
+        PyErr_SetString(PyExc_RuntimeError, "_Host.__init__ has been called before");
+        goto failed;
+    }
     if (set_address(host, &parsed) < 0) {
         goto failed;
     }
