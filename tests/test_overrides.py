@@ -974,6 +974,22 @@ def test_a_replaced_time_module_is_the_one_for_dead_marks(server, monkeypatch):
     assert memcache.time is time
 
 
+def test_a_connection_is_of_one_socket_class_and_not_of_its_address(monkeypatch):
+    """What makes sockets may be a function, and the next one may stand where it stood."""
+
+    def make(value):
+        kind = type("Socket", (FakeSocket,), {"chunks": [b"VALUE a 0 1\r\n" + value + b"\r\nEND\r\n"] * 3})
+        return lambda *arguments: kind(*arguments)
+
+    monkeypatch.setattr(FakeSocket, "made", [])
+    client = memcache.Client(["nowhere:1"])
+    monkeypatch.setattr(memcache, "socket", SimpleNamespace())
+    for number in range(200):
+        memcache.socket.socket = make(b"%d" % (number % 10))
+        assert client.get("a") == b"%d" % (number % 10)
+        del memcache.socket.socket
+
+
 def test_an_end_of_file_of_another_type_is_asked_for_its_length_alone(monkeypatch):
     """No exception is set while its __len__ runs: it says that the server has closed, and get asks once more."""
 

@@ -178,6 +178,7 @@ static mc_status python_receive(mc_connection *connection, struct iovec *pieces,
 static void python_close(mc_connection *connection)
 {
     PyObject *socket = connection->handle;
+    PyObject *class = (PyObject *)connection->kind;
     PyObject *type, *value, *traceback, *result;
 
     connection->handle = NULL;
@@ -194,6 +195,7 @@ static void python_close(mc_connection *connection)
     }
     Py_XDECREF(result);
     Py_DECREF(socket);
+    Py_DECREF(class);
     PyErr_Restore(type, value, traceback);
 }
 
@@ -224,6 +226,8 @@ mc_status mcx_python_connect(mcx_module *module, mc_connection *connection, PyOb
     clock->late = true;
     connection->transport = &mcx_python_transport;
     connection->handle = socket; /* owned from here on; closed with the connection */
+    /* Held as long: else another one could come to stand at its address, and pass for the same. */
+    connection->kind = Py_NewRef(socket_class);
     connection->fd = -1;
     if (status != MC_OK) {
         PyObject *type, *value, *traceback;
