@@ -646,6 +646,25 @@ def test_an_oserror_from_a_replaced_host_method_is_a_miss(way, error, server, mo
     assert client.get_multi(["a"]) == {}
 
 
+def test_methods_of_a_host_that_are_replaced_before_a_multi_call_begins_once_more():
+    """The server closes before it answers; what the value's pickling replaced meanwhile carries the second attempt."""
+    sent = []
+
+    class Value:
+        def __reduce__(self):
+            host = client.servers[0]
+            host.connect = lambda: 1
+            host.send_cmds = sent.append
+            host.readline = lambda *arguments: b"STORED"
+            return (int, ())
+
+    with ScriptedServer(lambda command, number: "close" if command.startswith(b"set") else None) as server:
+        client = memcache.Client([server.address], socket_timeout=2)
+        assert client.get("a") is None
+        assert client.set_multi({"a": Value()}) == []
+    assert [one.split()[:2] for one in sent] == [[b"set", b"a"]]
+
+
 def test_hosts_io_inside_an_override_is_the_connection_of_the_call():
     """A subclass that asks the server for something more within a call gets its answer on the same connection."""
 

@@ -1266,18 +1266,17 @@ static int run(multi *all)
             end_leg(all, each, true);
         }
     }
-    for (size_t i = 0; i < all->leg_count; i++) {
-        leg *each = all->legs[i];
-
-        if (!each->over && !is_native(each) && run_leg_in_turn(all, each) < 0) {
-            goto done;
-        }
-    }
     for (;;) {
         bool active = false;
 
+        /* Before each step: a leg that is begun once more may find methods of its host replaced. */
         for (size_t i = 0; i < all->leg_count; i++) {
-            active |= !all->legs[i]->over;
+            leg *each = all->legs[i];
+
+            if (!each->over && !is_native(each) && run_leg_in_turn(all, each) < 0) {
+                goto done;
+            }
+            active |= !each->over;
         }
         if (!active) {
             break;
