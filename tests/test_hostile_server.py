@@ -360,6 +360,14 @@ def test_a_key_twice():
         client.disconnect_all()
 
 
+def test_a_key_that_was_asked_for_twice_and_rubbish():
+    with Hostile(answer(block(b"k") + block(b"k") + b"rubbish\r\n")) as server:
+        client = memcache.Client([server.address])
+        assert client.get_multi(["k", "k"]) == {}
+        is_right_again(client, server)
+        client.disconnect_all()
+
+
 def test_keys_out_of_order():
     with Hostile(answer(block(b"l", b"l") + block(b"k", b"k") + b"END\r\n")) as server:
         client = memcache.Client([server.address])

@@ -1021,12 +1021,13 @@ static int forget_values(multi *all, leg *each)
         item *of = &all->items[each->items[i]];
 
         if (of->standing->found_by == of->leg) {
+            int there = PyDict_Contains(all->result, of->standing->object);
+
             of->standing->found_by = 0;
-            if (PyDict_DelItem(all->result, of->standing->object) < 0) {
-                if (!PyErr_ExceptionMatches(PyExc_KeyError)) {
-                    return -1;
-                }
-                PyErr_Clear(); /* gone with an equal object of another text: 1 and True */
+            /* Gone already is a key that was asked for twice, or that equals one with another text,
+             * as 1 and True do. */
+            if (there < 0 || (there > 0 && PyDict_DelItem(all->result, of->standing->object) < 0)) {
+                return -1;
             }
         }
     }
