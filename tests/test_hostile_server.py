@@ -377,6 +377,33 @@ def test_keys_out_of_order():
         client.disconnect_all()
 
 
+# Each is more than a socket takes at once: the answers are there before all of it is sent.
+LARGE = {
+    "get_multi": (lambda mc: mc.get_multi([f"{i:0200d}" for i in range(100000)]), b"END\r\n" * 100),
+    "set_multi": (lambda mc: mc.set_multi({f"k{i}": b"x" * 8000 for i in range(2000)}), b"STORED\r\n" * 2000),
+    "delete_multi": (lambda mc: mc.delete_multi([f"{i:0200d}" for i in range(100000)]), b"DELETED\r\n" * 100000),
+    "set_multi, noreply": (
+        lambda mc: mc.set_multi({f"k{i}": b"x" * 8000 for i in range(2000)}, noreply=True),
+        b"VERSION 1\r\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_all_answers_before_the_requests(name):
+    call, answers = LARGE[name]
+
+    def behaviour(stream):
+        stream.send(answers)
+        stream.wait_for_close()
+
+    with Hostile(behaviour) as server:
+        client = memcache.Client([server.address], socket_timeout=2)
+        call(client)
+        is_right_again(client, server)
+        client.disconnect_all()
+
+
 @pytest.mark.parametrize("name", ["get", "get_multi"])
 def test_a_million_value_blocks(name):
     with Hostile(endless(block(b"k") * 10000)) as server:

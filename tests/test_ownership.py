@@ -26,6 +26,11 @@ LONG = 30 * PATIENCE
 AT_ONCE = 10 * PATIENCE
 
 
+def bucket_of(key, buckets=2):
+    """Which of so many servers is asked for key."""
+    return (zlib.crc32(key.encode()) >> 16 & 0x7FFF) % buckets
+
+
 def good_answer(command):
     """The answer of a server whose every value is its key."""
     words = command.split(b"\r\n", 1)[0].split()
@@ -225,6 +230,21 @@ def test_an_error_after_a_noreply_call_is_not_the_next_calls_answer(error):
             assert mc.set("quiet", b"v", noreply=True)
             assert call(mc) == right, name
             all_right(mc)
+
+
+def test_a_connection_that_still_owes_its_marker_is_not_used_again():
+    """Nothing is stored on it: all its values are too large. The other server's answer does not end its wait."""
+    with ScriptedServer(lambda command, number: STALL if command.startswith(b"version") else None) as silent:
+        with ScriptedServer() as other:
+            mc = mcext.Client(
+                [silent.address, other.address], socket_timeout=SHORT, dead_retry=0, server_max_value_length=1000
+            )
+            on = {0: [], 1: []}
+            for key in (f"key{i}" for i in range(100)):
+                on[bucket_of(key)].append(key)
+            assert mc.set(on[0][0], b"v", noreply=True)
+            assert mc.set_multi({on[0][0]: b"x" * 2000, on[1][0]: b"v"}) == [on[0][0]]
+            assert silent.connections[0].closed.wait(AT_ONCE)
 
 
 @pytest.mark.parametrize("end", [CLOSE, RESET, STALL])

@@ -1240,8 +1240,10 @@ static int step(multi *all, mc_leg **ios, struct pollfd *polls)
         else if (!each->over && is_done_unread(all, each)) {
             end_leg(all, each, is_clean_unread(all, each));
         }
-        else if (!each->over && is_sent(each) && each->sent == 0 && all->command == MC_SET) {
-            end_leg(all, each, true); /* every value was too large */
+        else if (!each->over && is_sent(each) && mc_exchange_is_done(&each->io.exchange)) {
+            /* Every value was too large, or the server answered what it had not been sent yet. */
+            end_leg(all, each,
+                    each->sent == 0 && all->command == MC_SET && !each->io.exchange.marker);
         }
     }
     call->clock.start += mc_clock_now() - before; /* nor is decoding */
