@@ -968,6 +968,18 @@ def test_a_subclass_of_the_real_socket_is_used(server, monkeypatch):
     client.disconnect_all()
 
 
+def test_many_noreply_commands_go_through_a_subclass_of_the_real_socket(server, monkeypatch):
+    class Other(socket.socket):
+        pass
+
+    monkeypatch.setattr(socket, "socket", Other)
+    client = memcache.Client([server.address])
+    values = {f"k{i}": b"%0999d" % i for i in range(1000)}
+    assert client.set_multi(values, noreply=True) == []
+    assert client.get_multi(values) == values
+    client.disconnect_all()
+
+
 # What tests patch in the module
 
 

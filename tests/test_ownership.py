@@ -247,6 +247,25 @@ def test_a_connection_that_still_owes_its_marker_is_not_used_again():
             assert silent.connections[0].closed.wait(AT_ONCE)
 
 
+def test_after_many_noreply_commands_the_server_has_to_answer():
+    """However they are shared out to calls."""
+    with ScriptedServer() as server:
+        mc = client(server, LONG)
+        for _ in range(2):
+            assert mc.set_multi({f"key{i}": b"v" for i in range(300)}, noreply=True) == []
+        assert server.received.endswith(b"version\r\n")
+
+
+def test_a_noreply_command_that_memcached_takes_for_several_ends_the_connection():
+    """It does not take the data block off the stream behind a key that is too long for it."""
+    keys = [f"key{i}" for i in range(600)] + ["k" * 251]
+    for many in keys[-1:], keys:
+        with ScriptedServer() as server:
+            mc = client(server, LONG, check_keys=False)
+            assert mc.set_multi(dict.fromkeys(many, b"version\r\nget next"), noreply=True) == []
+            assert server.connections[0].closed.wait(AT_ONCE)
+
+
 @pytest.mark.parametrize("end", [CLOSE, RESET, STALL])
 def test_a_noreply_call_that_lost_its_connection_spoils_no_other(end):
     script = FirstConnection(lambda answer: end)

@@ -837,8 +837,8 @@ static int produce(multi *all, leg *each, bool whole)
         if (goes_through_host) {
             mc_buffer_clear(&call->lines);
         }
-        each->marker_last =
-            all->noreply && !goes_through_host && each->count > MCX_UNANSWERED_AT_MOST;
+        each->marker_last = all->noreply && !goes_through_host &&
+                            connection->unanswered + each->count > MCX_UNANSWERED_AT_MOST;
         mc_exchange_init(&each->io.exchange, mcx_input(call, &each->target),
                          all->noreply ? MC_VERSION : all->command, each->keys,
                          all->command == MC_GET ? each->count : 0, marker || each->marker_last);
@@ -1062,6 +1062,17 @@ static int take_plain(multi *all, leg *each)
     return 0;
 }
 
+/* noreply: see mcx_noreply_is_clean. */
+static bool is_clean_unread(const multi *all, const leg *each)
+{
+    bool clean = true;
+
+    for (size_t i = 0; i < each->count; i++) {
+        clean &= mcx_noreply_is_clean(&each->target, all->texts[each->items[i]]);
+    }
+    return clean;
+}
+
 /* All events that the leg's input holds. */
 static int process(multi *all, leg *each)
 {
@@ -1090,7 +1101,9 @@ static int process(multi *all, leg *each)
                 if (exchange->marker && each->target.connection != NULL) {
                     each->target.connection->unanswered = 0;
                 }
-                end_leg(all, each, mc_exchange_is_clean(exchange));
+                end_leg(all, each,
+                        mc_exchange_is_clean(exchange) &&
+                            (!all->noreply || is_clean_unread(all, each)));
             }
             return 0;
         default:
@@ -1112,16 +1125,6 @@ static bool is_sent(const leg *each)
 static bool is_done_unread(const multi *all, const leg *each)
 {
     return all->noreply && !each->marker_last && is_sent(each);
-}
-
-static bool is_clean_unread(const multi *all, const leg *each)
-{
-    bool clean = true;
-
-    for (size_t i = 0; i < each->count; i++) {
-        clean &= mcx_noreply_is_clean(&each->target, all->texts[each->items[i]]);
-    }
-    return clean;
 }
 
 /* ---- running -------------------------------------------------------------------------------- */
@@ -1152,6 +1155,9 @@ static int run_leg_in_turn(multi *all, leg *each)
         if (status == MC_OK && is_done_unread(all, each)) {
             end_leg(all, each, is_clean_unread(all, each));
             return 0;
+        }
+        if (status == MC_OK && each->marker_last && each->next < each->count) {
+            continue; /* there is nothing to read before the marker is sent */
         }
         /* Read until all that was asked for in this batch is answered. */
         while (status == MC_OK && !each->over) {
