@@ -336,7 +336,7 @@ mc_status mcx_host_receive(mcx_call *call, PyObject *host, mc_exchange *exchange
     PyObject *line, *bytes;
     mc_status status = MC_OK;
 
-    if (exchange->missing != 0) {
+    if (mc_exchange_is_in_body(exchange)) {
         return receive_body(call, host, exchange);
     }
     line = PyObject_CallMethodNoArgs(host, call->module->host_hooks[MCX_HOOK_READLINE]);

@@ -84,6 +84,12 @@ static inline bool mc_exchange_is_done(const mc_exchange *exchange)
     return exchange->state == 'D';
 }
 
+/* True where what comes next belongs to a body: the rest of it, or the CRLF behind it. */
+static inline bool mc_exchange_is_in_body(const mc_exchange *exchange)
+{
+    return exchange->state == 'B' || exchange->state == 'T';
+}
+
 /* True once every reply has come and nothing stands behind it: the connection may be used again. */
 static inline bool mc_exchange_is_clean(const mc_exchange *exchange)
 {
