@@ -108,6 +108,26 @@ def test_threads_one_after_the_other_share_one_socket():
         assert len(server.connections) == 1
 
 
+def test_a_client_with_a_replaced_method_uses_its_connection_again():
+    class Client(mcext.Client):
+        def _get_server(self, key):
+            return super()._get_server(key)
+
+    with ScriptedServer() as server:
+        mc = Client([server.address])
+        for _ in range(3):
+            mc.get("key1")
+            mc.gets("key1")
+            mc.set("key1", b"v")
+            mc.add("key1", b"v", noreply=True)
+            mc.incr("key1")
+            mc.delete("key1")
+            mc.get_multi(["key1", "key2"])
+            mc.set_multi({"key1": b"v", "key2": b"v"})
+            mc.delete_multi(["key1", "key2"])
+        assert len(server.connections) == 1
+
+
 def test_no_call_waits_for_anothers_reply():
     """64 threads share a client, and the server answers none of them before it has heard all."""
     with ScriptedServer(Gate(64)) as server:

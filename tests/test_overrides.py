@@ -529,7 +529,9 @@ def test_calls_go_through_a_replaced_method_of_a_host(name, method, way, server,
 @pytest.mark.parametrize("method", ["send_cmd", "readline", "recv"])
 def test_an_empty_value_comes_through_a_replaced_method_of_a_host(method, server, monkeypatch):
     client = memcache.Client([server.address])
-    patched_host(client, method, HOST_WAYS[0], monkeypatch, lambda original, host, *arguments: original(host, *arguments))
+    patched_host(
+        client, method, HOST_WAYS[0], monkeypatch, lambda original, host, *arguments: original(host, *arguments)
+    )
     assert client.set("a", b"") is True
     assert client.get("a", "none") == b""
     assert client.get_multi(["a", "b"]) == {"a": b"", "b": b"b"}

@@ -266,6 +266,29 @@ def test_a_noreply_command_that_memcached_takes_for_several_ends_the_connection(
             assert server.connections[0].closed.wait(AT_ONCE)
 
 
+def test_bytes_behind_a_marker_end_the_connection():
+    script = [b"VERSION 1\r\n5\r\n"]
+    with ScriptedServer(
+        lambda command, number: script.pop() if script and command == b"version\r\n" else None
+    ) as server:
+        mc = client(server, LONG)
+        for _ in range(513):
+            assert mc.set("quiet", b"v", noreply=True)
+        assert server.connections[0].closed.wait(AT_ONCE)
+
+
+def test_a_flush_on_reconnect_that_was_refused_ends_the_connection():
+    script = [b"SERVER_ERROR what of it\r\n"]
+    with ScriptedServer(
+        lambda command, number: script.pop() if script and command == b"flush_all\r\n" else None
+    ) as server:
+        mc = client(server, LONG)
+        mc.servers[0].flush_on_next_connect = 1
+        assert mc.add("key1", b"v")
+        assert server.connections[0].commands == [b"flush_all\r\n"]
+        assert server.connections[1].commands == [b"add key1 0 0 1\r\nv\r\n"]
+
+
 @pytest.mark.parametrize("end", [CLOSE, RESET, STALL])
 def test_a_noreply_call_that_lost_its_connection_spoils_no_other(end):
     script = FirstConnection(lambda answer: end)

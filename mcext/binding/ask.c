@@ -109,6 +109,7 @@ static mc_status send_only(mcx_call *call, mcx_target *target, const mcx_request
             status = event == MC_EVENT_BROKEN ? MC_MALFORMED : mcx_receive(call, target, &exchange);
         }
         connection->unanswered = 0;
+        (void)mc_exchange_end(&exchange); /* else the caller finds bytes behind it */
         return status;
     }
     return mcx_send(call, target, pieces, count);
@@ -181,7 +182,9 @@ static int ask(mcx_call *call, mcx_target *target, const mcx_request *request, m
         if (UNLIKELY(request->noreply)) {
             status = send_only(call, target, request);
             if (status == MC_OK) {
-                mcx_target_end(call, target, mcx_noreply_is_clean(target, request->key));
+                mcx_target_end(call, target,
+                               mcx_noreply_is_clean(target, request->key) &&
+                                   mc_buffer_length(mcx_input(call, target)) == 0);
                 return 1;
             }
         }
@@ -200,7 +203,7 @@ static int ask(mcx_call *call, mcx_target *target, const mcx_request *request, m
                 started = exchange.started;
             }
             if (LIKELY(status == MC_OK)) {
-                mcx_target_end(call, target, mc_exchange_is_clean(&exchange));
+                mcx_target_end(call, target, mc_exchange_end(&exchange));
                 return 1;
             }
         }

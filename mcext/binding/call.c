@@ -611,7 +611,7 @@ int mcx_fail(mcx_call *call, mcx_target *target, mc_status status)
 /* ---- connections ---------------------------------------------------------------------------- */
 
 /* The first thing on a new connection where the host asked for it: flush_all, once. */
-static mc_status flush_first(mcx_call *call, mcx_host *host, mc_connection *connection)
+static mc_status flush_first(mcx_call *call, mcx_host *host, mc_connection *connection, bool *clean)
 {
     mcx_target target = {.host = (PyObject *)host, .connection = connection};
     mc_exchange exchange;
@@ -630,7 +630,7 @@ static mc_status flush_first(mcx_call *call, mcx_host *host, mc_connection *conn
             status = mcx_receive(call, &target, &exchange);
         }
     }
-    mc_buffer_clear(&connection->in);
+    *clean = status == MC_OK && mc_exchange_end(&exchange);
     return status;
 }
 
@@ -687,9 +687,15 @@ static int open_connection(mcx_call *call, mcx_host *host, mc_connection *connec
     if (status == MC_OK) {
         mc_pool_opened(connection);
         if (atomic_exchange(&host->server.flush_on_connect, 0)) {
-            status = flush_first(call, host, connection);
+            bool clean;
+
+            status = flush_first(call, host, connection, &clean);
             if (status != MC_OK) {
                 atomic_store(&host->server.flush_on_connect, 1);
+            }
+            else if (!clean) {
+                mc_connection_close(connection);
+                return open_connection(call, host, connection);
             }
         }
     }
@@ -882,7 +888,8 @@ void mcx_target_end(mcx_call *call, mcx_target *target, bool clean)
         }
     }
     if (target->held != NULL) {
-        target->held->broken = !clean;
+        /* Python code may have used it in the middle of this call; what it sent, nobody knows. */
+        target->held->broken = !clean || (target->held->broken && !mcx_goes_through_host(target));
         if (!clean && !target->held->dropped) {
             PyObject *type, *value, *traceback;
 

@@ -1102,8 +1102,7 @@ static int process(multi *all, leg *each)
                     each->target.connection->unanswered = 0;
                 }
                 end_leg(all, each,
-                        mc_exchange_is_clean(exchange) &&
-                            (!all->noreply || is_clean_unread(all, each)));
+                        mc_exchange_end(exchange) && (!all->noreply || is_clean_unread(all, each)));
             }
             return 0;
         default:

@@ -132,7 +132,7 @@ static PyObject *list_host(mcx_call *call, mcx_target *target, mc_slice argument
             started = exchange.started;
         }
         if (status == MC_OK) {
-            mcx_target_end(call, target, mc_exchange_is_clean(&exchange));
+            mcx_target_end(call, target, mc_exchange_end(&exchange));
             return dict;
         }
         int again = mcx_try_again(call, target, MC_STATS, started, status, &attempt);

@@ -213,7 +213,7 @@ static PyObject *retrieve_from(mcx_call *call, mc_command command, mcx_target *t
             started = exchange.started;
         }
         if (LIKELY(status == MC_OK)) {
-            mcx_target_end(call, target, mc_exchange_is_clean(&exchange));
+            mcx_target_end(call, target, mc_exchange_end(&exchange));
             result = value_of(call, &got, default_value);
             break;
         }

@@ -97,4 +97,16 @@ static inline bool mc_exchange_is_clean(const mc_exchange *exchange)
            mc_buffer_length(exchange->in) == exchange->consume;
 }
 
+/* The same at the end of an exchange: where it is true, the last reply is off the buffer. Views of
+ * it are valid until something is received. */
+static inline bool mc_exchange_end(mc_exchange *exchange)
+{
+    if (!mc_exchange_is_clean(exchange)) {
+        return false;
+    }
+    mc_buffer_consume(exchange->in, exchange->consume);
+    exchange->consume = 0;
+    return true;
+}
+
 #endif
