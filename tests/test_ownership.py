@@ -247,6 +247,18 @@ def test_a_connection_that_still_owes_its_marker_is_not_used_again():
             assert silent.connections[0].closed.wait(AT_ONCE)
 
 
+@pytest.mark.parametrize("kind", ["native", "python"])
+def test_a_marker_that_closes_the_connection_leaves_nothing_to_wait_for(kind, monkeypatch):
+    """All values are too large: on the new connection there is nothing to send, and no reply to come."""
+    if kind == "python":
+        monkeypatch.setattr(socket, "socket", type("Socket", (socket.socket,), {}))
+    with ScriptedServer(lambda command, number: CLOSE if command.startswith(b"version") else None) as server:
+        mc = mcext.Client([server.address], socket_timeout=SHORT, server_max_value_length=1000)
+        assert mc.set("key1", b"v", noreply=True)
+        assert mc.set_multi({"key1": b"x" * 2000, "key2": b"x" * 2000}) == ["key1", "key2"]
+        assert mc.servers[0].deaduntil == 0  # no reply was awaited in vain
+
+
 def test_after_many_noreply_commands_the_server_has_to_answer():
     """However they are shared out to calls."""
     with ScriptedServer() as server:

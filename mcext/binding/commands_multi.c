@@ -1004,6 +1004,9 @@ static int fail_leg(multi *all, leg *each, mc_status status)
         each->io.count = 0;
         each->io.more = true;
         each->io.connection = each->target.connection;
+        if (each->count == 0) {
+            end_leg(all, each, true); /* all were too large, and only a marker was sent */
+        }
         return 0;
     }
     all->failed = true;
