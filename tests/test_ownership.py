@@ -504,20 +504,85 @@ def test_a_signal_handler_may_use_the_same_client(name):
         assert answers == [b"handler"]
 
 
-def test_a_signal_handler_may_close_the_connection_that_a_hosts_method_waits_on():
+@pytest.mark.parametrize("how", ["close_socket", "mark_dead", "disconnect_all", "quit_all"])
+def test_a_signal_handler_may_close_what_a_host_reads_from(how):
     with ScriptedServer(lambda command, number: STALL) as server:
-        host = memcache._Host(server.address, socket_timeout=LONG)
-        for wait, right in [(host.readline, ""), (lambda: host.recv(5), memcache._Error)]:
-            assert host.connect() == 1
-            host.send_cmd("get key1")
-            with Alarm(host.close_socket):
-                if right is memcache._Error:
-                    with pytest.raises(right):
-                        wait()
-                else:
-                    assert wait() == right
-            assert host.socket is None
-        server.wait_for(lambda server: all(one.closed.is_set() for one in server.connections))
+        mc = client(server, LONG)
+        host = mc.servers[0]
+        actions = {"close_socket": host.close_socket, "mark_dead": lambda: host.mark_dead("test")}
+        assert host.connect()
+        host.send_cmd("get key1")
+        with Alarm(actions.get(how) or getattr(mc, how)):
+            assert host.readline() == ""
+        assert host.connect()
+        host.send_cmd("get key1")
+        with Alarm(actions.get(how) or getattr(mc, how)), pytest.raises(memcache._Error):
+            host.recv(10)
+
+
+class Routed(mcext.Client):
+    """Python code may want the connection of a call: it is held for the thread."""
+
+    def _get_server(self, key):
+        return super()._get_server(key)
+
+
+def test_a_request_is_not_completed_on_a_connection_of_the_signal_handler():
+    """It disconnects in the middle of a send, and then makes a call of its own."""
+    received = []
+
+    def serve(listener):
+        first, _ = listener.accept()
+        first.recv(1000)
+        second, _ = listener.accept()
+        with first, second, second.makefile("rb") as file:
+            for line in file:
+                received.append(line)
+                second.sendall(good_answer(line))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        mc = Routed([f"127.0.0.1:{listener.getsockname()[1]}"], socket_timeout=LONG, server_max_value_length=0)
+
+        def handler():
+            mc.disconnect_all()
+            assert mc.get("inner") == b"inner"
+
+        with Alarm(handler):
+            assert mc.append("key1", b"get outer\r\n" * (3 << 20)) == 0
+        assert mc.get("after") == b"after"
+        mc.disconnect_all()
+        thread.join(AT_ONCE)
+        assert not thread.is_alive()
+        assert received == [b"get inner\r\n", b"get after\r\n"]
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_signal_handler_may_disconnect(name):
+    """The call it interrupts ends, or is sent once more; its connection is nobody else's before that."""
+    call, right, _ = CALLS[name]
+    for make in mcext.Client, Routed:
+        handled = threading.Event()
+
+        def script(command, number, handled=handled):
+            if number == 0:
+                assert handled.wait(AT_ONCE)
+            return good_answer(command)
+
+        with ScriptedServer(script) as server:
+            mc = make([server.address], socket_timeout=LONG, dead_retry=0)
+
+            def handler(mc=mc, handled=handled):
+                mc.disconnect_all()
+                assert mc.get("inner") == b"inner"
+                handled.set()
+
+            with Alarm(handler):
+                answer = call(mc)
+            assert answer == right or (make is Routed and unanswered(name, answer))
+            all_right(mc)
 
 
 def test_ctrl_c_ends_a_waiting_call_at_once(tmp_path):

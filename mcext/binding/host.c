@@ -75,6 +75,9 @@ int mcx_held_drop(mcx_module *module, PyObject *host)
     if (held != NULL) {
         held->dropped = true;
         result = PyDict_DelItem(dict, host);
+        if (held->connection != NULL && !held->connection->moving) {
+            mc_connection_shut(held->connection); /* given back with the last reference to held */
+        }
         Py_DECREF(held);
     }
     Py_XDECREF(dict);
@@ -878,7 +881,7 @@ static PyObject *host_connect(PyObject *self, PyObject *unused)
         return NULL;
     }
     held = mcx_held_find(module, self);
-    if (is_there(held)) {
+    if (is_there(held) && !mc_connection_is_lost(held->connection)) {
         connected = 1;
     }
     else {

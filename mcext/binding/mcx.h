@@ -610,8 +610,8 @@ PyObject *mcx_host_stats_name(mcx_host *host);
 /* The connection that this thread holds for host: a new reference, or NULL without an exception. */
 mcx_held *mcx_held_find(mcx_module *module, PyObject *host);
 int mcx_held_put(mcx_module *module, mcx_host *host, mc_connection *connection);
-/* What this thread holds for host is closed: at once, or behind the call or the host's method in
- * whose middle this is. */
+/* What this thread holds for host is no longer found, and its stream is closed: at once, or, while
+ * its own methods move bytes, behind them. A call in whose middle this is owns it to its end. */
 int mcx_held_drop(mcx_module *module, PyObject *host);
 /* The dict of what this thread holds, by host: a new reference. */
 PyObject *mcx_held_dict(mcx_module *module);

@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "number.h"
-#include "process.h"
 
 /* What one receive asks for at least. */
 #define SMALL_INPUT ((size_t)2048)
@@ -414,17 +413,10 @@ static void native_close(mc_connection *connection)
 
 const mc_transport mc_native_transport = {native_send, native_receive, native_close};
 
-/* A fork has happened since it was opened: another process owns the stream. */
-static inline bool is_foreign(const mc_connection *connection)
-{
-    return connection->generation != mc_process_generation() ||
-           !atomic_load_explicit(&connection->open, memory_order_relaxed);
-}
-
 mc_status mc_connection_send_some(mc_connection *connection, struct iovec *pieces, int count,
                                   size_t *moved, mc_clock *clock)
 {
-    if (is_foreign(connection)) {
+    if (mc_connection_is_lost(connection)) {
         return MC_CLOSED;
     }
     return connection->transport->send(connection, pieces, count, moved, clock);
@@ -454,7 +446,7 @@ mc_status mc_connection_receive(mc_connection *connection, mc_exchange *exchange
     size_t small = exchange->replies > MANY_REPLIES ? LARGE_INPUT : SMALL_INPUT;
     bool all = false;
 
-    if (is_foreign(connection)) {
+    if (mc_connection_is_lost(connection)) {
         return MC_CLOSED;
     }
     if (body != 0) {
@@ -514,7 +506,7 @@ mc_status mc_connection_roundtrip(mc_connection *connection, mc_clock *clock)
     size_t length = mc_buffer_length(out);
     ssize_t moved;
 
-    if (is_foreign(connection)) {
+    if (mc_connection_is_lost(connection)) {
         return MC_CLOSED;
     }
     char *room = mc_buffer_reserve(&connection->in, SMALL_INPUT);
@@ -550,7 +542,7 @@ bool mc_connection_is_quiet(mc_connection *connection)
 {
     char byte;
 
-    if (is_foreign(connection)) {
+    if (mc_connection_is_lost(connection)) {
         return false;
     }
     if (connection->fd < 0) {
@@ -560,12 +552,17 @@ bool mc_connection_is_quiet(mc_connection *connection)
            (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
-void mc_connection_close(mc_connection *connection)
+void mc_connection_shut(mc_connection *connection)
 {
     if (atomic_load_explicit(&connection->open, memory_order_relaxed)) {
         atomic_store_explicit(&connection->open, 0, memory_order_relaxed);
         connection->transport->close(connection);
     }
+}
+
+void mc_connection_close(mc_connection *connection)
+{
+    mc_connection_shut(connection);
     mc_buffer_fini(&connection->in);
     mc_buffer_fini(&connection->out);
     connection->unanswered = 0;

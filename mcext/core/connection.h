@@ -14,6 +14,7 @@
 #include "buffer.h"
 #include "clock.h"
 #include "exchange.h"
+#include "process.h"
 #include "status.h"
 
 typedef struct mc_connection mc_connection;
@@ -94,8 +95,19 @@ mc_status mc_connection_roundtrip(mc_connection *connection, mc_clock *clock);
 /* True where the peer has neither closed nor sent anything: an idle connection is still good. */
 bool mc_connection_is_quiet(mc_connection *connection);
 
+/* True where there is no stream, or another process's: a fork has happened since it was opened. */
+static inline bool mc_connection_is_lost(const mc_connection *connection)
+{
+    return connection->generation != mc_process_generation() ||
+           !atomic_load_explicit(&connection->open, memory_order_relaxed);
+}
+
 /* Closes the stream; the struct stays. Nothing is sent. */
 void mc_connection_close(mc_connection *connection);
+
+/* The same in the middle of the call that owns it, which still uses the buffers: it goes on to find
+ * the stream lost. */
+void mc_connection_shut(mc_connection *connection);
 
 /* Moves the pieces on by moved bytes, dropping the empty ones. */
 void mc_pieces_advance(struct iovec **pieces, int *count, size_t moved);

@@ -40,6 +40,11 @@ mc_status mc_fanout_step(mc_leg *const *legs, size_t count, struct pollfd *polls
             continue;
         }
         leg->status = MC_OK;
+        if (mc_connection_is_lost(leg->connection)) { /* there is nothing to wait for */
+            leg->status = MC_CLOSED;
+            moved = true;
+            continue;
+        }
         moved |= push(leg);
         moved |= leg->count == 0 && mc_exchange_is_done(&leg->exchange); /* nothing to wait for */
         active++;

@@ -69,9 +69,7 @@ static void start_over(mc_pool *pool, uint32_t generation)
 
         if (atomic_load_explicit(&connection->turn, memory_order_relaxed) % 2 != 0) {
             connection->orphan = true;
-            if (atomic_exchange_explicit(&connection->open, 0, memory_order_relaxed)) {
-                connection->transport->close(connection);
-            }
+            mc_connection_shut(connection);
         }
         else {
             free_connection(connection);
