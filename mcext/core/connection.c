@@ -237,11 +237,13 @@ static mc_status try_addresses(mc_connection *connection, mc_connecting *state, 
 
     while (state->next != NULL) {
         struct addrinfo *address = state->next;
+        int64_t before = mc_clock_now();
 
         status = state->fd >= 0 ? MC_OK : begin_attempt(connection, state, clock);
         if (status == MC_OK) {
             status = finish_attempt(connection, state);
         }
+        clock->connecting += mc_clock_now() - before; /* the next one shares what is left */
         if (status == MC_OK) {
             return adopt(connection, state, address->ai_family);
         }
@@ -277,10 +279,11 @@ mc_status mc_connection_connect(mc_connection *connection, mc_connecting *state,
             return status;
         }
     }
-    int64_t before = mc_clock_now();
-
     if (family == MC_FAMILY_UNIX) {
+        int64_t before = mc_clock_now();
+
         status = connect_unix(connection, state, host, clock);
+        clock->connecting += mc_clock_now() - before;
         if (status != MC_OK && state->fd >= 0) {
             close(state->fd);
             state->fd = -1;
@@ -289,7 +292,6 @@ mc_status mc_connection_connect(mc_connection *connection, mc_connecting *state,
     else {
         status = try_addresses(connection, state, clock);
     }
-    clock->connecting += mc_clock_now() - before;
     if (status != MC_INTERRUPTED) {
         mc_connecting_fini(state);
     }

@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
@@ -136,6 +137,57 @@ static void a_full_backlog_ends_with_the_connect_budget(void)
     while (status == MC_OK && count < 8) {
         held[count] = mc_pool_take(&pool, NULL, 0);
         status = connect_to(held[count++], MC_FAMILY_INET, "127.0.0.1", server.port, SHORT);
+    }
+    CHECK(status == MC_TIMEOUT);
+    while (count > 0) {
+        drop(held[--count], -1);
+    }
+    close(server.fd);
+}
+
+/* A name with so many addresses, each of them the listener's. */
+static struct addrinfo *addresses_of(listener server, int count)
+{
+    struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
+    struct addrinfo *all = NULL;
+    char service[8];
+
+    snprintf(service, sizeof service, "%u", server.port);
+    while (count-- > 0) {
+        struct addrinfo *one = NULL;
+
+        CHECK(getaddrinfo("127.0.0.1", service, &hints, &one) == 0 && one->ai_next == NULL);
+        one->ai_next = all;
+        all = one;
+    }
+    return all;
+}
+
+static void all_addresses_of_a_name_share_one_connect_budget(void)
+{
+    const int64_t budget = 4 * SHORT;
+    listener server = listen_on_loopback(0);
+    mc_connection *held[8];
+    mc_status status = MC_OK;
+    size_t count = 0;
+
+    while (status == MC_OK && count < 8) {
+        mc_connecting state = MC_CONNECTING_INIT;
+        mc_clock clock;
+        int64_t before = mc_clock_now();
+
+        held[count] = mc_pool_take(&pool, NULL, 0);
+        state.list = state.next = addresses_of(server, 4);
+        mc_clock_start(&clock, LONG, budget);
+        status = mc_connection_connect(held[count], &state, MC_FAMILY_INET, "", 0, &clock);
+        if (status == MC_OK) {
+            mc_pool_opened(held[count]);
+        }
+        else { /* the last one was to be given up when the budget was spent, not later */
+            CHECK(state.attempt_until - before < budget * 3 / 2);
+        }
+        mc_connecting_fini(&state);
+        count++;
     }
     CHECK(status == MC_TIMEOUT);
     while (count > 0) {
@@ -537,6 +589,7 @@ int main(void)
     PROMISE(a_refused_connect_fails_with_its_errno);
     PROMISE(a_name_that_is_none_fails_with_the_resolvers_error);
     PROMISE(a_full_backlog_ends_with_the_connect_budget);
+    PROMISE(all_addresses_of_a_name_share_one_connect_budget);
     PROMISE(unix_sockets_connect_by_path);
     PROMISE(many_pieces_leave_whole_and_in_order);
     PROMISE(a_send_that_nobody_reads_ends_in_time);
