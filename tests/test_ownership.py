@@ -278,6 +278,21 @@ def test_a_noreply_command_that_memcached_takes_for_several_ends_the_connection(
             assert server.connections[0].closed.wait(AT_ONCE)
 
 
+@pytest.mark.parametrize("other_socket", [False, True])
+def test_bytes_behind_a_large_value_end_the_connection(other_socket, monkeypatch):
+    class OtherSocket(socket.socket):
+        """Not Python's own class: all bytes go through its methods."""
+
+    large = b"x" * 30000
+    block = b"VALUE large 0 %d\r\n%s\r\nEND\r\n" % (len(large), large)
+    with ScriptedServer([block + b"5\r\n", b"42\r\n"]) as server:
+        if other_socket:
+            monkeypatch.setattr(socket, "socket", OtherSocket)
+        mc = client(server, LONG)
+        assert mc.get("large") == large
+        assert mc.incr("key1") == 42
+
+
 def test_bytes_behind_a_marker_end_the_connection():
     script = [b"VERSION 1\r\n5\r\n"]
     with ScriptedServer(

@@ -454,7 +454,8 @@ mc_status mc_connection_receive(mc_connection *connection, mc_exchange *exchange
     if (body != 0) {
         pieces[count].iov_base = exchange->room;
         pieces[count++].iov_len = body;
-        if (body >= WHOLE_BODY && exchange->replies == 1 && clock->timeout != 0) {
+        if (body >= WHOLE_BODY && exchange->replies == 1 && clock->timeout != 0 &&
+            connection->transport == &mc_native_transport) {
             /* The rest of the reply is known to the byte: CRLF END CRLF. */
             all = true;
             small = 7;
@@ -479,6 +480,9 @@ mc_status mc_connection_receive(mc_connection *connection, mc_exchange *exchange
         moved -= into_body;
     }
     mc_buffer_commit(&connection->in, moved);
+    if (all && moved == small) { /* what stands behind it was not asked for */
+        exchange->suspect |= !mc_connection_is_quiet(connection);
+    }
     return MC_OK;
 }
 
