@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import socket
 import threading
+import zlib
 
 import pytest
 import shim
@@ -168,6 +169,30 @@ def test_a_dead_server_is_found_out_once_by_all_threads():
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             assert set(pool.map(mc.get, [f"key{i}" for i in range(200)])) == {None}
         assert len(sent(server)) == 1
+
+
+class OtherSocket(socket.socket):
+    """Not Python's own class: all bytes go through its methods, a server after the other."""
+
+
+@pytest.mark.parametrize("name", ["get_stats", "get_slabs", "flush_all", "get_multi", "set_multi", "delete_multi"])
+def test_a_server_that_was_given_no_time_is_not_dead(name, monkeypatch):
+    """The one before it took all that the call had."""
+    if name.endswith("_multi"):
+        monkeypatch.setattr(socket, "socket", OtherSocket)
+    call = {
+        "get_multi": lambda mc: mc.get_multi(keys),
+        "set_multi": lambda mc: mc.set_multi(dict.fromkeys(keys, b"v")),
+        "delete_multi": lambda mc: mc.delete_multi(keys),
+    }.get(name, lambda mc: getattr(mc, name)())
+    with ScriptedServer(lambda command, number: STALL) as silent, ScriptedServer() as good:
+        mc = mcext.Client([silent.address, good.address], socket_timeout=0.2)
+        keys = [f"key{i}" for i in range(40)]
+        keys.sort(key=lambda key: zlib.crc32(key.encode()) >> 16 & 1)  # those of the silent one first
+        call(mc)
+        assert mc.servers[0].deaduntil
+        assert not mc.servers[1].deaduntil
+        assert mc.get(keys[-1], "none") == "none" and good.commands, "it is asked"
 
 
 def test_a_dead_server_of_two_leaves_its_keys_to_the_other():

@@ -561,6 +561,11 @@ mc_status mcx_receive(mcx_call *call, mcx_target *target, mc_exchange *exchange)
     return status;
 }
 
+void mcx_target_note_time(mcx_call *call, mcx_target *target)
+{
+    target->late = call->clock.late && mc_clock_left(&call->clock, mc_clock_now()) == 0;
+}
+
 int mcx_fail(mcx_call *call, mcx_target *target, mc_status status)
 {
     PyObject *reason;
@@ -580,7 +585,7 @@ int mcx_fail(mcx_call *call, mcx_target *target, mc_status status)
     if (reason == NULL) {
         return -1;
     }
-    if (status == MC_TIMEOUT) {
+    if (status == MC_TIMEOUT && !target->late) {
         if (MCX_IS_SET(target->host_hooks, MARK_DEAD)) {
             PyObject *done = PyObject_CallMethodOneArg(
                 target->host, call->module->host_hooks[MCX_HOOK_MARK_DEAD], reason);
@@ -827,6 +832,7 @@ static int connect_host(mcx_call *call, PyObject *object, bool fresh, mcx_target
     target->connection = NULL;
     target->held = NULL;
     target->probe = false;
+    target->late = false;
     target->host_hooks = call->host_hooks;
     if (UNLIKELY(!Py_IS_TYPE(object, module->host_type))) {
         target->host_hooks = mcx_host_hooks(module, object);

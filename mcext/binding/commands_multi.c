@@ -1140,6 +1140,7 @@ static bool is_native(const leg *each)
 /* A leg whose bytes move through Python: a batch, its replies, the next batch. */
 static int run_leg_in_turn(multi *all, leg *each)
 {
+    mcx_target_note_time(all->call, &each->target);
     while (!each->over) {
         mc_status status = MC_OK;
         bool begun = each->io.count > 0;

@@ -297,6 +297,7 @@ typedef struct {
     mcx_held *held;            /* strong or NULL */
     uint32_t host_hooks;
     bool probe; /* this call alone tries a server whose dead mark has run out */
+    bool late;  /* the deadline had passed before it was asked: a timeout says nothing about it */
 } mcx_target;
 
 /* Replaced methods of a host through which bytes move. */
@@ -461,6 +462,9 @@ int mcx_connect_chosen(mcx_call *call, PyObject *server, mcx_target *target);
 
 /* A connection to this host: 1, 0 where it cannot be reached, -1 with an exception. */
 int mcx_connect_host(mcx_call *call, PyObject *host, mcx_target *target);
+
+/* Before the target is asked: whether there is time for it to answer. */
+void mcx_target_note_time(mcx_call *call, mcx_target *target);
 
 /* A new connection to the target's host in place of one that the server closed. As above. */
 int mcx_reconnect(mcx_call *call, mcx_target *target);
