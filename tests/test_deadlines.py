@@ -112,7 +112,20 @@ def test_silence_ends_a_call_at_its_deadline(name):
             assert call(mc) == failure
 
 
-def test_a_server_that_takes_ten_megabytes_slowly():
+class StepByStep(socket.socket):
+    """As eventlet's: each step of sendall has the whole timeout."""
+
+    def connect(self, address):
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        super().connect(address)
+
+    def sendall(self, data):
+        while data:
+            data = data[self.send(data) :]
+
+
+@pytest.mark.parametrize("socket_class", [socket.socket, StepByStep])
+def test_a_server_that_takes_ten_megabytes_slowly(socket_class, monkeypatch):
     """It reads a little every now and then, so that each send gets on, but the whole takes for ever."""
     stop = threading.Event()
 
@@ -120,7 +133,7 @@ def test_a_server_that_takes_ten_megabytes_slowly():
         sock, _ = listener.accept()
         with sock:
             while not stop.wait(0.05):
-                if not sock.recv(2000):
+                if not sock.recv(20000):
                     return
 
     with socket.socket() as listener:
@@ -129,6 +142,7 @@ def test_a_server_that_takes_ten_megabytes_slowly():
         listener.listen()
         thread = threading.Thread(target=serve, args=(listener,), daemon=True)
         thread.start()
+        monkeypatch.setattr(socket, "socket", socket_class)
         mc = mcext.Client([f"127.0.0.1:{listener.getsockname()[1]}"], socket_timeout=DEADLINE)
         mc.server_max_value_length = 0
         with within():

@@ -9,6 +9,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
+/* What one sendall is given: its timeout may be that of each of its steps (eventlet's is), and so
+ * it gets all the time that is left only for so many bytes. */
+#define SEND_AT_ONCE ((size_t)65536)
+
 /* An exception as a status: network trouble is an answer, everything else goes to the caller. */
 static mc_status from_exception(mc_connection *connection)
 {
@@ -80,18 +84,19 @@ static mc_status send_piece(mc_connection *connection, struct iovec *pieces, siz
 {
     PyObject *bytes, *result;
     mc_status status = prepare(connection, clock);
+    size_t length = pieces->iov_len < SEND_AT_ONCE ? pieces->iov_len : SEND_AT_ONCE;
 
     if (status != MC_OK) {
         return status;
     }
-    bytes = PyBytes_FromStringAndSize(pieces->iov_base, (Py_ssize_t)pieces->iov_len);
+    bytes = PyBytes_FromStringAndSize(pieces->iov_base, (Py_ssize_t)length);
     result = bytes ? PyObject_CallMethod(connection->handle, "sendall", "O", bytes) : NULL;
     Py_XDECREF(bytes);
     if (result == NULL) {
         return from_exception(connection);
     }
     Py_DECREF(result);
-    *moved = pieces->iov_len;
+    *moved = length;
     return MC_OK;
 }
 
