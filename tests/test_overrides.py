@@ -526,6 +526,24 @@ def test_calls_go_through_a_replaced_method_of_a_host(name, method, way, server,
     client.disconnect_all()
 
 
+def test_a_host_that_cannot_be_held_as_it_comes_back_from_the_dead(server):
+    class Host(memcache._Host):
+        def __hash__(self):
+            return 1 // self.whole
+
+    client = memcache.Client([server.address])
+    host = Host(server.address)
+    host.whole = 0
+    client.servers = client.buckets = [host]
+    host.readline = host.readline
+    host.deaduntil = 1
+    with pytest.raises(ZeroDivisionError):
+        client.set("a", b"v")
+    host.whole = 1
+    assert client.set("a", b"v") is True
+    assert host.deaduntil == 0
+
+
 @pytest.mark.parametrize("method", ["send_cmd", "readline", "recv"])
 def test_an_empty_value_comes_through_a_replaced_method_of_a_host(method, server, monkeypatch):
     client = memcache.Client([server.address])

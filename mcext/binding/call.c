@@ -809,11 +809,18 @@ static int connect_slow(mcx_call *call, mcx_host *host, bool fresh, mcx_target *
         }
         if (mcx_held_put(module, host, connection) < 0) {
             mc_pool_give(connection, false, 0);
-            return -1;
         }
-        held = mcx_held_find(module, (PyObject *)host);
+        else {
+            held = mcx_held_find(module, (PyObject *)host);
+            if (held == NULL) {
+                PyErr_SetString(PyExc_RuntimeError, "the host's connection was taken away");
+            }
+        }
         if (held == NULL) {
-            PyErr_SetString(PyExc_RuntimeError, "the host's connection was taken away");
+            if (target->probe) {
+                target->probe = false;
+                mc_server_give_up_probe(&host->server);
+            }
             return -1;
         }
     }
