@@ -278,6 +278,19 @@ def test_a_noreply_command_that_memcached_takes_for_several_ends_the_connection(
             assert server.connections[0].closed.wait(AT_ONCE)
 
 
+def test_an_error_after_a_noreply_call_is_not_the_answer_to_a_hosts_command():
+    script = FirstConnection(lambda answer: b"SERVER_ERROR out of memory\r\n")
+    with ScriptedServer(script) as server:
+        mc = client(server, LONG)
+        assert mc.set("quiet", b"v", noreply=True)
+        host = mc.servers[0]
+        assert host.connect()
+        host.send_cmd("incr key1 1")
+        assert host.readline() == b"42"
+        host.close_socket()
+        all_right(mc)
+
+
 @pytest.mark.parametrize("other_socket", [False, True])
 def test_bytes_behind_a_large_value_end_the_connection(other_socket, monkeypatch):
     class OtherSocket(socket.socket):

@@ -635,65 +635,25 @@ static mc_status handle_signals(const mcx_held *held)
     return is_there(held) ? MC_INTERRUPTED : MC_CLOSED;
 }
 
-static PyObject *send_bytes(PyObject *self, PyObject *command, bool add_crlf)
+/* Sends all of the pieces on the held connection. */
+static mc_status push(mcx_held *held, struct iovec *pieces, int count, mc_clock *clock)
 {
-    mcx_held *held = NULL;
-    PyObject *bytes = NULL;
-    mc_status status = MC_OK;
-    mc_clock clock;
+    mc_status status;
 
-    if (PyUnicode_Check(command)) {
-        bytes = PyUnicode_AsUTF8String(command);
-    }
-    else if (PyBytes_Check(command)) {
-        bytes = Py_NewRef(command);
-    }
-    else {
-        PyErr_Format(PyExc_TypeError, "cmd must be bytes or str, not %.100s",
-                     Py_TYPE(command)->tp_name);
-    }
-    held = bytes ? need_held(self) : NULL;
-    if (held == NULL) {
-        Py_XDECREF(bytes);
-        return NULL;
-    }
-    struct iovec list[2] = {{PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)},
-                            {"\r\n", 2}};
-    struct iovec *pieces = list;
-    int count = add_crlf ? 2 : 1;
-
-    held->broken = true; /* until its reply is known to be read */
-    start_clock(self, &clock);
     do {
         if (held->connection->transport == &mc_native_transport) {
             Py_BEGIN_ALLOW_THREADS status =
-                mc_connection_send(held->connection, &pieces, &count, &clock);
+                mc_connection_send(held->connection, &pieces, &count, clock);
             Py_END_ALLOW_THREADS
         }
         else {
-            status = mc_connection_send(held->connection, &pieces, &count, &clock);
+            status = mc_connection_send(held->connection, &pieces, &count, clock);
         }
         if (status == MC_INTERRUPTED) {
             status = handle_signals(held);
         }
     } while (status == MC_INTERRUPTED);
-    if (status != MC_OK) {
-        raise_status(held->connection, status);
-        drop(self);
-    }
-    Py_DECREF(bytes);
-    Py_DECREF(held);
-    return status == MC_OK ? Py_NewRef(Py_None) : NULL;
-}
-
-static PyObject *host_send_cmd(PyObject *self, PyObject *command)
-{
-    return send_bytes(self, command, true);
-}
-
-static PyObject *host_send_cmds(PyObject *self, PyObject *commands)
-{
-    return send_bytes(self, commands, false);
+    return status;
 }
 
 /* Receives something into the held connection's buffer. */
@@ -719,6 +679,78 @@ static mc_status fill(mcx_held *held, mc_clock *clock)
         }
     } while (status == MC_INTERRUPTED);
     return status;
+}
+
+/* After noreply commands of a client: what the server says to them is read up to the marker, so
+ * that nobody takes it for the answer to what is sent next. */
+static mc_status bring_in_step(mcx_held *held, mc_clock *clock)
+{
+    struct iovec piece = {(void *)MCX_MARKER, sizeof MCX_MARKER - 1};
+    mc_status status = push(held, &piece, 1, clock);
+    mc_exchange exchange;
+    mc_event event;
+
+    mc_exchange_init(&exchange, &held->connection->in, MC_VERSION, NULL, 0, true);
+    while (status == MC_OK && (event = mc_exchange_next(&exchange)) != MC_EVENT_DONE) {
+        status = event == MC_EVENT_BROKEN ? MC_MALFORMED : fill(held, clock);
+    }
+    if (status == MC_OK && !mc_exchange_end(&exchange)) {
+        status = MC_MALFORMED;
+    }
+    held->connection->unanswered = 0;
+    return status;
+}
+
+static PyObject *send_bytes(PyObject *self, PyObject *command, bool add_crlf)
+{
+    mcx_held *held = NULL;
+    PyObject *bytes = NULL;
+    mc_status status = MC_OK;
+    mc_clock clock;
+
+    if (PyUnicode_Check(command)) {
+        bytes = PyUnicode_AsUTF8String(command);
+    }
+    else if (PyBytes_Check(command)) {
+        bytes = Py_NewRef(command);
+    }
+    else {
+        PyErr_Format(PyExc_TypeError, "cmd must be bytes or str, not %.100s",
+                     Py_TYPE(command)->tp_name);
+    }
+    held = bytes ? need_held(self) : NULL;
+    if (held == NULL) {
+        Py_XDECREF(bytes);
+        return NULL;
+    }
+    struct iovec pieces[2] = {{PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)},
+                              {"\r\n", 2}};
+
+    held->broken = true; /* until its reply is known to be read */
+    start_clock(self, &clock);
+    if (held->connection->unanswered != 0) {
+        status = bring_in_step(held, &clock);
+    }
+    if (status == MC_OK) {
+        status = push(held, pieces, add_crlf ? 2 : 1, &clock);
+    }
+    if (status != MC_OK) {
+        raise_status(held->connection, status);
+        drop(self);
+    }
+    Py_DECREF(bytes);
+    Py_DECREF(held);
+    return status == MC_OK ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *host_send_cmd(PyObject *self, PyObject *command)
+{
+    return send_bytes(self, command, true);
+}
+
+static PyObject *host_send_cmds(PyObject *self, PyObject *commands)
+{
+    return send_bytes(self, commands, false);
 }
 
 static PyObject *host_readline(PyObject *self, PyObject *args, PyObject *keywords)
