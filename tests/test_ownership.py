@@ -275,6 +275,7 @@ def test_a_noreply_command_that_memcached_takes_for_several_ends_the_connection(
         with ScriptedServer() as server:
             mc = client(server, LONG, check_keys=False)
             assert mc.set_multi(dict.fromkeys(many, b"version\r\nget next"), noreply=True) == []
+            server.wait_for(lambda server: server.connections)
             assert server.connections[0].closed.wait(AT_ONCE)
 
 
@@ -557,11 +558,13 @@ class Routed(mcext.Client):
 
 def test_a_request_is_not_completed_on_a_connection_of_the_signal_handler():
     """It disconnects in the middle of a send, and then makes a call of its own."""
+    begun = threading.Event()
     received = []
 
     def serve(listener):
         first, _ = listener.accept()
         first.recv(1000)
+        begun.set()
         second, _ = listener.accept()
         with first, second, second.makefile("rb") as file:
             for line in file:
@@ -575,6 +578,9 @@ def test_a_request_is_not_completed_on_a_connection_of_the_signal_handler():
         mc = Routed([f"127.0.0.1:{listener.getsockname()[1]}"], socket_timeout=LONG, server_max_value_length=0)
 
         def handler():
+            if not begun.is_set():
+                signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+                return
             mc.disconnect_all()
             assert mc.get("inner") == b"inner"
 
