@@ -8,6 +8,7 @@
  * by calls. */
 #include "mcx.h"
 
+#include <sched.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -406,11 +407,19 @@ int mcx_snapshot_set_buckets(mcx_module *module, mcx_snapshot *snapshot, PyObjec
 /* A child of a fork cannot wait for a mutex that a thread of the parent may have held. */
 static void lock_core(mcx_core *core)
 {
-    uint32_t seen = atomic_load(&core->generation);
     uint32_t now = mc_process_generation();
+    uint32_t seen = atomic_load(&core->generation);
 
-    if (seen != now && atomic_compare_exchange_strong(&core->generation, &seen, now)) {
-        pthread_mutex_init(&core->lock, NULL);
+    while (UNLIKELY(seen != now)) {
+        if (seen == (now | MC_STARTING_OVER)) {
+            sched_yield(); /* another thread of this process makes the mutex anew */
+            seen = atomic_load(&core->generation);
+        }
+        else if (atomic_compare_exchange_strong(&core->generation, &seen, now | MC_STARTING_OVER)) {
+            pthread_mutex_init(&core->lock, NULL);
+            atomic_store(&core->generation, now);
+            seen = now;
+        }
     }
     pthread_mutex_lock(&core->lock);
 }

@@ -18,9 +18,6 @@ static _Thread_local struct {
 
 static _Atomic uint64_t next_id = 1;
 
-/* Added to the generation of a pool while a thread of that process starts it over. */
-#define STARTING_OVER UINT32_C(0x80000000)
-
 /* Memory kept for an idle connection's buffers, each. */
 #define IDLE_BUFFER ((size_t)1024)
 
@@ -84,12 +81,12 @@ void mc_pool_check_fork_slow(mc_pool *pool)
     uint32_t seen = atomic_load_explicit(&pool->generation, memory_order_acquire);
 
     while (seen != generation) {
-        if (seen == (generation | STARTING_OVER)) {
+        if (seen == (generation | MC_STARTING_OVER)) {
             sched_yield(); /* another thread of this process is at it, for a few stores */
             seen = atomic_load_explicit(&pool->generation, memory_order_acquire);
         }
         else if (atomic_compare_exchange_strong(&pool->generation, &seen,
-                                                generation | STARTING_OVER)) {
+                                                generation | MC_STARTING_OVER)) {
             start_over(pool, generation);
             return;
         }

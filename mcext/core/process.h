@@ -10,6 +10,9 @@
 
 extern _Atomic uint32_t mc_process_counter;
 
+/* Added to the generation of what a thread of that process is starting over. */
+#define MC_STARTING_OVER UINT32_C(0x80000000)
+
 /* Once before the first use, from any thread; 0 where pthread_atfork failed. */
 int mc_process_init(void);
 
