@@ -256,8 +256,7 @@ typedef struct {
     mc_connection *connection;    /* owned while not NULL */
     PyObject *socket;             /* what host.socket shows, or NULL */
     bool broken;                  /* not to be used for another call */
-    bool dropped; /* no longer found; closed when nobody works with it any more: its last reference
-                   */
+    bool dropped;                 /* no longer found; closed with its last reference */
 } mcx_held;
 
 /* A key on its way: a view and what keeps it alive. */
