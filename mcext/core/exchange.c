@@ -46,12 +46,19 @@ void mc_exchange_init(mc_exchange *exchange, mc_buffer *in, mc_command command,
     }
 }
 
+/* True behind an error line where nobody knows any more which answer belongs to which command: it
+ * may be about what went before a marker, or about a data block taken for commands. */
+static bool has_lost_count(const mc_exchange *exchange)
+{
+    return exchange->suspect &&
+           (exchange->marker || mc_commands[exchange->command].family == MC_FAMILY_STORAGE);
+}
+
 void mc_exchange_expect(mc_exchange *exchange, size_t more)
 {
     exchange->replies += more;
     if (exchange->state == STATE_DONE && more != 0) {
-        /* As in answer_line: where the next answer begins is not known. */
-        exchange->state = exchange->suspect ? STATE_BROKEN : STATE_LINE;
+        exchange->state = has_lost_count(exchange) ? STATE_BROKEN : STATE_LINE;
     }
 }
 
@@ -225,8 +232,7 @@ static mc_event answer_line(mc_exchange *exchange)
         /* Behind a marker it may be about what went before that. */
         if (exchange->marker || !ends_exchange(exchange->command, reply)) {
             exchange->suspect = true;
-            if (exchange->state != STATE_DONE &&
-                (exchange->marker || mc_commands[exchange->command].family == MC_FAMILY_STORAGE)) {
+            if (exchange->state != STATE_DONE && has_lost_count(exchange)) {
                 exchange->state = STATE_BROKEN;
             }
         }
