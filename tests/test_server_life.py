@@ -254,6 +254,42 @@ def test_after_dead_retry_one_call_tries_the_server():
     assert shim.run(PROBE) == "done\n"
 
 
+MARKED_BY_HAND = """
+import sys, time
+import mcext
+from scripted_server import ScriptedServer
+from test_server_life import unused_port
+
+with unused_port() as sock:
+    mc = mcext.Client([f"127.0.0.1:{sock.getsockname()[1]}"], dead_retry=30)
+    host, port, marked = mc.servers[0], sock.getsockname()[1], []
+
+    def mark_dead(reason):
+        marked.append(reason)
+        if sys.argv[1] == "for a while":
+            host.deaduntil = time.time() + 5
+
+    if sys.argv[1] == "after a mark":
+        assert mc.get("key1") is None
+        shift_clock(31)
+    host.mark_dead = mark_dead
+    for round in range(1, 4):
+        assert mc.get("key1") is None
+        assert len(marked) == round, "it is tried again"
+        shift_clock(6)
+with ScriptedServer(port=port) as server:
+    assert mc.set("key1", b"v") is True
+    assert not host.deaduntil
+    print("done")
+"""
+
+
+@pytest.mark.parametrize("way", ["never", "for a while", "after a mark"])
+def test_a_replaced_mark_dead_decides_how_long_a_server_is_dead(way):
+    """It may set another time, or none: then the next call tries the server."""
+    assert shim.run(MARKED_BY_HAND, way) == "done\n"
+
+
 FOUND_DEAD_AGAIN = """
 import mcext
 from scripted_server import ScriptedServer, STALL

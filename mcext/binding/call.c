@@ -646,7 +646,6 @@ static int connect_failed(mcx_call *call, mcx_host *host, mc_connection *connect
     int result = -1;
 
     if (status == MC_RAISED || status == MC_NO_MEMORY) {
-        mc_server_give_up_probe(&host->server);
         if (status == MC_NO_MEMORY) {
             PyErr_NoMemory();
         }
@@ -668,9 +667,6 @@ static int connect_failed(mcx_call *call, mcx_host *host, mc_connection *connect
             result = mcx_host_mark_dead(call->module, host, reason);
         }
     }
-    if (result < 0) {
-        mc_server_give_up_probe(&host->server);
-    }
     Py_XDECREF(text);
     Py_XDECREF(reason);
     return result;
@@ -682,7 +678,6 @@ static int open_connection(mcx_call *call, mcx_host *host, mc_connection *connec
     mc_status status;
 
     if (mc_clock_connect_left(&call->clock) == 0) {
-        mc_server_give_up_probe(&host->server);
         mc_pool_give(connection, false, 0);
         return 0; /* the call's budget is spent, which says nothing about this server */
     }
@@ -730,11 +725,11 @@ static int acquire(mcx_call *call, mcx_host *host, bool fresh, mc_connection **f
         *probe = health == MC_SERVER_PROBE;
     }
     mc_connection *connection = mc_pool_take(&host->server.pool, call->kind, call->owner);
+    int opened = -1;
 
     if (UNLIKELY(connection == NULL)) {
-        mc_server_give_up_probe(&host->server);
         PyErr_NoMemory();
-        return -1;
+        goto opened;
     }
     if (LIKELY(atomic_load_explicit(&connection->open, memory_order_relaxed))) {
         int64_t idle =
@@ -746,9 +741,13 @@ static int acquire(mcx_call *call, mcx_host *host, bool fresh, mc_connection **f
         }
         mc_connection_close(connection);
     }
-    int opened = open_connection(call, host, connection);
+    opened = open_connection(call, host, connection);
+opened:
     *found = opened > 0 ? connection : NULL;
-    *probe &= opened > 0; /* else the mark is settled */
+    if (UNLIKELY(*probe && opened <= 0)) {
+        *probe = false; /* whatever the mark is now: a replaced mark_dead may have left it */
+        mc_server_give_up_probe(&host->server);
+    }
     return opened;
 }
 
