@@ -1,6 +1,7 @@
 """After a fork, parent and child never see each other's bytes, and the parent's connections stay good."""
 
 import concurrent.futures
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -273,6 +274,57 @@ def test_a_fork_within_a_call():
         wait(*pids)
         assert mc.get("parent") == b"parent"
         assert server.connections[0].commands == [b"get outer\r\n", b"get parent\r\n"]
+
+
+def get_in_both(mc, forked, server):
+    """A get in whose middle the process forks: each of the two asks on a connection of its own, once."""
+    ok = False
+    try:
+        ok = mc.get("key1") == b"key1" and mc.get("key2") == b"key2"
+    finally:
+        if forked and not forked[0]:
+            os._exit(0 if ok else 1)
+    wait(*forked)
+    assert ok and len(forked) == 1
+    asked = sorted(one.commands for one in server.connections if b"get key1\r\n" in one.commands)
+    assert [commands.count(b"get key1\r\n") for commands in asked] == [1, 1], asked
+    assert asked[-1] == [b"get key1\r\n", b"get key2\r\n"], "the parent's connection is good"
+
+
+def test_a_fork_by_a_signal_handler_in_the_middle_of_a_connect():
+    forked = []
+
+    def handler(*_):
+        forked.append(os.fork())
+        if forked[0]:
+            server.__enter__()  # which takes what waits, and then the connect is through
+
+    server = ScriptedServer(key_script)
+    server.listener.listen(0)
+    mc = mcext.Client([server.address], socket_timeout=AT_ONCE)
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):
+            sock = stack.enter_context(socket.socket())
+            sock.setblocking(False)
+            sock.connect_ex((server.host, server.port))
+        stack.callback(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, handler))
+        stack.push(server)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        get_in_both(mc, forked, server)
+
+
+def test_a_fork_by_a_sockets_own_connect(monkeypatch):
+    forked = []
+
+    class Forking(socket.socket):
+        def connect(self, address):
+            super().connect(address)
+            if not forked:
+                forked.append(os.fork())
+
+    with ScriptedServer(key_script) as server:
+        monkeypatch.setattr(socket, "socket", Forking)
+        get_in_both(mcext.Client([server.address], socket_timeout=AT_ONCE), forked, server)
 
 
 def test_a_dead_mark_is_not_lost_in_a_child():

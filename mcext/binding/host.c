@@ -536,17 +536,29 @@ mc_status mcx_host_open(mcx_module *module, mcx_host *host, mc_connection *conne
                         PyObject *socket_class, mc_clock *clock)
 {
     mc_connecting state = MC_CONNECTING_INIT;
+    uint32_t generation = mc_process_generation();
     mc_status status;
 
-    if (socket_class != NULL) {
-        return mcx_python_connect(module, connection, socket_class, host, clock);
-    }
     do {
-        Py_BEGIN_ALLOW_THREADS status = mc_connection_connect(
-            connection, &state, host->server.family, host->server.host, host->server.port, clock);
-        Py_END_ALLOW_THREADS if (status == MC_INTERRUPTED && mcx_check_signals() < 0)
-        {
-            status = MC_RAISED;
+        if (UNLIKELY(socket_class != NULL)) {
+            status = mcx_python_connect(module, connection, socket_class, host, clock);
+        }
+        else {
+            Py_BEGIN_ALLOW_THREADS status =
+                mc_connection_connect(connection, &state, host->server.family, host->server.host,
+                                      host->server.port, clock);
+            Py_END_ALLOW_THREADS if (status == MC_INTERRUPTED && mcx_check_signals() < 0)
+            {
+                status = MC_RAISED;
+            }
+        }
+        if (UNLIKELY(generation != mc_process_generation())) {
+            /* A signal handler, or the socket's own connect, forked: in this process, the child,
+             * the stream is the parent's, however far it has come. */
+            generation = mc_process_generation();
+            mc_connecting_fini(&state);
+            mc_connection_shut(connection);
+            status = status == MC_RAISED ? status : MC_INTERRUPTED;
         }
     } while (status == MC_INTERRUPTED);
     mc_connecting_fini(&state);

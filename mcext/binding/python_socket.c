@@ -216,6 +216,9 @@ mc_status mcx_python_connect(mcx_module *module, mc_connection *connection, PyOb
 
     (void)module;
     connection->resolver_error = connection->error = 0;
+    if (left == 0) {
+        return MC_TIMEOUT;
+    }
     socket = PyObject_CallFunction(socket_class, "Oi", host->family, (int)SOCK_STREAM);
     if (socket == NULL) {
         return from_exception(connection);
