@@ -6,6 +6,7 @@ step, each server or each address a timeout of its own.
 
 import contextlib
 import itertools
+import pickle
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ import pytest
 from scripted_server import STALL, ScriptedServer
 
 import mcext
+from mcext.testing import memcached
 
 DEADLINE = 0.3
 BOUND = 3.0
@@ -251,9 +253,148 @@ def test_the_retry_is_within_the_deadline():
             assert mc.get("key1") is None
 
 
+def test_the_connect_of_a_retry_prolongs_a_multi_call_by_what_it_took():
+    """One server closes its connection and takes no other; the other one is silent."""
+    sockets = []
+
+    def serve():
+        first = listener.accept()[0]
+        first.recv(1000)
+        for _ in range(4):
+            sockets.append(socket.socket())
+            sockets[-1].setblocking(False)
+            sockets[-1].connect_ex(listener.getsockname())
+        first.close()
+
+    with socket.socket() as listener, ScriptedServer(lambda command, number: STALL) as silent:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        threading.Thread(target=serve, daemon=True).start()
+        addresses = [f"127.0.0.1:{listener.getsockname()[1]}", silent.address]
+        mc = mcext.Client(addresses, socket_timeout=DEADLINE, connect_timeout=BOUND)
+        with within(2 * BOUND):
+            assert mc.get_multi([f"key{i}" for i in range(40)]) == {}
+        assert all(host.deaduntil for host in mc.servers)
+        for sock in sockets:
+            sock.close()
+
+
 def test_a_deadline_can_be_changed_for_the_next_call():
     with ScriptedServer(lambda command, number: STALL) as server:
         mc = mcext.Client([server.address], socket_timeout=60, dead_retry=0)
         mc.socket_timeout = DEADLINE
         with within():
             assert mc.get("key1") is None
+
+
+class OtherSocket(socket.socket):
+    """Not Python's own class: all bytes go through its methods, a server after the other."""
+
+
+OWN_TIME = 0.7  # of code that is the caller's, in seconds
+KEYS = [f"key{i}" for i in range(20)]
+TUPLES = [f"tuple{i}" for i in range(20)]
+LARGE = b"x" * 900_000  # more than a send or a receive takes at one go
+
+
+class SlowPickler(pickle.Pickler):
+    def dump(self, value):
+        time.sleep(OWN_TIME / 10)
+        super().dump(value)
+
+
+class SlowUnpickler(pickle.Unpickler):
+    def load(self):
+        time.sleep(OWN_TIME / 10)
+        return super().load()
+
+
+class SlowMapping(dict):
+    def keys(self):
+        time.sleep(OWN_TIME)
+        return super().keys()
+
+
+def slow_encoder(key):
+    time.sleep(OWN_TIME)
+    return key
+
+
+def slowly(keys):
+    time.sleep(OWN_TIME)
+    yield from keys
+
+
+class SlowChecker(mcext.Client):
+    def check_key(self, key, key_extra_len=0):
+        time.sleep(OWN_TIME)
+        return super().check_key(key, key_extra_len)
+
+
+class SlowMapper(mcext.Client):
+    def _map_and_prefix_keys(self, keys, prefix):
+        time.sleep(OWN_TIME)
+        return super()._map_and_prefix_keys(keys, prefix)
+
+
+class SlowChooser(mcext.Client):
+    def _get_server(self, key):
+        server, key = super()._get_server(key)
+        time.sleep(OWN_TIME)
+        return server, key
+
+
+class SlowCounter(mcext.Client):
+    def _statlog(self, name):
+        time.sleep(OWN_TIME)
+        super()._statlog(name)
+
+
+OWN_CODE = {
+    "keys of get_multi": (lambda client: client().get_multi(slowly(KEYS)), dict.fromkeys(KEYS, b"v")),
+    "keys of delete_multi": (lambda client: client().delete_multi(slowly(KEYS)), 1),
+    "keys of set_multi": (lambda client: client().set_multi(SlowMapping.fromkeys(KEYS, b"v")), []),
+    "key_encoder, get": (lambda client: client(key_encoder=slow_encoder).get("large"), LARGE),
+    "key_encoder, set": (lambda client: client(key_encoder=slow_encoder).set("large", LARGE), True),
+    "key_encoder, incr": (lambda client: client(key_encoder=slow_encoder).incr("number"), 2),
+    "key_encoder, get_multi": (lambda client: client(key_encoder=slow_encoder).get_multi(["key1"]), {"key1": b"v"}),
+    "check_key": (lambda client: client(SlowChecker).get("large"), LARGE),
+    "_map_and_prefix_keys": (lambda client: client(SlowMapper).get_multi(["key1"]), {"key1": b"v"}),
+    "_get_server": (lambda client: client(SlowChooser).get("large"), LARGE),
+    "_get_server, get_multi": (lambda client: client(SlowChooser).get_multi(["key1"]), {"key1": b"v"}),
+    "_statlog": (lambda client: client(SlowCounter).get("large"), LARGE),
+    "_statlog, get_multi": (lambda client: client(SlowCounter).get_multi(["key1"]), {"key1": b"v"}),
+    "pickler, set": (lambda client: client(pickler=SlowPickler).set("tuple1", ()), True),
+    "pickler": (lambda client: client(pickler=SlowPickler).set_multi(dict.fromkeys(TUPLES, ())), []),
+    "unpickler": (lambda client: client(unpickler=SlowUnpickler).get_multi(TUPLES), dict.fromkeys(TUPLES, ())),
+}
+
+
+@pytest.fixture(scope="module")
+def two_memcacheds():
+    with memcached() as one, memcached() as other:
+        yield one, other
+
+
+@pytest.mark.parametrize(
+    "name, socket_class",
+    [
+        *((name, socket.socket) for name in OWN_CODE),
+        *((name, OtherSocket) for name in ("keys of get_multi", "pickler", "unpickler")),
+    ],
+)
+def test_the_callers_own_code_takes_no_time_of_the_servers(two_memcacheds, name, socket_class, monkeypatch):
+    """However long keys and values are in the making: the servers have all of the deadline, and none is found dead."""
+    addresses = [server.address for server in two_memcacheds]
+    clients = []
+
+    def client(kind=mcext.Client, **options):
+        clients.append(kind(addresses, socket_timeout=OWN_TIME - 0.2, **options))
+        return clients[0]
+
+    values = {**dict.fromkeys(KEYS, b"v"), **dict.fromkeys(TUPLES, ()), "large": LARGE, "number": 1}
+    assert mcext.Client(addresses).set_multi(values) == []
+    monkeypatch.setattr(socket, "socket", socket_class)
+    call, answer = OWN_CODE[name]
+    assert call(client) == answer
+    assert [host.deaduntil for host in clients[0].servers] == [0, 0]

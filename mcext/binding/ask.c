@@ -65,6 +65,7 @@ mc_status mcx_begin_exchange(mcx_call *call, mcx_target *target, const mcx_reque
         !encode(out, request, keys) || (count = lay_out(out, request, pieces)) == 0) {
         return MC_NO_MEMORY;
     }
+    mcx_target_note_time(call, target);
     mc_exchange_init(exchange, mcx_input(call, target), request->command, keys, 1, marker);
     exchange->max_length = (uint64_t)call->snapshot->max_length;
     mc_status status = mcx_roundtrip(call, target, pieces, count, exchange);
@@ -93,6 +94,7 @@ static mc_status send_only(mcx_call *call, mcx_target *target, const mcx_request
     struct iovec pieces[4];
     int count;
 
+    mcx_target_note_time(call, target);
     mc_buffer_clear(out);
     if (!encode(out, request, NULL) || (count = lay_out(out, request, pieces)) == 0) {
         return MC_NO_MEMORY;

@@ -458,10 +458,12 @@ int mcx_host_debuglog(mcx_module *module, PyObject *host, const char *format, ..
 int mcx_statlog(mcx_call *call, int what)
 {
     if (UNLIKELY(MCX_IS_SET(call->hooks, STATLOG))) {
+        int64_t before = mc_clock_now();
         PyObject *result =
             PyObject_CallMethodOneArg(call->self, call->module->client_hooks[MCX_HOOK_STATLOG],
                                       call->module->count_names[what]);
 
+        mcx_leave_out(call, before);
         Py_XDECREF(result);
         return result == NULL ? -1 : 0;
     }
@@ -1080,6 +1082,7 @@ int mcx_get_server_hook(mcx_call *call, mcx_key *key, PyObject **found)
     mcx_module *module = call->module;
     PyObject *object = mcx_key_object(key), *answer = NULL, *server, *changed;
     mcx_key new_key = {.owner = NULL};
+    int64_t before = mc_clock_now();
     int result = -1;
 
     if (object == NULL) {
@@ -1087,6 +1090,7 @@ int mcx_get_server_hook(mcx_call *call, mcx_key *key, PyObject **found)
     }
     answer =
         PyObject_CallMethodOneArg(call->self, module->client_hooks[MCX_HOOK_GET_SERVER], object);
+    mcx_leave_out(call, before); /* where it connects, that has a deadline of its own */
     Py_DECREF(object);
     if (answer == NULL) {
         return -1;

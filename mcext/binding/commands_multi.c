@@ -527,6 +527,7 @@ static int map_by_hook(multi *all, PyObject *keys, PyObject *prefix)
     size_t total = 0;
     int result = -1;
 
+    call->clock.start = mc_clock_now(); /* nothing so far was the servers' time */
     Py_XDECREF(empty);
     if (answer == NULL) {
         return -1;
@@ -1117,6 +1118,18 @@ static int process(multi *all, leg *each)
     }
 }
 
+/* The same, outside the servers' time; but a replaced _recv_value takes bytes off the stream. */
+static int decode(multi *all, leg *each)
+{
+    int64_t before = mc_clock_now();
+    int result = process(all, each);
+
+    if (LIKELY(!MCX_IS_SET(all->call->hooks, RECV_VALUE))) {
+        mcx_leave_out(all->call, before);
+    }
+    return result;
+}
+
 /* True where nothing is left to do but to read. */
 static bool is_sent(const leg *each)
 {
@@ -1145,8 +1158,14 @@ static int run_leg_in_turn(multi *all, leg *each)
         mc_status status = MC_OK;
         bool begun = each->io.count > 0;
 
-        if (!begun && each->next < each->count && produce(all, each, false) < 0) {
-            return -1;
+        if (!begun && each->next < each->count) {
+            int64_t before = mc_clock_now();
+            int produced = produce(all, each, false);
+
+            mcx_leave_out(all->call, before);
+            if (produced < 0) {
+                return -1;
+            }
         }
         if (each->io.count > 0) {
             status = mcx_goes_through_host(&each->target)
@@ -1167,7 +1186,7 @@ static int run_leg_in_turn(multi *all, leg *each)
             mc_exchange *exchange = &each->io.exchange;
             int attempt = each->attempt;
 
-            if (process(all, each) < 0) {
+            if (decode(all, each) < 0) {
                 return -1;
             }
             if (each->over || each->attempt != attempt ||
@@ -1215,7 +1234,7 @@ static int step(multi *all, mc_leg **ios, struct pollfd *polls)
             }
         }
     }
-    call->clock.start += mc_clock_now() - before; /* serialising is not the servers' time */
+    mcx_leave_out(call, before);
     Py_BEGIN_ALLOW_THREADS status = mc_fanout_step(ios, all->leg_count, polls, &call->clock);
     Py_END_ALLOW_THREADS if (mcx_check_signals() < 0)
     {
@@ -1231,14 +1250,13 @@ static int step(multi *all, mc_leg **ios, struct pollfd *polls)
     if (status != MC_OK) {
         return fail_all(all, status);
     }
-    before = mc_clock_now();
     for (size_t i = 0; i < all->leg_count; i++) {
         leg *each = all->legs[i];
 
         if (each->over) {
             continue;
         }
-        if (each->io.arrived && process(all, each) < 0) {
+        if (each->io.arrived && decode(all, each) < 0) {
             return -1;
         }
         if (!each->over && each->io.status != MC_OK) {
@@ -1255,7 +1273,6 @@ static int step(multi *all, mc_leg **ios, struct pollfd *polls)
                     each->sent == 0 && all->command == MC_SET && !each->io.exchange.marker);
         }
     }
-    call->clock.start += mc_clock_now() - before; /* nor is decoding */
     return 0;
 }
 
@@ -1273,6 +1290,7 @@ static int run(multi *all)
         leg *each = all->legs[i];
 
         ios[i] = &each->io;
+        mcx_target_note_time(all->call, &each->target);
         each->io.connection = is_native(each) ? each->target.connection : NULL;
         if (each->count == 0) {
             end_leg(all, each, true);
@@ -1369,6 +1387,7 @@ static int run_multi(multi *all, int what, PyObject *keys, PyObject *prefix)
     }
     else if ((keys != NULL ? list_keys(all, keys) : list_dict(all, all->mapping)) == 0 &&
              collect(all, prefix) == 0) {
+        all->call->clock.start = mc_clock_now(); /* nothing so far was the servers' time */
         result = choose_servers(all);
     }
     Py_XDECREF(asked_for);

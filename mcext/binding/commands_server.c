@@ -169,7 +169,6 @@ static PyObject *list_all(mcx_call *call, mc_slice argument, int shape)
             continue;
         }
         if (there > 0) {
-            mcx_target_note_time(call, &target);
             dict = list_host(call, &target, argument, shape);
             if (dict == NULL && !PyErr_Occurred()) {
                 continue;
@@ -279,7 +278,6 @@ static int flush_host(mcx_call *call, PyObject *host)
         Py_XDECREF(done);
         return done == NULL ? -1 : 0;
     }
-    mcx_target_note_time(call, &target);
     there = mcx_ask(call, &target, &request, &answer);
     if (there > 0 && answer.type != MC_REPLY_OK) {
         PyObject *shown = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(answer.line),

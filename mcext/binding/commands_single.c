@@ -606,7 +606,7 @@ static PyObject *store(mcx_call *call, mc_command command, mcx_key *key,
     there = UNLIKELY(MCX_IS_SET(call->hooks, VAL_TO_STORE_INFO))
                 ? mcx_store_info_hook(call, given->value, given->min_compress, &stored)
                 : mcx_store_info(call, given->value, given->min_compress, &stored);
-    call->clock.start += mc_clock_now() - before; /* serialising is not the server's time */
+    mcx_leave_out(call, before);
     if (UNLIKELY(there <= 0)) {
         if (there == 0) {
             mcx_target_end(call, &target, true); /* nothing was sent */

@@ -185,6 +185,7 @@ int mcx_key_single(mcx_call *call, PyObject *object, bool encode, mcx_key *key)
     PyObject *encoder = encode ? snapshot->options[MCX_OPT_KEY_ENCODER] : NULL;
     PyObject *made = NULL; /* by the encoder */
     bool asks_hook = snapshot->check_keys && MCX_IS_SET(call->hooks, CHECK_KEY);
+    int64_t before = UNLIKELY(encoder != NULL || asks_hook) ? mc_clock_now() : 0;
     int result;
 
     key->owner = NULL;
@@ -205,6 +206,9 @@ int mcx_key_single(mcx_call *call, PyObject *object, bool encode, mcx_key *key)
         if (UNLIKELY(result < 0)) {
             mcx_key_clear(key);
         }
+    }
+    if (UNLIKELY(before != 0)) {
+        mcx_leave_out(call, before);
     }
     Py_XDECREF(made);
     return result;

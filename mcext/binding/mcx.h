@@ -442,6 +442,12 @@ int mcx_record_count_name(mcx_module *module, mcx_record *record, PyObject *name
 
 /* Begins a call of a client's method; -1 with an exception, and mcx_call_end is not due. */
 int mcx_call_begin(mcx_call *call, PyObject *self);
+/* The time since before went into the caller's own code (a key_encoder, a generator of keys, a
+ * pickler): it is not the servers', and counts for no deadline. */
+static inline void mcx_leave_out(mcx_call *call, int64_t before)
+{
+    call->clock.start += mc_clock_now() - before;
+}
 /* Ends it; result (may be NULL) is passed through. */
 PyObject *mcx_call_end(mcx_call *call, PyObject *result);
 
