@@ -254,6 +254,63 @@ def test_after_dead_retry_one_call_tries_the_server():
     assert shim.run(PROBE) == "done\n"
 
 
+def failing(call):
+    """The same call, with its exception for an answer."""
+
+    def safe(mc):
+        try:
+            return call(mc)
+        except (ZeroDivisionError, mcext.Client.MemcachedKeyError) as error:
+            return error
+
+    return safe
+
+
+class NoPickle:
+    def __reduce__(self):
+        raise ZeroDivisionError
+
+
+TOO_LARGE = b"x" * 2_000_000
+SETTLES_NOTHING = {
+    "too large": lambda mc: mc.set("key1", TOO_LARGE),
+    "too large, set_multi": lambda mc: mc.set_multi({"key1": TOO_LARGE}),
+    "no pickle": failing(lambda mc: mc.set("key1", NoPickle())),
+    "no pickle, set_multi": failing(lambda mc: mc.set_multi({"key1": NoPickle()})),
+    "no key": failing(lambda mc: mc.get_multi(["key1", "key 2"])),
+}
+NOREPLY = {
+    "set": lambda mc: mc.set("key1", b"v", noreply=True),
+    "delete": lambda mc: mc.delete("key1", noreply=True),
+    "touch": lambda mc: mc.touch("key1", noreply=True),
+    "incr": lambda mc: mc.incr("key1", noreply=True),
+    "set_multi": lambda mc: mc.set_multi({"key1": b"v", "key2": b"v"}, noreply=True),
+    "delete_multi": lambda mc: mc.delete_multi(["key1", "key2"], noreply=True),
+}
+
+
+def found_by(call, script=()):
+    """Make the call that may try a server whose mark has run out; return the mark behind it."""
+    with ScriptedServer(script) as server:
+        mc = mcext.Client([server.address], socket_timeout=0.2 if script else 10 * PATIENCE)
+        mc.servers[0].deaduntil = 1
+        call(mc)
+        return mc.servers[0].deaduntil
+
+
+@pytest.mark.parametrize("name", SETTLES_NOTHING)
+def test_a_call_that_asks_a_dead_server_nothing_does_not_make_it_alive(name):
+    """The next call alone tries it then, not all at once."""
+    assert found_by(SETTLES_NOTHING[name]) == 1
+
+
+@pytest.mark.parametrize("name", NOREPLY)
+def test_a_noreply_call_tries_a_dead_server_as_any_other_does(name):
+    """What it sends is taken by any server that has stopped as well: it is made to say that it has read it."""
+    assert found_by(NOREPLY[name]) == 0
+    assert found_by(NOREPLY[name], lambda command, number: STALL) > 1
+
+
 MARKED_BY_HAND = """
 import sys, time
 import mcext

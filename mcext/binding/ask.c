@@ -66,6 +66,7 @@ mc_status mcx_begin_exchange(mcx_call *call, mcx_target *target, const mcx_reque
         return MC_NO_MEMORY;
     }
     mcx_target_note_time(call, target);
+    target->asked = true;
     mc_exchange_init(exchange, mcx_input(call, target), request->command, keys, 1, marker);
     exchange->max_length = (uint64_t)call->snapshot->max_length;
     mc_status status = mcx_roundtrip(call, target, pieces, count, exchange);
@@ -95,11 +96,13 @@ static mc_status send_only(mcx_call *call, mcx_target *target, const mcx_request
     int count;
 
     mcx_target_note_time(call, target);
+    target->asked = true;
     mc_buffer_clear(out);
     if (!encode(out, request, NULL) || (count = lay_out(out, request, pieces)) == 0) {
         return MC_NO_MEMORY;
     }
-    if (connection != NULL && ++connection->unanswered > MCX_UNANSWERED_AT_MOST &&
+    if (connection != NULL &&
+        (++connection->unanswered > MCX_UNANSWERED_AT_MOST || target->probe) &&
         !mcx_goes_through_host(target)) {
         mc_exchange exchange;
         mc_event event;

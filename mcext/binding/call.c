@@ -840,6 +840,7 @@ static int connect_host(mcx_call *call, PyObject *object, bool fresh, mcx_target
     target->connection = NULL;
     target->held = NULL;
     target->probe = false;
+    target->asked = false;
     target->late = false;
     target->host_hooks = call->host_hooks;
     if (UNLIKELY(!Py_IS_TYPE(object, module->host_type))) {
@@ -894,7 +895,8 @@ void mcx_target_end(mcx_call *call, mcx_target *target, bool clean)
         mc_server *server = &((mcx_host *)target->host)->server;
 
         target->probe = false;
-        if (clean) {
+        /* An inner call connects for others to ask: that it could is all that is known here. */
+        if (clean && (target->asked || call->inner)) {
             mc_server_mark_alive(server);
         }
         else {

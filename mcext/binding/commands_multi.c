@@ -838,8 +838,9 @@ static int produce(multi *all, leg *each, bool whole)
         if (goes_through_host) {
             mc_buffer_clear(&call->lines);
         }
-        each->marker_last = all->noreply && !goes_through_host &&
-                            connection->unanswered + each->count > MCX_UNANSWERED_AT_MOST;
+        each->marker_last =
+            all->noreply && !goes_through_host &&
+            (connection->unanswered + each->count > MCX_UNANSWERED_AT_MOST || each->target.probe);
         mc_exchange_init(&each->io.exchange, mcx_input(call, &each->target),
                          all->noreply ? MC_VERSION : all->command, each->keys,
                          all->command == MC_GET ? each->count : 0, marker || each->marker_last);
@@ -873,6 +874,7 @@ static int produce(multi *all, leg *each, bool whole)
     }
     each->io.pieces = each->pieces;
     each->io.count = pieces;
+    each->target.asked |= pieces > 0;
     if (all->noreply) {
         if (connection != NULL) {
             connection->unanswered += (uint32_t)(each->sent - sent_before);

@@ -296,6 +296,7 @@ typedef struct {
     mcx_held *held;            /* strong or NULL */
     uint32_t host_hooks;
     bool probe; /* this call alone tries a server whose dead mark has run out */
+    bool asked; /* a request went out whose answer tells whether the server lives */
     bool late;  /* the deadline had passed before it was asked: a timeout says nothing about it */
 } mcx_target;
 
