@@ -534,6 +534,19 @@ def test_set_servers_with_an_equal_list_keeps_the_hosts(client, server):
     assert len(client.buckets) == 2
 
 
+def test_set_servers_with_an_equal_list_makes_the_buckets_anew(server):
+    servers = [server.address, (server.address, 2)]
+    for module in (oracle.load(), memcache):
+        client = module.Client(servers)
+        client.buckets = client.servers[:1]
+        client.set_servers(servers)
+        one, other = client.servers
+        assert client.buckets == [one, other, other]
+        client.buckets = []
+        client.set_servers(servers)
+        assert len(client.buckets) == 3
+
+
 # The class
 
 

@@ -483,8 +483,7 @@ int mcx_set_servers(mcx_module *module, mcx_core *core, PyObject *self, PyObject
         if (snapshot != NULL && snapshot->server_count > 0 &&
             are_the_same(module, snapshot, given)) {
             mcx_snapshot_free(snapshot);
-            Py_DECREF(given);
-            return 0;
+            break; /* the hosts stay; buckets may have been assigned since */
         }
         hosts = snapshot ? list_hosts(module, given, snapshot) : NULL;
         int set = hosts ? mcx_snapshot_set_servers(module, snapshot, hosts) : -1;
