@@ -187,20 +187,25 @@ static int make_slow(mcx_call *call)
 {
     mcx_module *module = call->module;
     PyObject *before = NULL;
+    PyObject *home;
 
     if (call->slow) {
         return 0;
     }
-    if (PyObject_GetOptionalAttr(module->local, module->str_held, &before) < 0) {
+    home = mcx_held_home(module);
+    if (home == NULL || PyObject_GetOptionalAttr(home, module->str_held, &before) < 0) {
+        Py_XDECREF(home);
         return -1;
     }
     call->held = PyDict_New();
-    if (call->held == NULL || PyObject_SetAttr(module->local, module->str_held, call->held) < 0) {
+    if (call->held == NULL || PyObject_SetAttr(home, module->str_held, call->held) < 0) {
         Py_CLEAR(call->held);
         Py_XDECREF(before);
+        Py_DECREF(home);
         return -1;
     }
     call->held_before = before;
+    call->held_home = home;
     call->lines = call->output = (mc_buffer){0};
     call->last_line = NULL;
     call->slow = true;
@@ -218,7 +223,7 @@ static int begin(mcx_call *call, PyObject *self, bool inner)
         return -1;
     }
     call->slow = call->inner = false;
-    call->held = call->held_before = NULL;
+    call->held = call->held_before = call->held_home = NULL;
     call->kind = NULL;
     call->owner = 0;
     call->socket_class = NULL;
@@ -274,7 +279,7 @@ PyObject *mcx_call_hook(mcx_call *call, int hook, PyObject *const *args, size_t 
     return result;
 }
 
-/* Gives back what a slow call holds, and what the thread held before is in force again. */
+/* Gives back what a slow call holds, and what was held before is in force again. */
 static void end_slow(mcx_call *call)
 {
     PyObject *type, *value, *traceback;
@@ -295,12 +300,14 @@ static void end_slow(mcx_call *call)
         }
     }
     Py_CLEAR(call->held);
-    if (!call->inner && (call->held_before != NULL
-                             ? PyObject_SetAttr(module->local, module->str_held, call->held_before)
-                             : PyObject_DelAttr(module->local, module->str_held)) < 0) {
-        PyErr_WriteUnraisable(module->local);
+    if (!call->inner &&
+        (call->held_before != NULL
+             ? PyObject_SetAttr(call->held_home, module->str_held, call->held_before)
+             : PyObject_DelAttr(call->held_home, module->str_held)) < 0) {
+        PyErr_WriteUnraisable(call->held_home);
     }
     Py_CLEAR(call->held_before);
+    Py_CLEAR(call->held_home);
     Py_CLEAR(call->last_line);
     mc_buffer_fini(&call->lines);
     mc_buffer_fini(&call->output);

@@ -1,8 +1,9 @@
 /* host: the `_Host` type, one server of a client, as python-memcached's users see it.
  *
  * A client's calls use the core's server inside directly. Code that calls a host's methods works
- * on a connection that its thread holds for the host: in the thread's dict `held`, until
- * close_socket or an error, or for the length of the call in whose middle it runs. */
+ * on a connection that its thread (or its greenlet) holds for the host: in the dict that
+ * mcx_held_dict gives, until close_socket or an error, or for the length of the call in whose
+ * middle it runs. */
 #include "mcx.h"
 
 #include <stddef.h>
@@ -12,28 +13,51 @@
 
 /* ---- held connections ----------------------------------------------------------------------- */
 
+PyObject *mcx_held_home(mcx_module *module)
+{
+    PyObject *getcurrent = module->local_is_native ? mcx_imported("greenlet", "getcurrent") : NULL;
+    PyObject *current, *parent = NULL;
+
+    if (getcurrent == NULL) {
+        return Py_NewRef(module->local);
+    }
+    current = PyObject_CallNoArgs(getcurrent);
+    Py_DECREF(getcurrent);
+    if (current != NULL) {
+        parent = PyObject_GetAttrString(current, "parent");
+    }
+    if (parent == NULL) {
+        Py_CLEAR(current);
+    }
+    else if (parent == Py_None) { /* the thread itself */
+        Py_SETREF(current, Py_NewRef(module->local));
+    }
+    Py_XDECREF(parent);
+    return current;
+}
+
 PyObject *mcx_held_dict(mcx_module *module)
 {
-    PyObject *held = NULL;
+    PyObject *home = mcx_held_home(module), *held = NULL;
 
-    if (PyObject_GetOptionalAttr(module->local, module->str_held, &held) < 0 || held != NULL) {
-        return held;
+    if (home != NULL && PyObject_GetOptionalAttr(home, module->str_held, &held) == 0) {
+        held = PyDict_New();
+        if (held != NULL && PyObject_SetAttr(home, module->str_held, held) < 0) {
+            Py_CLEAR(held);
+        }
     }
-    held = PyDict_New();
-    if (held != NULL && PyObject_SetAttr(module->local, module->str_held, held) < 0) {
-        Py_CLEAR(held);
-    }
+    Py_XDECREF(home);
     return held;
 }
 
 mcx_held *mcx_held_find(mcx_module *module, PyObject *host)
 {
-    PyObject *dict = NULL, *held = NULL;
+    PyObject *home = mcx_held_home(module), *dict = NULL, *held = NULL;
 
-    if (PyObject_GetOptionalAttr(module->local, module->str_held, &dict) < 0) {
+    if (home == NULL || PyObject_GetOptionalAttr(home, module->str_held, &dict) < 0) {
         PyErr_Clear();
-        return NULL;
     }
+    Py_XDECREF(home);
     if (dict != NULL && PyDict_GetItemRef(dict, host, &held) < 0) {
         PyErr_Clear();
     }

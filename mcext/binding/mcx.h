@@ -250,7 +250,7 @@ typedef struct {
 } mcx_host;
 
 /* A connection that a thread holds for a host outside the calls of a client, or for the length of
- * a call that goes through replaced methods. In the thread's dict `local.held`. */
+ * a call that goes through replaced methods. In the dict of mcx_held_dict. */
 typedef struct {
     PyObject_HEAD mcx_host *host; /* strong */
     mc_connection *connection;    /* owned while not NULL */
@@ -279,7 +279,8 @@ typedef struct {
     bool slow;             /* Python code may want this call's connections: they are held */
     bool inner;            /* slow: held is the outer call's, or the thread's */
     PyObject *held;        /* slow: the dict of them, by host */
-    PyObject *held_before; /* slow: what the thread held before, to be put back */
+    PyObject *held_before; /* slow, not inner: what was held before, to be put back */
+    PyObject *held_home;   /* slow, not inner: whose attribute held is; strong */
     mc_buffer lines;       /* slow: what hosts' methods returned, for the exchange */
     mc_buffer output;      /* slow: a request where there is no connection */
     PyObject *last_line;   /* slow: what a host's readline returned last, or NULL */
@@ -623,7 +624,11 @@ int mcx_held_put(mcx_module *module, mcx_host *host, mc_connection *connection);
 /* What this thread holds for host is no longer found, and its stream is closed: at once, or, while
  * its own methods move bytes, behind them. A call in whose middle this is owns it to its end. */
 int mcx_held_drop(mcx_module *module, PyObject *host);
-/* The dict of what this thread holds, by host: a new reference. */
+/* Whose attribute the dict of what is held is: this thread's; a greenlet's own where Client's
+ * threading.local, found before a monkey-patch or without one, does not tell greenlets apart: they
+ * switch in the middle of calls. A new reference, or NULL with an exception. */
+PyObject *mcx_held_home(mcx_module *module);
+/* That dict, of mcx_held by host: a new reference. */
 PyObject *mcx_held_dict(mcx_module *module);
 
 /* ---- python_socket.c ------------------------------------------------------------------------ */

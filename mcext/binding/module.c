@@ -314,7 +314,7 @@ static int intern_names(mcx_module *module)
         const char *text;
     } names[] = {
         {&module->str_record, "_mcext_record"},
-        {&module->str_held, "held"},
+        {&module->str_held, "_mcext_held"},
         {&module->str_write, "write"},
         {&module->str_keys, "keys"},
         {&module->str_socket, "socket"},

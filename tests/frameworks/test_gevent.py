@@ -18,6 +18,9 @@ class TestGreenlets:
         assert seen["total"] == 50 * 25
         assert seen["connections"] <= 50, "more connections than greenlets"
 
+    def test_what_replaced_methods_hold_is_the_greenlets_own(self, greenlets, order):
+        assert greenlets(order, "replaced")["wrong"] == []
+
     def test_native_threads_beside_greenlets(self, greenlets, order):
         assert greenlets(order, "native_threads")["wrong"] == []
 

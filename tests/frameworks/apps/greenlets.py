@@ -184,6 +184,52 @@ def shared():
     return {"wrong": wrong, "total": mc.get("total"), "connections": connections_ever(mc) - before}
 
 
+def replaced():
+    """Many greenlets and one client with replaced methods: what is held for a call is that call's, not its thread's."""
+
+    class Chooses(memcache.Client):
+        def _get_server(self, key):
+            return super()._get_server(key)
+
+    class Receives(memcache.Client):
+        def _recv_value(self, server, flags, rlen):
+            return super()._recv_value(server, flags, rlen)
+
+    class Reads(memcache.Client):
+        def set_servers(self, servers):
+            super().set_servers(servers)
+            for host in self.servers:
+                host.readline = host.readline
+                host.send_cmd = host.send_cmd
+
+    wrong = []
+
+    def user(mc, number):
+        for turn in range(10):
+            key = f"{number}-{turn}"
+            value = {"key": key, "filler": "x" * (number * 100)}
+            seen = [mc.set(key, value), mc.get(key) == value, mc.get_multi([key, f"missing-{key}"]) == {key: value}]
+            if seen != [True, True, True]:
+                wrong.append([type(mc).__name__, key, seen])
+
+    def tool(mc, number):
+        host = mc.servers[0]
+        if host.connect() != 1:
+            wrong.append([type(mc).__name__, "not connected"])
+        host.send_cmd(f"touch missing-{number} {number}\r\nget a b{number}")
+        sleep(0)
+        lines = [host.readline(), host.readline()]
+        if lines != [b"NOT_FOUND", b"END"]:
+            wrong.append([type(mc).__name__, number, repr(lines)])
+        host.close_socket()
+
+    for kind in (Chooses, Receives, Reads):
+        mc = kind([address])
+        users = [spawn(user, mc, number) for number in range(20)]
+        wait_all(users + [spawn(tool, mc, number) for number in range(5)])
+    return {"wrong": wrong}
+
+
 def connections_ever(mc):
     return int(mc.get_stats()[0][1]["total_connections"])
 
@@ -271,7 +317,7 @@ def stall_send():
     return stall(lambda: bool(mc.set_multi(mapping)), True, server_stops=True)
 
 
-SCENARIOS = [calls, shared, native_threads, attributes, interrupted]
+SCENARIOS = [calls, shared, replaced, native_threads, attributes, interrupted]
 for scenario in (*SCENARIOS, stall_silent, stall_connect, stall_receive, stall_send):
     try:
         result = scenario()
