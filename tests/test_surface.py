@@ -471,6 +471,53 @@ def test_a_client_and_a_host_take_any_attribute(client):
     del memcache.Client.mine
 
 
+def test_mock_replaces_an_attribute_for_a_while(server):
+    """It deletes what it set, and sets the original where nothing is there then."""
+    client = memcache.Client([server.address], cache_cas=True)
+    host = client.servers[0]
+    client.set("a", 1)
+    client.gets("a")
+    others = [memcache._Host(server.address)]
+    replaced = [(client, name, others) for name in ("servers", "buckets")]
+    replaced += [(client, "stats", {"get": 100}), (client, "cas_ids", {b"a": 1}), (client, "compressor", bytes)]
+    replaced += [(client, name, lambda one: one) for name in ("key_encoder", "decompressor", "persistent_id")]
+    replaced += [(client, name, 2) for name in ("debug", "dead_retry", "socket_timeout", "server_max_key_length")]
+    replaced += [(client, name, 0) for name in ("cache_cas", "do_check_key", "picklerIsKeyword", "allow_pickle")]
+    replaced += [(host, name, 5) for name in ("debug", "dead_retry", "socket_timeout", "flush_on_reconnect", "weight")]
+    replaced += [(host, "deaduntil", 2**32)]
+    for thing, name, value in replaced:
+        before = getattr(thing, name)
+        with mock.patch.object(thing, name, value):
+            assert getattr(thing, name) is value or getattr(thing, name) == value
+        assert getattr(thing, name) is before or getattr(thing, name) == before, name
+    assert client.stats == {"set": 1, "gets": 1}
+    assert list(client.cas_ids) == [b"a"]
+    assert client.servers == client.buckets == [host]
+    assert client.get("a") == 1
+
+
+def test_an_attribute_that_was_deleted_is_there_again_when_it_is_assigned(server):
+    client = memcache.Client([server.address], debug=0, socket_timeout=5)
+    host = client.servers[0]
+    client.set("a", 1)
+    for thing, names in ((client, ["debug", "servers", "buckets", "stats", "cas_ids"]), (host, ["debug", "weight"])):
+        for name in names:
+            before = getattr(thing, name)
+            delattr(thing, name)
+            assert not hasattr(thing, name)
+            assert client.get("a") == 1
+            setattr(thing, name, before)
+            assert getattr(thing, name) == before
+    del client.servers, client.cas_ids, host.weight
+    with pytest.raises(AttributeError):
+        client.get_stats()
+    client.set_servers([server.address])
+    client.reset_cas()
+    assert client.servers != [host]
+    assert client.cas_ids == {}
+    assert client.get("a") == 1
+
+
 def test_attributes_that_a_user_sets_are_the_threads_own(client):
     client.mine = 5
     found = []

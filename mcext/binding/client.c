@@ -153,6 +153,7 @@ static int init(mcx_module *module, PyObject *self, PyObject *const *args, Py_ss
         return -1;
     }
     Py_CLEAR(record->cas_ids);
+    record->cas_ids_deleted = false;
     Py_DECREF(record);
     return 0;
 }
@@ -254,6 +255,21 @@ static int hand_to_hosts(mcx_module *module, mcx_snapshot *snapshot, int option,
     return 0;
 }
 
+/* Takes an attribute away until it is assigned again; calls go on with what it was. */
+static int delete_attribute(mcx_core *core, int attribute)
+{
+    mcx_snapshot *snapshot;
+
+    do {
+        snapshot = mcx_snapshot_copy(core);
+        if (snapshot == NULL) {
+            return -1;
+        }
+        snapshot->deleted |= UINT32_C(1) << attribute;
+    } while (!mcx_core_replace(core, snapshot));
+    return 0;
+}
+
 static int set_option(PyObject *self, PyObject *value, void *closure)
 {
     mcx_attribute *attribute = closure;
@@ -264,8 +280,7 @@ static int set_option(PyObject *self, PyObject *value, void *closure)
         return -1;
     }
     if (value == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "an option of a client cannot be deleted");
-        return -1;
+        return delete_attribute(core, attribute->option);
     }
     do {
         snapshot = mcx_snapshot_copy(core);
@@ -281,16 +296,22 @@ static int set_option(PyObject *self, PyObject *value, void *closure)
 
 static PyObject *get_list(PyObject *self, void *closure)
 {
+    int attribute = ((mcx_attribute *)closure)->option;
     mcx_core *core = core_of_attribute(self, closure);
     unsigned shard = mcx_shard();
     mcx_snapshot *snapshot;
-    PyObject *list;
+    PyObject *list = NULL;
 
     if (core == NULL) {
         return NULL;
     }
     snapshot = mcx_core_enter(core, shard);
-    list = Py_NewRef(((mcx_attribute *)closure)->option ? snapshot->buckets : snapshot->servers);
+    if ((snapshot->deleted >> attribute) & 1) {
+        PyErr_SetString(PyExc_AttributeError, attribute == MCX_BUCKETS ? "buckets" : "servers");
+    }
+    else {
+        list = Py_NewRef(attribute == MCX_BUCKETS ? snapshot->buckets : snapshot->servers);
+    }
     mcx_core_leave(core, shard);
     return list;
 }
@@ -305,9 +326,13 @@ static int set_list(PyObject *self, PyObject *value, void *closure)
     if (core == NULL) {
         return -1;
     }
-    if (value == NULL || PyUnicode_Check(value) || PyBytes_Check(value)) {
+    if (value == NULL) {
+        return delete_attribute(core, attribute->option);
+    }
+    bool of_buckets = attribute->option == MCX_BUCKETS;
+    if (PyUnicode_Check(value) || PyBytes_Check(value)) {
         PyErr_Format(PyExc_TypeError, "%s must be a list of hosts",
-                     attribute->option ? "buckets" : "servers");
+                     of_buckets ? "buckets" : "servers");
         return -1;
     }
     do {
@@ -315,8 +340,8 @@ static int set_list(PyObject *self, PyObject *value, void *closure)
         if (snapshot == NULL) {
             return -1;
         }
-        result = attribute->option ? mcx_snapshot_set_buckets(attribute->module, snapshot, value)
-                                   : mcx_snapshot_set_servers(attribute->module, snapshot, value);
+        result = of_buckets ? mcx_snapshot_set_buckets(attribute->module, snapshot, value)
+                            : mcx_snapshot_set_servers(attribute->module, snapshot, value);
         if (result < 0) {
             mcx_snapshot_free(snapshot);
             return -1;
@@ -335,8 +360,14 @@ static mcx_record *record_of_attribute(PyObject *self, void *closure)
 static PyObject *get_stats(PyObject *self, void *closure)
 {
     mcx_record *record = record_of_attribute(self, closure);
-    PyObject *stats = record ? mcx_record_stats(((mcx_attribute *)closure)->module, record) : NULL;
+    PyObject *stats = NULL;
 
+    if (record != NULL && record->stats_deleted) {
+        PyErr_SetString(PyExc_AttributeError, "stats");
+    }
+    else if (record != NULL) {
+        stats = mcx_record_stats(((mcx_attribute *)closure)->module, record);
+    }
     Py_XDECREF(record);
     return stats;
 }
@@ -349,6 +380,7 @@ static int set_stats(PyObject *self, PyObject *value, void *closure)
         return -1;
     }
     memset(record->counts, 0, sizeof record->counts);
+    record->stats_deleted = value == NULL;
     Py_XSETREF(record->stats, Py_XNewRef(value));
     Py_DECREF(record);
     return 0;
@@ -359,13 +391,16 @@ static PyObject *get_cas_ids(PyObject *self, void *closure)
     mcx_record *record = record_of_attribute(self, closure);
     PyObject *cas_ids = NULL;
 
-    if (record != NULL) {
+    if (record != NULL && record->cas_ids_deleted) {
+        PyErr_SetString(PyExc_AttributeError, "cas_ids");
+    }
+    else if (record != NULL) {
         if (record->cas_ids == NULL) {
             record->cas_ids = PyDict_New();
         }
         cas_ids = Py_XNewRef(record->cas_ids);
-        Py_DECREF(record);
     }
+    Py_XDECREF(record);
     return cas_ids;
 }
 
@@ -376,6 +411,7 @@ static int set_cas_ids(PyObject *self, PyObject *value, void *closure)
     if (record == NULL) {
         return -1;
     }
+    record->cas_ids_deleted = value == NULL;
     Py_XSETREF(record->cas_ids, Py_XNewRef(value));
     Py_DECREF(record);
     return 0;
@@ -518,6 +554,7 @@ MCX_METHOD(client_reset_cas)
         return NULL;
     }
     Py_CLEAR(call.record->cas_ids);
+    call.record->cas_ids_deleted = false;
     return mcx_call_end(&call, Py_NewRef(Py_None));
 }
 
@@ -855,9 +892,9 @@ static int add_attributes(mcx_module *module)
         }
     }
     return add_attribute(module, &used, "servers", get_list, set_list,
-                         "The servers, a list of _Host; assign to change it.", 0) < 0 ||
+                         "The servers, a list of _Host; assign to change it.", MCX_SERVERS) < 0 ||
                    add_attribute(module, &used, "buckets", get_list, set_list,
-                                 "Each server as often as its weight.", 1) < 0
+                                 "Each server as often as its weight.", MCX_BUCKETS) < 0
                ? -1
                : 0;
 }

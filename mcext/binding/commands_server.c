@@ -480,7 +480,7 @@ int mcx_set_servers(mcx_module *module, mcx_core *core, PyObject *self, PyObject
     }
     do {
         snapshot = mcx_snapshot_copy(core);
-        if (snapshot != NULL && snapshot->server_count > 0 &&
+        if (snapshot != NULL && snapshot->server_count > 0 && snapshot->deleted == 0 &&
             are_the_same(module, snapshot, given)) {
             mcx_snapshot_free(snapshot);
             break; /* the hosts stay; buckets may have been assigned since */

@@ -320,6 +320,7 @@ int mcx_snapshot_set_option(mcx_module *module, mcx_snapshot *snapshot, int opti
     PyObject *old = snapshot->options[option];
 
     snapshot->options[option] = Py_XNewRef(value);
+    snapshot->deleted &= ~(UINT32_C(1) << option);
     Py_XDECREF(old);
     if (option == MCX_OPT_PICKLER && set_callable(value, "pickler") < 0) {
         return -1;
@@ -351,6 +352,7 @@ int mcx_snapshot_set_servers(mcx_module *module, mcx_snapshot *snapshot, PyObjec
     snapshot->server = copy;
     snapshot->server_count = (size_t)PyList_GET_SIZE(list);
     Py_SETREF(snapshot->servers, PyList_CheckExact(servers) ? Py_NewRef(servers) : Py_NewRef(list));
+    snapshot->deleted &= ~(UINT32_C(1) << MCX_SERVERS);
     Py_DECREF(list);
     return mcx_snapshot_set_buckets(module, snapshot, snapshot->buckets);
 }
@@ -398,6 +400,7 @@ int mcx_snapshot_set_buckets(mcx_module *module, mcx_snapshot *snapshot, PyObjec
         }
     }
     Py_SETREF(snapshot->buckets, PyList_CheckExact(buckets) ? Py_NewRef(buckets) : Py_NewRef(list));
+    snapshot->deleted &= ~(UINT32_C(1) << MCX_BUCKETS);
     Py_DECREF(list);
     return 0;
 }
@@ -670,6 +673,10 @@ static PyObject *option_value(mcx_snapshot *snapshot, int option)
     };
     PyObject *value = snapshot->options[option];
 
+    if ((snapshot->deleted >> option) & 1) {
+        PyErr_SetString(PyExc_AttributeError, mcx_option_names[option]);
+        return NULL;
+    }
     if (value != NULL) {
         return Py_NewRef(value);
     }
@@ -729,6 +736,7 @@ static mcx_record *record_new(mcx_module *module, mcx_core *core)
     if (record != NULL) {
         record->core_id = core->id;
         record->stats = record->cas_ids = NULL;
+        record->stats_deleted = record->cas_ids_deleted = false;
         memset(record->counts, 0, sizeof record->counts);
         PyObject_GC_Track(record);
     }

@@ -494,6 +494,10 @@ PyObject *mcx_host_text(mcx_host *host)
 
 PyObject *mcx_host_stats_name(mcx_host *host)
 {
+    if (host->weight == NULL) { /* deleted */
+        PyErr_SetString(PyExc_AttributeError, "weight");
+        return NULL;
+    }
     switch (host->server.family) {
     case MC_FAMILY_UNIX:
         return PyUnicode_FromFormat("unix:%U (%S)", host->address, host->weight);
@@ -1121,19 +1125,16 @@ static int set_option(PyObject *self, PyObject *value, int option)
 {
     int result;
 
-    if (value == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "the attribute cannot be deleted");
-        return -1;
-    }
     Py_BEGIN_CRITICAL_SECTION(self);
     result = mcx_host_set_option((mcx_host *)self, option, value);
     Py_END_CRITICAL_SECTION();
     return result;
 }
 
+/* NULL: there is no such attribute until it is assigned again, and what it was stays in force. */
 static int set_field(PyObject *self, PyObject *value, void *offset)
 {
-    switch ((size_t)offset) {
+    switch (value != NULL ? (size_t)offset : 0) {
     case offsetof(mcx_host, debug):
         return set_option(self, value, MCX_OPT_DEBUG);
     case offsetof(mcx_host, dead_retry):
@@ -1144,10 +1145,6 @@ static int set_field(PyObject *self, PyObject *value, void *offset)
         return set_option(self, value, MCX_OPT_FLUSH_ON_RECONNECT);
     default:
         break;
-    }
-    if (value == NULL) {
-        PyErr_SetString(PyExc_AttributeError, "the attribute cannot be deleted");
-        return -1;
     }
     Py_BEGIN_CRITICAL_SECTION(self);
     set_object((PyObject **)((char *)self + (size_t)offset), value);

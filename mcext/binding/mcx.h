@@ -102,7 +102,9 @@ enum {
 #define X(constant, name) MCX_OPT_##constant,
     MCX_OPTIONS(X)
 #undef X
-    MCX_OPTION_COUNT
+    MCX_OPTION_COUNT,
+    MCX_SERVERS = MCX_OPTION_COUNT, /* the lists: attributes like options, not among them */
+    MCX_BUCKETS
 };
 
 enum {
@@ -185,7 +187,8 @@ typedef struct mcx_snapshot {
     uint64_t version;                    /* one more than that of the one it was copied from */
     uint32_t unseen;                     /* retired: shards of calls not yet seen at rest, bits */
     PyObject *options[MCX_OPTION_COUNT]; /* as assigned; NULL: the default, made when asked for */
-    PyObject *servers;                   /* lists, as users see them */
+    uint32_t deleted;  /* bits by option, MCX_SERVERS and MCX_BUCKETS: no attribute, but in force */
+    PyObject *servers; /* lists, as users see them */
     PyObject *buckets;
     PyObject **server; /* strong */
     size_t server_count;
@@ -231,6 +234,7 @@ typedef struct {
     PyObject_HEAD uint64_t core_id;
     PyObject *stats;   /* NULL until somebody looks; counts are added to it at each look */
     PyObject *cas_ids; /* dict or what was assigned */
+    bool stats_deleted, cas_ids_deleted; /* no attribute until assigned or reset */
     uint32_t counts[MCX_COUNTS];
 } mcx_record;
 
