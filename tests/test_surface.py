@@ -618,6 +618,30 @@ def test_weak_references(client):
 def test_a_client_cannot_be_copied_or_pickled(client, function):
     with pytest.raises(TypeError):
         function(client)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(TypeError):
+            client.__reduce_ex__(protocol)
+
+
+def picklable(module, servers):
+    """A client of a subclass that says itself how it is copied and pickled."""
+
+    class Picklable(sys.modules[module].Client):
+        def __reduce__(self):
+            return picklable, (module, servers)
+
+    return Picklable(servers)
+
+
+@pytest.mark.parametrize("module", [oracle.load(), memcache])
+def test_a_subclass_may_say_how_it_is_copied_and_pickled(module, server):
+    client = picklable(module.__name__, [server.address])
+    client.set("a", 1)
+    for again in (copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))):
+        other = again(client)
+        assert other is not client
+        assert other.get("a") == 1
+        other.disconnect_all()
 
 
 def test_the_type_has_no_new_of_its_own(client, server):

@@ -558,14 +558,12 @@ MCX_METHOD(client_reset_cas)
     return mcx_call_end(&call, Py_NewRef(Py_None));
 }
 
-static const mcx_signature reduce_signature = {
-    .method = "__reduce_ex__", .count = 1, .required = 0, .names = {"protocol"}};
+static const mcx_signature reduce_signature = {.method = "__reduce__"};
 
-MCX_METHOD(client___reduce_ex__)
+/* Behind object's __reduce_ex__, which calls a subclass's own __reduce__ instead. */
+MCX_METHOD(client___reduce__)
 {
-    PyObject *values[1];
-
-    if (mcx_bind(&reduce_signature, args, nargs, kwnames, values) == 0) {
+    if (mcx_bind(&reduce_signature, args, nargs, kwnames, NULL) == 0) {
         PyErr_Format(PyExc_TypeError, "cannot pickle or copy '%.100s' object: it owns connections",
                      Py_TYPE(self)->tp_name);
     }
@@ -810,9 +808,8 @@ MCX_METHOD(client__expect_cas_value)
 PyMethodDef mcx_client_methods[] = {
     MCX_DEF("__setattr__", client___setattr__,
             "__setattr__($self, name, value, /)\n--\n\nImplement setattr(self, name, value)."),
-    MCX_DEF("__reduce_ex__", client___reduce_ex__,
-            "__reduce_ex__($self, protocol=0, /)\n--\n\nRaise TypeError: a client owns "
-            "connections."),
+    MCX_DEF("__reduce__", client___reduce__,
+            "__reduce__($self, /)\n--\n\nRaise TypeError: a client owns connections."),
     MCX_DEF(
         "check_key", client_check_key,
         "check_key($self, key, key_extra_len=0)\n--\n\n"
