@@ -12,7 +12,7 @@ from unittest import mock
 
 import oracle
 import pytest
-from scripted_server import ScriptedServer
+from scripted_server import CLOSE, RESET, STALL, ScriptedServer
 
 import memcache
 from mcext.testing import memcached
@@ -304,6 +304,31 @@ def test_an_override_of_recv_value_that_raises_leaves_no_reply_behind(way, serve
         assert client.get("b") == b"b"
         assert client.get("7") == b"10"
     assert client.servers[0].deaduntil == 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("end", [CLOSE, RESET, STALL])
+def test_a_value_that_is_cut_or_late_under_an_override_of_recv_value_is_a_miss(way, end, monkeypatch):
+    def script(command, number):
+        if command == b"get b a\r\n":
+            return (b"VALUE b 0 1\r\nb\r\nVALUE a 0 5\r\nab", end)
+        return (b"VALUE a 0 5%s\r\nab" % (b" 7" if command.startswith(b"gets") else b""), end)
+
+    recorder = Recorder(memcache, "_recv_value", way, monkeypatch)
+    with ScriptedServer(script) as server:
+        client = recorder.client([server.address], socket_timeout=0.2)
+        for call, expected in [
+            (lambda: client.get("a", "default"), "default"),
+            (lambda: client.gets("a"), None),
+            (lambda: client.get_multi(["a"]), {}),
+            (lambda: client.get_multi(["b", "a"]), {"b": b"b"}),
+        ]:
+            before = len(server.connections)
+            assert call() == expected
+            assert len(server.connections) == before + 1
+            assert (client.servers[0].deaduntil > 0) is (end is STALL)
+            client.forget_dead_hosts()
+    assert len(recorder.calls) == 5
 
 
 @pytest.mark.parametrize("way", WAYS)

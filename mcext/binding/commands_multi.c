@@ -906,6 +906,26 @@ static int keep_value(multi *all, leg *each, PyObject *value)
     return result;
 }
 
+static int fail_leg(multi *all, leg *each, mc_status status);
+
+/* Through a replaced _recv_value, which takes the body off the host itself. */
+static int take_value_by_hook(multi *all, leg *each)
+{
+    mc_exchange *exchange = &each->io.exchange;
+    PyObject *args[3] = {each->target.host, PyLong_FromUnsignedLong(exchange->reply.flags),
+                         PyLong_FromUnsignedLongLong(exchange->reply.length)};
+    PyObject *value = NULL;
+
+    mc_exchange_skip_body(exchange);
+    if (args[1] != NULL && args[2] != NULL) {
+        value = mcx_call_hook(all->call, MCX_HOOK_RECV_VALUE, args, 3);
+    }
+    Py_XDECREF(args[1]);
+    Py_XDECREF(args[2]);
+    return value != NULL ? keep_value(all, each, value)
+                         : fail_leg(all, each, mcx_host_exception(all->call));
+}
+
 static int take_value(multi *all, leg *each)
 {
     mcx_call *call = all->call;
@@ -913,17 +933,7 @@ static int take_value(multi *all, leg *each)
     size_t length = (size_t)exchange->reply.length;
 
     if (UNLIKELY(MCX_IS_SET(call->hooks, RECV_VALUE))) {
-        PyObject *args[3] = {each->target.host, PyLong_FromUnsignedLong(exchange->reply.flags),
-                             PyLong_FromSize_t(length)};
-        PyObject *value = NULL;
-
-        mc_exchange_skip_body(exchange);
-        if (args[1] != NULL && args[2] != NULL) {
-            value = mcx_call_hook(call, MCX_HOOK_RECV_VALUE, args, 3);
-        }
-        Py_XDECREF(args[1]);
-        Py_XDECREF(args[2]);
-        return keep_value(all, each, value);
+        return take_value_by_hook(all, each);
     }
     if (exchange->body != NULL) {
         return keep_value(
@@ -1116,6 +1126,9 @@ static int process(multi *all, leg *each)
         }
         if (result < 0) {
             return -1;
+        }
+        if (each->over) { /* what a replaced _recv_value met */
+            return 0;
         }
     }
 }

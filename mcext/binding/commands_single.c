@@ -94,7 +94,7 @@ static mc_status recv_value_hook(mcx_call *call, mcx_target *target, mc_exchange
     }
     Py_XDECREF(args[1]);
     Py_XDECREF(args[2]);
-    return got->value == NULL ? MC_RAISED : MC_OK;
+    return got->value == NULL ? mcx_host_exception(call) : MC_OK;
 }
 
 /* A VALUE header has come: makes the object that the body goes into, or at once the value. */

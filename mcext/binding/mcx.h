@@ -644,6 +644,9 @@ mc_status mcx_python_connect(mcx_module *module, mc_connection *connection, PyOb
 /* I/O through a host's own (replaced) methods: send_cmd, readline, recv. */
 mc_status mcx_host_send(mcx_call *call, PyObject *host, struct iovec *pieces, int count, bool many);
 mc_status mcx_host_receive(mcx_call *call, PyObject *host, mc_exchange *exchange);
+/* What a replaced method raised, as a status: what the network did to it is cleared and is an
+ * answer, everything else stays set: MC_RAISED. */
+mc_status mcx_host_exception(mcx_call *call);
 
 /* ---- errors.c ------------------------------------------------------------------------------- */
 

@@ -257,6 +257,16 @@ mc_status mcx_python_connect(mcx_module *module, mc_connection *connection, PyOb
 
 /* ---- a host's own methods ------------------------------------------------------------------- */
 
+mc_status mcx_host_exception(mcx_call *call)
+{
+    if (PyErr_ExceptionMatches(call->module->error) ||
+        PyErr_ExceptionMatches(call->module->connection_dead_error)) {
+        PyErr_Clear();
+        return MC_CLOSED;
+    }
+    return from_exception(NULL);
+}
+
 mc_status mcx_host_send(mcx_call *call, PyObject *host, struct iovec *pieces, int count, bool many)
 {
     size_t length = 0;
@@ -282,7 +292,7 @@ mc_status mcx_host_send(mcx_call *call, PyObject *host, struct iovec *pieces, in
     result = PyObject_CallMethodOneArg(host, method, bytes);
     Py_DECREF(bytes);
     if (result == NULL) {
-        return from_exception(NULL);
+        return mcx_host_exception(call);
     }
     Py_DECREF(result);
     return MC_OK;
@@ -320,11 +330,7 @@ static mc_status receive_body(mcx_call *call, PyObject *host, mc_exchange *excha
 
     Py_XDECREF(size);
     if (object == NULL) {
-        if (PyErr_ExceptionMatches(call->module->error)) {
-            PyErr_Clear(); /* _Error: the value was cut */
-            return MC_CLOSED;
-        }
-        return from_exception(NULL);
+        return mcx_host_exception(call);
     }
     bytes = as_bytes(object);
     Py_DECREF(object);
@@ -349,11 +355,7 @@ mc_status mcx_host_receive(mcx_call *call, PyObject *host, mc_exchange *exchange
     }
     line = PyObject_CallMethodNoArgs(host, call->module->host_hooks[MCX_HOOK_READLINE]);
     if (line == NULL) {
-        if (PyErr_ExceptionMatches(call->module->connection_dead_error)) {
-            PyErr_Clear();
-            return MC_CLOSED;
-        }
-        return from_exception(NULL);
+        return mcx_host_exception(call);
     }
     bytes = as_bytes(line);
     if (bytes == NULL) {
