@@ -701,6 +701,28 @@ def test_an_oserror_from_a_replaced_host_method_is_a_miss(way, error, server, mo
     assert client.get_multi(["a"]) == {}
 
 
+@pytest.mark.parametrize("way", HOST_WAYS)
+@pytest.mark.parametrize(
+    "method, name", [("flush", "flush_all"), ("quit", "quit_all"), ("close_socket", "disconnect_all")]
+)
+@pytest.mark.parametrize("error", [ConnectionResetError("gone"), TimeoutError("slow")])
+def test_an_oserror_from_a_replaced_method_ends_no_flush_quit_or_disconnect(method, name, error, way, monkeypatch):
+    def function(original, host):
+        raise error
+
+    with ScriptedServer() as server, ScriptedServer() as other:
+        client = memcache.Client([server.address, other.address])
+        assert client.get_multi([(0, "a"), (1, "a")]) == {}
+        patched_host(client, method, way, monkeypatch, function)
+        assert getattr(client, name)() is None
+        if name == "flush_all":
+            assert (client.servers[0].deaduntil > 0) is isinstance(error, TimeoutError)
+            assert (b"flush_all\r\n" in other.commands) is (way == "instance")
+        else:
+            server.wait_for(lambda s: s.connections[0].closed.is_set())
+            other.wait_for(lambda s: s.connections[0].closed.is_set())
+
+
 def test_methods_of_a_host_that_are_replaced_before_a_multi_call_begins_once_more():
     """The server closes before it answers; what the value's pickling replaced meanwhile carries the second attempt."""
     sent = []

@@ -274,9 +274,10 @@ static int flush_host(mcx_call *call, PyObject *host)
     if (MCX_IS_SET(target.host_hooks, FLUSH)) {
         PyObject *done = PyObject_CallMethodNoArgs(host, call->module->host_hooks[MCX_HOOK_FLUSH]);
 
+        there = done == NULL ? mcx_fail(call, &target, mcx_host_exception(call)) : 0;
         mcx_target_end(call, &target, false);
         Py_XDECREF(done);
-        return done == NULL ? -1 : 0;
+        return there;
     }
     there = mcx_ask(call, &target, &request, &answer);
     if (there > 0 && answer.type != MC_REPLY_OK) {
@@ -321,7 +322,7 @@ static int disconnect_host(mcx_call *call, PyObject *object, bool quit)
         PyObject *done = PyObject_CallMethodNoArgs(object, module->host_hooks[hook]);
 
         Py_XDECREF(done);
-        if (done == NULL) {
+        if (done == NULL && mcx_host_exception(call) == MC_RAISED) {
             return -1;
         }
     }
