@@ -240,3 +240,63 @@ def test_hosts_used_directly_while_others_call(memcached):
             str(host)
 
     run_threads(tool, tool, *[lambda i=i: check(mc, i) for i in range(3)])
+
+
+def test_attributes_of_a_thread_that_another_one_empties(memcached):
+    client = mcext.Client([memcached.address])
+    for _ in range(20):
+        assert client.set("k", b"v") and client.get("k") == b"v"
+        run_threads(vars(client).clear)
+        fill = [bytes(size) for size in range(100, 200) for _ in range(20)]  # what was freed is taken by others
+        assert client.stats == {}
+        assert client.get("k") == client.get("k") == b"v"
+        assert client.stats == {"get": 2}
+        del fill
+
+
+def test_attributes_of_a_thread_that_move_to_another_one(memcached):
+    client = mcext.Client([memcached.address])
+    both = threading.Barrier(2)
+
+    def other(attributes):
+        assert client.get("k") == b"v"
+        vars(client).update(attributes)
+        assert client.get("k") == b"v"
+        attributes.clear()
+        both.wait(30)
+        both.wait(30)
+        vars(client).clear()
+
+    for _ in range(20):
+        assert client.set("k", b"v") and client.get("k") == b"v"
+        thread = threading.Thread(target=other, args=[dict(vars(client))])
+        thread.start()
+        both.wait(30)
+        vars(client).clear()
+        both.wait(30)
+        thread.join(30)
+        assert client.stats == {}
+        assert client.get("k") == b"v"
+        assert client.stats == {"get": 1}
+
+
+def test_attributes_that_another_thread_empties_during_a_call(memcached):
+    client = mcext.Client([memcached.address])
+    values = [b"v"] * 200
+    attributes = vars(client)
+    stop = threading.Event()
+
+    def empty():
+        while not stop.is_set():
+            attributes.clear()
+
+    thread = threading.Thread(target=empty)
+    assert client.set("k", b"v")
+    thread.start()
+    try:
+        assert [client.get("k") for _ in values] == values
+        assert all(client.set("k", b"v") for _ in values)
+        assert client.set("n", 0) and [client.incr("n") for _ in values] == list(range(1, len(values) + 1))
+    finally:
+        stop.set()
+        thread.join(30)

@@ -258,9 +258,7 @@ static PyObject *get_handed_over(mcx_straight *straight, PyObject *self, PyObjec
     if (mcx_straight_hand_over(straight, self, &call, &target) < 0) {
         return NULL;
     }
-    if (status == MC_RAISED || mcx_statlog(&call, MC_GET) == 0) {
-        result = retrieve_from(&call, MC_GET, &target, straight->key, default_value, &status);
-    }
+    result = retrieve_from(&call, MC_GET, &target, straight->key, default_value, &status);
     mcx_target_end(&call, &target, false);
     return mcx_call_end(&call, result);
 }
@@ -326,7 +324,7 @@ static int get_straight(PyObject *self, PyObject *key, PyObject *default_value, 
     (void)mc_bytes_put(at, "\r\n", 2);
     mc_buffer_commit(&connection->out, length + 6);
 
-    mc_status status = mcx_straight_roundtrip(&straight);
+    mc_status status = mcx_straight_roundtrip(&straight, MC_GET);
     mc_buffer *in = &connection->in;
 
     found = LIKELY(status == MC_OK) ? mc_reply_match_get(mc_buffer_bytes(in), mc_buffer_length(in),
@@ -338,11 +336,11 @@ static int get_straight(PyObject *self, PyObject *key, PyObject *default_value, 
     }
     *result = found > 0 ? plain_value_of(flags, body) : Py_NewRef(default_value);
     if (LIKELY(*result != NULL || PyErr_Occurred())) {
-        mcx_straight_end(&straight, MC_GET);
+        mcx_straight_end(&straight);
         return 1;
     }
     PyObject *bytes = PyBytes_FromStringAndSize(body.bytes, (Py_ssize_t)body.length);
-    mcx_straight_end(&straight, MC_GET);
+    mcx_straight_end(&straight);
     *result = bytes != NULL ? decode_behind(self, flags, bytes) : NULL;
     return 1;
 }
@@ -676,18 +674,19 @@ static int store_straight(mc_command command, PyObject *self, PyObject *const *v
     if (UNLIKELY((snapshot->max_value_length != 0 &&
                   stored.text.length > (size_t)snapshot->max_value_length) ||
                  stored.text.length > (size_t)snapshot->max_length)) {
-        mcx_straight_end(&straight, command); /* too large: nothing is sent */
+        straight.record->counts[command]++; /* too large: nothing is sent */
+        mcx_straight_end(&straight);
         *result = PyLong_FromLong(0);
         return 1;
     }
     request.key = straight.key;
     if (LIKELY(mc_request_store_whole(&connection->out, command, straight.key, stored.flags,
                                       request.argument, stored.text))) {
-        status = mcx_straight_roundtrip(&straight);
+        status = mcx_straight_roundtrip(&straight, command);
     }
     if (LIKELY(status == MC_OK && mc_buffer_length(&connection->in) == 8 &&
                memcmp(mc_buffer_bytes(&connection->in), "STORED\r\n", 8) == 0)) {
-        mcx_straight_end(&straight, command);
+        mcx_straight_end(&straight);
         *result = Py_NewRef(Py_True);
         return 1;
     }
@@ -696,15 +695,13 @@ static int store_straight(mc_command command, PyObject *self, PyObject *const *v
         return 1;
     }
     PyObject *host = Py_NewRef(target.host);
-    if (status == MC_RAISED || mcx_statlog(&call, (int)command) == 0) {
-        there = mcx_ask_begun(&call, &target, &request, &answer, status);
-        if (there >= 0) {
-            PyObject *missing = there > 0 ? Py_NewRef(Py_False) : PyLong_FromLong(0);
+    there = mcx_ask_begun(&call, &target, &request, &answer, status);
+    if (there >= 0) {
+        PyObject *missing = there > 0 ? Py_NewRef(Py_False) : PyLong_FromLong(0);
 
-            *result = missing ? store_result(&call, host, &answer, missing) : NULL;
-            Py_XDECREF(missing);
-            Py_XDECREF(answer.line);
-        }
+        *result = missing ? store_result(&call, host, &answer, missing) : NULL;
+        Py_XDECREF(missing);
+        Py_XDECREF(answer.line);
     }
     mcx_target_end(&call, &target, false);
     Py_DECREF(host);
@@ -1039,28 +1036,26 @@ static int arithmetic_straight(mc_command command, PyObject *self, PyObject *key
     mc_buffer *in = &straight.connection->in;
 
     if (LIKELY(mc_request_line(&straight.connection->out, command, straight.key, delta, false))) {
-        status = mcx_straight_roundtrip(&straight);
+        status = mcx_straight_roundtrip(&straight, command);
     }
     size_t length = mc_buffer_length(in);
     if (LIKELY(status == MC_OK && length > 2 &&
                memcmp(mc_buffer_bytes(in) + length - 2, "\r\n", 2) == 0 &&
                mc_number_parse(mc_buffer_bytes(in), length - 2, &number))) {
         *result = PyLong_FromUnsignedLongLong(number);
-        mcx_straight_end(&straight, command);
+        mcx_straight_end(&straight);
         return 1;
     }
     *result = NULL;
     if (mcx_straight_hand_over(&straight, self, &call, &target) < 0) {
         return 1;
     }
-    if (status == MC_RAISED || mcx_statlog(&call, (int)command) == 0) {
-        mcx_request request = {.command = command, .key = straight.key, .argument = delta};
-        mcx_answer answer;
-        int there = mcx_ask_begun(&call, &target, &request, &answer, status);
+    mcx_request request = {.command = command, .key = straight.key, .argument = delta};
+    mcx_answer answer;
+    int there = mcx_ask_begun(&call, &target, &request, &answer, status);
 
-        *result = there < 0 ? NULL : number_result(&call, &request, there, &answer);
-        Py_XDECREF(there < 0 ? NULL : answer.line);
-    }
+    *result = there < 0 ? NULL : number_result(&call, &request, there, &answer);
+    Py_XDECREF(there < 0 ? NULL : answer.line);
     mcx_target_end(&call, &target, false);
     *result = mcx_call_end(&call, *result);
     return 1;

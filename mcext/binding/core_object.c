@@ -512,16 +512,21 @@ bool mcx_core_replace(mcx_core *core, mcx_snapshot *snapshot)
 
 /* What a thread remembers: its shard, and its records of the clients it used last, by the core's
  * id, which is never used twice. A record is the thread's own dict's, so it is there as long as
- * the thread and the client are, unless that dict is emptied; then the record's end is noticed. */
+ * the thread and the client are, unless that dict is emptied; then the record's end is noticed:
+ * by the thread itself, or, where another one empties it, by `lost`, which then differs. */
 #define REMEMBERED 4
 
 static _Thread_local struct {
     unsigned shard; /* 0: not yet given; else one more than the shard */
+    uint64_t lost;  /* of all threads, when the first of these was remembered */
     struct {
         uint64_t core_id;
         mcx_record *record;
     } last[REMEMBERED];
 } own;
+
+/* How many remembered records ended in another thread. */
+static _Atomic uint64_t lost;
 
 static _Atomic unsigned next_shard;
 
@@ -537,9 +542,25 @@ unsigned mcx_shard(void)
 mcx_record *mcx_last_record(const mcx_core *core, unsigned *shard)
 {
     *shard = own.shard - 1; /* a thread with a record has a shard */
-    return own.last[core->id % REMEMBERED].core_id == core->id
+    return own.last[core->id % REMEMBERED].core_id == core->id &&
+                   own.lost == atomic_load_explicit(&lost, memory_order_relaxed)
                ? own.last[core->id % REMEMBERED].record
                : NULL;
+}
+
+static void remember(const mcx_core *core, mcx_record *record)
+{
+    uint64_t now = atomic_load_explicit(&lost, memory_order_relaxed);
+
+    if (own.lost != now) {
+        memset(own.last, 0, sizeof own.last);
+        own.lost = now;
+    }
+    (void)mcx_shard();
+    own.last[core->id % REMEMBERED].core_id = core->id;
+    own.last[core->id % REMEMBERED].record = record;
+    record->remembered_by =
+        record->remembered_by == NULL || record->remembered_by == &own ? (void *)&own : &lost;
 }
 
 /* ---- the core object ------------------------------------------------------------------------ */
@@ -735,6 +756,7 @@ static mcx_record *record_new(mcx_module *module, mcx_core *core)
 
     if (record != NULL) {
         record->core_id = core->id;
+        record->remembered_by = NULL;
         record->stats = record->cas_ids = NULL;
         record->stats_deleted = record->cas_ids_deleted = false;
         memset(record->counts, 0, sizeof record->counts);
@@ -768,7 +790,10 @@ static void record_dealloc(PyObject *self)
     mcx_record *record = (mcx_record *)self;
 
     PyObject_GC_UnTrack(self);
-    if (own.last[record->core_id % REMEMBERED].record == record) {
+    if (record->remembered_by != NULL && record->remembered_by != &own) {
+        atomic_fetch_add_explicit(&lost, 1, memory_order_relaxed);
+    }
+    else if (own.last[record->core_id % REMEMBERED].record == record) {
         own.last[record->core_id % REMEMBERED].core_id = 0;
     }
     record_clear(self);
@@ -824,15 +849,16 @@ mcx_record *mcx_record_of(mcx_module *module, mcx_core *core, PyObject *self)
     bool own_thread =
         module->local_is_native && Py_TYPE(self)->tp_getattro == module->client_type->tp_getattro;
 
-    if (LIKELY(own_thread && own.last[core->id % REMEMBERED].core_id == core->id)) {
-        return (mcx_record *)Py_NewRef((PyObject *)own.last[core->id % REMEMBERED].record);
+    unsigned shard;
+    mcx_record *record = own_thread ? mcx_last_record(core, &shard) : NULL;
+
+    if (LIKELY(record != NULL)) {
+        return (mcx_record *)Py_NewRef((PyObject *)record);
     }
     bool kept;
-    mcx_record *record = look_up_record(module, core, self, &kept);
+    record = look_up_record(module, core, self, &kept);
     if (record != NULL && own_thread && kept) {
-        (void)mcx_shard();
-        own.last[core->id % REMEMBERED].core_id = core->id;
-        own.last[core->id % REMEMBERED].record = record;
+        remember(core, record);
     }
     return record;
 }

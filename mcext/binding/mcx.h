@@ -232,8 +232,9 @@ typedef struct {
 /* What is one thread's of a client. */
 typedef struct {
     PyObject_HEAD uint64_t core_id;
-    PyObject *stats;   /* NULL until somebody looks; counts are added to it at each look */
-    PyObject *cas_ids; /* dict or what was assigned */
+    const void *remembered_by; /* what is the thread's own that does; another address: several */
+    PyObject *stats;           /* NULL until somebody looks; counts are added to it at each look */
+    PyObject *cas_ids;         /* dict or what was assigned */
     bool stats_deleted, cas_ids_deleted; /* no attribute until assigned or reset */
     uint32_t counts[MCX_COUNTS];
 } mcx_record;

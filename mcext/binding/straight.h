@@ -17,7 +17,7 @@ typedef struct {
     mcx_module *module;
     mcx_core *core;
     mcx_snapshot *snapshot;
-    mcx_record *record; /* borrowed: no Python code runs here but signal handlers */
+    mcx_record *record; /* borrowed: valid as long as no other code runs */
     mcx_host *host;     /* borrowed from the snapshot */
     mc_connection *connection;
     mc_slice key;
@@ -116,35 +116,30 @@ not_plain:
     return 0;
 }
 
-/* Sends the connection's output buffer and receives once. MC_RAISED: an exception is set. */
-static inline mc_status mcx_straight_roundtrip(mcx_straight *straight)
+/* Counts the command, sends the connection's output buffer and receives once. MC_RAISED: an
+ * exception is set. */
+static inline mc_status mcx_straight_roundtrip(mcx_straight *straight, mc_command command)
 {
     mc_status status;
 
+    straight->record->counts[command]++;
     do {
         Py_BEGIN_ALLOW_THREADS status =
             mc_connection_roundtrip(straight->connection, &straight->clock);
-        Py_END_ALLOW_THREADS if (UNLIKELY(status == MC_INTERRUPTED))
+        Py_END_ALLOW_THREADS if (UNLIKELY(status == MC_INTERRUPTED) && mcx_check_signals() < 0)
         {
-            if (mcx_check_signals() < 0) {
-                return MC_RAISED;
-            }
-            /* A handler may have emptied the thread's dict. */
-            straight->record = mcx_last_record(straight->core, &straight->shard);
+            return MC_RAISED;
         }
     } while (UNLIKELY(status == MC_INTERRUPTED));
     return status;
 }
 
 /* The reply was read whole. */
-static inline void mcx_straight_end(mcx_straight *straight, mc_command command)
+static inline void mcx_straight_end(mcx_straight *straight)
 {
     mcx_core *core = straight->core;
     int64_t now = straight->clock.start;
 
-    if (LIKELY(straight->record != NULL)) {
-        straight->record->counts[command]++;
-    }
     mc_pool_give(straight->connection, true, now);
     /* With an exception set (no memory for the result), what runs Python code is left to others. */
     if (UNLIKELY(now >= atomic_load_explicit(&core->next_reap, memory_order_relaxed)) &&
