@@ -580,6 +580,44 @@ def measure(code):
     return done.stdout.split()
 
 
+@pytest.mark.parametrize("call", ["get_stats", "get_slab_stats", "get_slabs"])
+def test_rows_of_a_listing_take_bounded_memory(call):
+    # The least that a server has to say for the most that a client has to keep.
+    rows = {"get_stats": b"STAT %x \r\n", "get_slab_stats": b"STAT %x:n \r\n", "get_slabs": b"STAT i:%x:n \r\n"}[call]
+
+    def behaviour(stream):
+        stream.command()
+        for first in range(0, 1 << 30, 10000):
+            stream.send(b"".join(rows % n for n in range(first, first + 10000)))
+
+    with Hostile(behaviour) as server:
+        before, found, after = measure(
+            f"""
+            import memcache
+            client = memcache.Client(["{server.address}"], socket_timeout=60)
+            before = peak()
+            print(before, client.{call}(), peak())
+            """
+        )
+    assert found == "[]"
+    assert int(after) - int(before) < 256
+
+
+def test_a_server_that_answers_quit_for_ever_takes_no_memory():
+    with Hostile(endless(b"x" * 65536)) as server:
+        before, after = measure(
+            f"""
+            import memcache
+            host = memcache.Client(["{server.address}"], socket_timeout=2).servers[0]
+            before = peak()
+            host.connect()
+            host.quit()
+            print(before, peak())
+            """
+        )
+    assert int(after) - int(before) < 16
+
+
 @pytest.fixture(scope="module")
 def bomb():
     """A gigabyte of zeros in a megabyte."""

@@ -1095,9 +1095,9 @@ static PyObject *host_quit(PyObject *self, PyObject *unused)
     Py_DECREF(sent);
     /* The server's close is waited for, so that its side keeps TIME_WAIT. */
     start_clock(self, &clock);
-    do {
-        status = fill(held, &clock);
-    } while (status == MC_OK);
+    while ((status = fill(held, &clock)) == MC_OK) {
+        mc_buffer_clear(&held->connection->in); /* nobody reads what it still has to say */
+    }
     Py_DECREF(held);
     if (status == MC_RAISED) {
         drop(self);

@@ -15,8 +15,10 @@ enum {
 /* What a server may say between a noreply command and the marker. */
 #define MAX_DROPPED ((size_t)16 << 20)
 
-/* All rows of a listing. memcached's longest, a cachedump, is cut at 2 MiB. */
+/* All rows of a listing, each with what it takes where it is kept, at least. memcached's longest, a
+ * cachedump, is cut at 2 MiB of bytes. */
 #define MAX_LISTING ((size_t)64 << 20)
+#define ROW_KEPT ((size_t)256)
 
 void mc_exchange_init(mc_exchange *exchange, mc_buffer *in, mc_command command,
                       const mc_slice *keys, size_t replies, bool marker)
@@ -246,7 +248,7 @@ static mc_event listing_line(mc_exchange *exchange)
     mc_reply_type type = exchange->reply.type;
 
     if (type == MC_REPLY_STAT) {
-        exchange->listed += exchange->consume;
+        exchange->listed += exchange->consume + ROW_KEPT;
         if (exchange->listed > MAX_LISTING) {
             return broken(exchange);
         }

@@ -34,7 +34,7 @@ typedef struct {
     size_t missing;       /* body bytes still to come into room */
     size_t consume;       /* bytes of the buffer to drop at the next call */
     size_t dropped;       /* bytes passed over before the marker */
-    size_t listed;        /* bytes of rows in a listing */
+    size_t listed;        /* what the rows of a listing take */
     mc_command command;
     unsigned char state;
     bool marker;  /* a "version" went first: what stands before its reply is dropped */

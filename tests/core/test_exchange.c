@@ -515,6 +515,24 @@ static void an_endless_listing_breaks(void)
     mc_buffer_fini(&in);
 }
 
+static void many_short_rows_break_a_listing(void)
+{
+    mc_buffer in = {0};
+    mc_exchange exchange;
+    mc_event event = MC_EVENT_REPLY;
+    size_t rows = 0;
+
+    mc_exchange_init(&exchange, &in, MC_STATS, NULL, 1, false);
+    while (event == MC_EVENT_REPLY && rows < 1000000) {
+        CHECK(mc_buffer_append(&in, "STAT a 1\r\n", 10));
+        rows++;
+        event = mc_exchange_next(&exchange);
+    }
+    CHECK(event == MC_EVENT_BROKEN);
+    CHECK(rows > 200000 && rows < 300000);
+    mc_buffer_fini(&in);
+}
+
 static void started_means_a_byte_of_the_reply_has_come(void)
 {
     story told;
@@ -623,6 +641,7 @@ int main(void)
     PROMISE(what_stands_before_the_marker_is_dropped);
     PROMISE(endless_rubbish_before_the_marker_breaks);
     PROMISE(an_endless_listing_breaks);
+    PROMISE(many_short_rows_break_a_listing);
     PROMISE(started_means_a_byte_of_the_reply_has_come);
     PROMISE(nothing_asked_is_done_at_once);
     PROMISE(a_body_may_be_taken_off_by_somebody_else);
