@@ -10,6 +10,7 @@ import re
 import socket
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 import weakref
@@ -1263,3 +1264,51 @@ def test_a_weight_of_another_type_keeps_its_references():
         with pytest.raises(TypeError):
             memcache.Client([("127.0.0.1:11211", weight)])
     assert sys.getrefcount(weight) == before
+
+
+def run_debugging_memory(code):
+    """In a process of its own where what is freed is overwritten."""
+    environment = os.environ | {
+        "PYTHONMALLOC": "debug",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_weight_that_is_replaced_while_it_is_compared():
+    code = """
+        import memcache
+
+        class Weight(int):
+            __hash__ = int.__hash__
+
+            def __eq__(self, other):
+                host.weight = 1
+                return NotImplemented
+
+        client = memcache.Client([("127.0.0.1:1", 2)])
+        host = client.servers[0]
+        host.weight = Weight(7)
+        client.set_servers([("127.0.0.1:1", 3)])
+        print(host.weight, client.servers[0].weight)
+    """
+    assert run_debugging_memory(code) == "1 3\n"
+
+
+def test_a_long_chain_of_hosts_can_be_dropped():
+    code = """
+        import memcache
+
+        last = None
+        for _ in range(200000):
+            host = memcache._Host("127.0.0.1:1")
+            host.weight = last
+            last = host
+        del host, last
+        print("ok")
+    """
+    assert run_debugging_memory(code) == "ok\n"

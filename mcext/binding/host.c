@@ -383,17 +383,19 @@ done:
 
 bool mcx_host_equals(mcx_host *host, PyObject *given)
 {
+    PyObject *own = Py_XNewRef(host->weight); /* what compares it may assign another one */
     PyObject *address, *weight = NULL;
     mc_address parsed;
     bool same = false;
 
     if (split_weight(given, &address, &weight) == 0 && parse(address, &parsed) == 0 &&
-        host->initialised && host->weight != NULL) {
+        host->initialised && own != NULL) {
         same = parsed.family == host->server.family && parsed.port == host->server.port &&
                parsed.host.length == strlen(host->server.host) &&
                memcmp(parsed.host.bytes, host->server.host, parsed.host.length) == 0 &&
-               PyObject_RichCompareBool(weight, host->weight, Py_EQ) == 1;
+               PyObject_RichCompareBool(weight, own, Py_EQ) == 1;
     }
+    Py_XDECREF(own);
     Py_XDECREF(weight);
     PyErr_Clear(); /* what is wrong with it is said when the host is made */
     return same;
@@ -426,12 +428,14 @@ static int host_clear(PyObject *self)
     return 0;
 }
 
+/* A host may hang on another one's attribute, and that one on the next one's. */
 static void host_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     mcx_host *host = (mcx_host *)self;
 
     PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, host_dealloc);
     if (host->weakrefs != NULL) {
         PyObject_ClearWeakRefs(self);
     }
@@ -446,6 +450,7 @@ static void host_dealloc(PyObject *self)
     Py_CLEAR(host->family);
     type->tp_free(self);
     Py_DECREF(type);
+    Py_TRASHCAN_END;
 }
 
 /* A method replaced on one host is noticed here. */
