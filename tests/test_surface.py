@@ -1312,3 +1312,15 @@ def test_a_long_chain_of_hosts_can_be_dropped():
         print("ok")
     """
     assert run_debugging_memory(code) == "ok\n"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, ZeroDivisionError])
+def test_what_a_hash_raises_goes_to_the_caller(error):
+    class Hash:
+        def __index__(self):
+            raise error
+
+    client = memcache.Client(["127.0.0.1:1", "127.0.0.1:2"])
+    for call in (lambda: client.get((Hash(), "k")), lambda: client.get_multi([(Hash(), "k")])):
+        with pytest.raises(error):
+            call()

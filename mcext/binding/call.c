@@ -975,8 +975,10 @@ static int set_hash(ring_walk *walk, PyObject *hash)
     if (!PyLong_Check(hash)) {
         PyObject *index = PyNumber_Index(hash);
 
+        if (index == NULL && !PyErr_ExceptionMatches(PyExc_TypeError)) {
+            return -1;
+        }
         if (index == NULL) {
-            PyErr_Clear();
             PyErr_Format(PyExc_TypeError,
                          "the hash of a (hash, key) tuple, and what "
                          "serverHashFunction returns, must be an int, not %.100s",
