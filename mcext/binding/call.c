@@ -738,7 +738,7 @@ static int acquire(mcx_call *call, mcx_host *host, bool fresh, mc_connection **f
 
     if (UNLIKELY(connection == NULL)) {
         PyErr_NoMemory();
-        goto opened;
+        goto settle;
     }
     if (LIKELY(atomic_load_explicit(&connection->open, memory_order_relaxed))) {
         int64_t idle =
@@ -751,7 +751,7 @@ static int acquire(mcx_call *call, mcx_host *host, bool fresh, mc_connection **f
         mc_connection_close(connection);
     }
     opened = open_connection(call, host, connection);
-opened:
+settle:
     *found = opened > 0 ? connection : NULL;
     if (UNLIKELY(*probe && opened <= 0)) {
         *probe = false; /* whatever the mark is now: a replaced mark_dead may have left it */
