@@ -1152,6 +1152,47 @@ def test_a_hosts_methods_do_what_python_memcacheds_do(server):
         assert host.deaduntil == 0
 
 
+def test_a_hosts_methods_take_their_arguments_by_name(server, capsys):
+    for module in (oracle.load(), memcache):
+        host = module._Host(server.address, debug=1)
+        host.connect()
+        assert host.send_cmd(cmd="set named 0 0 5\r\nvalue") is None
+        assert host.expect(text=b"STORED", raise_exception=True) == b"STORED"
+        assert host.send_cmds(cmds=b"get named\r\n") is None
+        assert host.readline(raise_exception=True) == b"VALUE named 0 5"
+        assert host.recv(rlen=7) == b"value\r\n"
+        host.debuglog(str="a line")
+        host.mark_dead(reason="a reason")
+        lines = capsys.readouterr().err.replace(str(server.path), "PATH").splitlines()
+        assert lines == ["MemCached: a line", "MemCached: MemCache: unix:PATH: a reason.  Marking dead."]
+        for call in (host.send_cmd, host.send_cmds, host.recv, host.debuglog, host.mark_dead):
+            with pytest.raises(TypeError):
+                call()
+            with pytest.raises(TypeError):
+                call("version", "version")
+            with pytest.raises(TypeError):
+                call(other="version")
+
+
+def test_a_host_sends_any_bytes_and_expects_any_text(server, capsys):
+    for module in (oracle.load(), memcache):
+        host = module._Host(server.address)
+        host.connect()
+        host.send_cmd(bytearray(b"flush_all"))
+        host.send_cmds(bytearray(b"flush_all\r\n"))
+        host.send_cmds(memoryview(b"flush_all\r\n"))
+        for text in (b"OK", bytearray(b"OK"), "OK"):
+            assert host.expect(text) == b"OK"
+        host.debug = 1
+        host.send_cmd("flush_all")
+        assert host.expect(bytearray(b"END")) == b"OK"
+        assert capsys.readouterr().err == "MemCached: while expecting 'END', got unexpected response 'OK'\n"
+        for call in (host.send_cmd, host.send_cmds):
+            with pytest.raises(TypeError):
+                call(5)
+        host.close_socket()
+
+
 def test_a_hosts_readline_at_the_end_of_the_connection():
     for module in (oracle.load(), memcache):
         with ScriptedServer(lambda command, number: "close") as server:

@@ -756,8 +756,8 @@ static PyObject *send_bytes(PyObject *self, PyObject *command, bool add_crlf)
     if (PyUnicode_Check(command)) {
         bytes = PyUnicode_AsUTF8String(command);
     }
-    else if (PyBytes_Check(command)) {
-        bytes = Py_NewRef(command);
+    else if (PyObject_CheckBuffer(command)) {
+        bytes = PyBytes_FromObject(command);
     }
     else {
         PyErr_Format(PyExc_TypeError, "cmd must be bytes or str, not %.100s",
@@ -788,14 +788,28 @@ static PyObject *send_bytes(PyObject *self, PyObject *command, bool add_crlf)
     return status == MC_OK ? Py_NewRef(Py_None) : NULL;
 }
 
-static PyObject *host_send_cmd(PyObject *self, PyObject *command)
+static const mcx_signature send_cmd_signature = {
+    .method = "send_cmd", .count = 1, .required = 1, .names = {"cmd"}};
+
+MCX_METHOD(host_send_cmd)
 {
-    return send_bytes(self, command, true);
+    PyObject *values[1];
+
+    return mcx_bind(&send_cmd_signature, args, nargs, kwnames, values) < 0
+               ? NULL
+               : send_bytes(self, values[0], true);
 }
 
-static PyObject *host_send_cmds(PyObject *self, PyObject *commands)
+static const mcx_signature send_cmds_signature = {
+    .method = "send_cmds", .count = 1, .required = 1, .names = {"cmds"}};
+
+MCX_METHOD(host_send_cmds)
 {
-    return send_bytes(self, commands, false);
+    PyObject *values[1];
+
+    return mcx_bind(&send_cmds_signature, args, nargs, kwnames, values) < 0
+               ? NULL
+               : send_bytes(self, values[0], false);
 }
 
 static PyObject *host_readline(PyObject *self, PyObject *args, PyObject *keywords)
@@ -860,14 +874,21 @@ static PyObject *host_readline(PyObject *self, PyObject *args, PyObject *keyword
     return line;
 }
 
-static PyObject *host_recv(PyObject *self, PyObject *size)
+static const mcx_signature recv_signature = {
+    .method = "recv", .count = 1, .required = 1, .names = {"rlen"}};
+
+MCX_METHOD(host_recv)
 {
-    Py_ssize_t wanted = PyNumber_AsSsize_t(size, PyExc_OverflowError);
+    PyObject *values[1], *data = NULL;
+    Py_ssize_t wanted;
     mcx_held *held;
     mc_clock clock;
-    PyObject *data = NULL;
     mc_status status = MC_OK;
 
+    if (mcx_bind(&recv_signature, args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
+    wanted = PyNumber_AsSsize_t(values[0], PyExc_OverflowError);
     if (wanted == -1 && PyErr_Occurred()) {
         return NULL;
     }
@@ -916,7 +937,7 @@ static PyObject *host_expect(PyObject *self, PyObject *args, PyObject *keywords)
     PyObject *line = NULL, *shown = NULL, *wanted = NULL;
     mcx_module *module = module_of(self);
 
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "S|O:expect", names, &expected,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|O:expect", names, &expected,
                                      &raise_exception)) {
         return NULL;
     }
@@ -926,8 +947,9 @@ static PyObject *host_expect(PyObject *self, PyObject *args, PyObject *keywords)
     }
     int same = PyObject_RichCompareBool(line, expected, Py_EQ);
     if (same == 0) {
-        wanted = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(expected), PyBytes_GET_SIZE(expected),
-                                      "replace");
+        wanted = PyObject_CheckBuffer(expected)
+                     ? PyUnicode_FromEncodedObject(expected, "utf-8", "replace")
+                     : Py_NewRef(expected);
         shown = PyBytes_Check(line) ? PyUnicode_DecodeUTF8(PyBytes_AS_STRING(line),
                                                            PyBytes_GET_SIZE(line), "replace")
                                     : Py_NewRef(line);
@@ -1040,21 +1062,33 @@ static PyObject *host_check_dead(PyObject *self, PyObject *unused)
     return PyLong_FromLong(0);
 }
 
-static PyObject *host_mark_dead(PyObject *self, PyObject *reason)
+static const mcx_signature mark_dead_signature = {
+    .method = "mark_dead", .count = 1, .required = 1, .names = {"reason"}};
+
+MCX_METHOD(host_mark_dead)
 {
-    if (mcx_host_mark_dead(module_of(self), (mcx_host *)self, reason) < 0) {
+    PyObject *values[1];
+
+    if (mcx_bind(&mark_dead_signature, args, nargs, kwnames, values) < 0 ||
+        mcx_host_mark_dead(module_of(self), (mcx_host *)self, values[0]) < 0) {
         return NULL;
     }
     return host_close_socket(self, NULL);
 }
 
-static PyObject *host_debuglog(PyObject *self, PyObject *text)
+static const mcx_signature debuglog_signature = {
+    .method = "debuglog", .count = 1, .required = 1, .names = {"str"}};
+
+MCX_METHOD(host_debuglog)
 {
-    PyObject *line = NULL;
+    PyObject *values[1], *line = NULL;
     int result = 0;
 
+    if (mcx_bind(&debuglog_signature, args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
     if (atomic_load(&((mcx_host *)self)->is_debug)) {
-        line = PyUnicode_FromFormat("MemCached: %S\n", text);
+        line = PyUnicode_FromFormat("MemCached: %S\n", values[0]);
         result = line == NULL ? -1 : mcx_write_stderr(module_of(self), line);
         Py_XDECREF(line);
     }
@@ -1256,15 +1290,16 @@ static PyMethodDef host_methods[] = {
      "_get_socket($self)\n--\n\nConnect; the socket, or None where the server is dead."},
     {"_check_dead", host_check_dead, METH_NOARGS,
      "_check_dead($self)\n--\n\n1 while the dead mark holds, else 0."},
-    {"mark_dead", host_mark_dead, METH_O,
-     "mark_dead($self, reason)\n--\n\nTake the server as dead for dead_retry seconds and close its "
-     "connections."},
+    MCX_DEF("mark_dead", host_mark_dead,
+            "mark_dead($self, reason)\n--\n\nTake the server as dead for dead_retry seconds and "
+            "close its connections."),
     {"close_socket", host_close_socket, METH_NOARGS,
      "close_socket($self)\n--\n\nClose the connection that this thread holds."},
-    {"send_cmd", host_send_cmd, METH_O,
-     "send_cmd($self, cmd)\n--\n\nSend a command, bytes or str, and CRLF on the held connection."},
-    {"send_cmds", host_send_cmds, METH_O,
-     "send_cmds($self, cmds)\n--\n\nSend commands that end in CRLF already."},
+    MCX_DEF("send_cmd", host_send_cmd,
+            "send_cmd($self, cmd)\n--\n\nSend a command, bytes or str, and CRLF on the held "
+            "connection."),
+    MCX_DEF("send_cmds", host_send_cmds,
+            "send_cmds($self, cmds)\n--\n\nSend commands that end in CRLF already."),
     {"readline", (PyCFunction)(void (*)(void))host_readline, METH_VARARGS | METH_KEYWORDS,
      "readline($self, raise_exception=False)\n--\n\nThe next line without CRLF, as bytes; '' where "
      "the server closed, or _ConnectionDeadError with raise_exception. TimeoutError after "
@@ -1272,14 +1307,14 @@ static PyMethodDef host_methods[] = {
     {"expect", (PyCFunction)(void (*)(void))host_expect, METH_VARARGS | METH_KEYWORDS,
      "expect($self, text, raise_exception=False)\n--\n\nreadline(), with a debug line where it is "
      "not text."},
-    {"recv", host_recv, METH_O,
-     "recv($self, rlen)\n--\n\nExactly rlen bytes; memcache._Error where the server closed "
-     "before."},
+    MCX_DEF("recv", host_recv,
+            "recv($self, rlen)\n--\n\nExactly rlen bytes; memcache._Error where the server closed "
+            "before."),
     {"flush", host_flush, METH_NOARGS, "flush($self)\n--\n\nSend flush_all and read its answer."},
     {"quit", host_quit, METH_NOARGS,
      "quit($self)\n--\n\nSend quit and wait until the server has closed."},
-    {"debuglog", host_debuglog, METH_O,
-     "debuglog($self, str)\n--\n\nWrite a line to sys.stderr where debug is set."},
+    MCX_DEF("debuglog", host_debuglog,
+            "debuglog($self, str)\n--\n\nWrite a line to sys.stderr where debug is set."),
     {NULL, NULL, 0, NULL},
 };
 
