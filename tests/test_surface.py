@@ -451,6 +451,21 @@ def test_a_server_of_another_type(address):
         memcache.Client([address])
 
 
+def test_a_weight_is_whatever_counts_as_an_int(server):
+    class Number:
+        def __index__(self):
+            return 3
+
+        def __str__(self):
+            return "three"
+
+    for module in (oracle.load(), memcache):
+        client = module.Client([(server.address, Number())])
+        assert len(client.buckets) == 3
+        assert client.set("a", 1) is True
+        assert [name for name, _ in client.get_stats()] == [f"unix:{server.path} (three)"]
+
+
 @pytest.mark.parametrize("port", ["65536", "99999999999999999999"])
 def test_a_port_that_is_none(port):
     with pytest.raises(ValueError):

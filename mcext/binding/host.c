@@ -235,7 +235,7 @@ static int split_weight(PyObject *given, PyObject **address, PyObject **weight)
         return -1;
     }
     PyObject *second = PyTuple_GET_ITEM(given, 1);
-    if (!PyLong_Check(second)) {
+    if (!PyIndex_Check(second)) {
         PyErr_Format(PyExc_TypeError, "the weight of a server must be an int, not %.100s",
                      Py_TYPE(second)->tp_name);
         return -1;
