@@ -436,6 +436,19 @@ def test_an_address_is_read_as_python_memcached_reads_it(address):
         assert getattr(ours, name, "none") == getattr(theirs, name, "none")
 
 
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:11212", "inet:somewhere:1", "inet6:[::1]:11212", "unix:/path/to/socket", "unix:relative"]
+)
+def test_a_newline_behind_an_address_is_none_of_it(address, server):
+    """As lines of a file have it."""
+    for module in (oracle.load(), memcache):
+        host = module._Host(address + "\n")
+        assert (host.address, str(host)) == (module._Host(address).address, str(module._Host(address)))
+        client = module.Client([server.address + "\n"])
+        assert client.set("a", 1) is True
+        client.disconnect_all()
+
+
 @pytest.mark.parametrize("address", ["", ":", "a:b", "a:1:2:3", "inet6:::1", "inet6:[::1", "inet:", "a:", ":11211"])
 def test_an_address_that_cannot_be_read(address):
     with pytest.raises(ValueError) as caught:

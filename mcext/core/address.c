@@ -36,6 +36,9 @@ static const char *parse_unix(mc_slice path, mc_address *address)
     if (path.length >= sizeof((struct sockaddr_un *)0)->sun_path) {
         return "the path of a Unix socket is too long";
     }
+    if (memchr(path.bytes, '\n', path.length) != NULL) {
+        return "the path of a Unix socket holds a newline";
+    }
     address->family = MC_FAMILY_UNIX;
     address->host = path;
     address->port = 0;
@@ -70,6 +73,9 @@ const char *mc_address_parse(mc_slice text, mc_address *address)
 {
     if (memchr(text.bytes, '\0', text.length) != NULL) {
         return "it holds a NUL";
+    }
+    if (text.length > 0 && text.bytes[text.length - 1] == '\n') {
+        text.length--;
     }
     if (text.length > 0 && text.bytes[0] == '/') {
         return parse_unix(text, address);

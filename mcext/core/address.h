@@ -1,7 +1,8 @@
 /* address: a server as a user writes it, taken apart.
  *
  * "host:port", "host", "inet:host:port", "inet6:[addr]:port", "[addr]:port", "unix:/path", "/path":
- * python-memcached's forms and the two that it refuses. Pure, any thread. */
+ * python-memcached's forms and the two that it refuses. One newline behind it, as a line of a file
+ * has it, is none of it. Pure, any thread. */
 #ifndef MC_ADDRESS_H
 #define MC_ADDRESS_H
 

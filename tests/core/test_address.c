@@ -83,7 +83,6 @@ static void ports_end_at_65535(void)
     is_wrong("h:1 ", "port");
     is_wrong("h:", "port");
     is_wrong("h:x", "port");
-    is_wrong("h:1\n", "port");
     is_wrong("[::1]:", "port");
     is_wrong("[::1]:65536", "port");
     is_wrong("[::1]:1:2", "port");
@@ -108,6 +107,21 @@ static void what_is_no_address_is_said_plainly(void)
     is_wrong("[[::1]]", "brackets");
     is_wrong("[::1]x", "only :port");
     is_wrong("[::1]11211", "only :port");
+}
+
+static void one_newline_at_the_end_is_left_out(void)
+{
+    is("127.0.0.1:11212\n", MC_FAMILY_INET, "127.0.0.1", 11212);
+    is("localhost\n", MC_FAMILY_INET, "localhost", 11211);
+    is("inet6:[::1]:11212\n", MC_FAMILY_INET6, "::1", 11212);
+    is("[::1]\n", MC_FAMILY_INET6, "::1", 11211);
+    is("unix:/run/m.sock\n", MC_FAMILY_UNIX, "/run/m.sock", 0);
+    is("/run/m.sock\n", MC_FAMILY_UNIX, "/run/m.sock", 0);
+    is_wrong("\n", "host is empty");
+    is_wrong("unix:\n", "path");
+    is_wrong("localhost:11211\n\n", "port");
+    is_wrong("unix:/run/m.sock\n\n", "newline");
+    is_wrong("/run/m\n.sock", "newline");
 }
 
 static void a_nul_is_refused_anywhere(void)
@@ -154,6 +168,7 @@ int main(void)
     PROMISE(the_two_forms_it_refuses_are_taken);
     PROMISE(ports_end_at_65535);
     PROMISE(what_is_no_address_is_said_plainly);
+    PROMISE(one_newline_at_the_end_is_left_out);
     PROMISE(a_nul_is_refused_anywhere);
     PROMISE(a_path_must_fit_the_socket_address);
     check_guard_free(guard);

@@ -39,10 +39,14 @@ static char expect(const char *text, size_t size, size_t *start, size_t *length,
     if (has(text, size, '\0')) {
         return 0;
     }
+    size -= size > 0 && text[size - 1] == '\n';
     if (begins(text, size, "/") || begins(text, size, "unix:")) {
         *start = *text == '/' ? 0 : 5;
         *length = size - *start;
-        return *length > 0 && *length < sizeof((struct sockaddr_un *)0)->sun_path ? 'u' : 0;
+        return *length > 0 && *length < sizeof((struct sockaddr_un *)0)->sun_path &&
+                       !has(text + *start, *length, '\n')
+                   ? 'u'
+                   : 0;
     }
     if (begins(text, size, "inet6:[") || begins(text, size, "[")) {
         *start = *text == '[' ? 1 : 7;
