@@ -15,7 +15,15 @@ __version__ = "1.62"  # of the interface: python-memcached's
 __copyright__ = "Copyright the mcext authors"
 __license__ = "MIT"
 
-__all__ = ["Client", "SERVER_MAX_KEY_LENGTH", "SERVER_MAX_VALUE_LENGTH"]
+__all__ = [
+    "Client",
+    "SERVER_MAX_KEY_LENGTH",
+    "SERVER_MAX_VALUE_LENGTH",
+    "cmemcache_hash",
+    "serverHashFunction",
+    "useOldServerHashFunction",
+    "valid_key_chars_re",
+]
 
 _DEAD_RETRY = 30  # seconds
 _SOCKET_TIMEOUT = 3  # seconds

@@ -14,7 +14,15 @@ from mcext._core import _Error as _Error
 from mcext._core import _Host as _Host
 from mcext._core import cmemcache_hash as cmemcache_hash
 
-__all__ = ["Client", "SERVER_MAX_KEY_LENGTH", "SERVER_MAX_VALUE_LENGTH"]
+__all__ = [
+    "Client",
+    "SERVER_MAX_KEY_LENGTH",
+    "SERVER_MAX_VALUE_LENGTH",
+    "cmemcache_hash",
+    "serverHashFunction",
+    "useOldServerHashFunction",
+    "valid_key_chars_re",
+]
 __author__: str
 __version__: str
 __copyright__: str

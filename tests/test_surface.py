@@ -157,6 +157,24 @@ def test_the_module_answers_for_the_modules_it_would_use(name, module):
     assert getattr(memcache, name) is module
 
 
+def test_a_star_import_brings_the_names_that_python_memcached_defines():
+    imported = {}
+    for name in (oracle.MODULE_NAME, "memcache"):
+        oracle.load()
+        imported[name] = {}
+        exec(f"from {name} import *", imported[name])
+    defined = {name for name, value in imported[oracle.MODULE_NAME].items() if not inspect.ismodule(value)}
+    assert defined - {"__builtins__", "timedelta", "BytesIO"} == set(imported["memcache"]) - {"__builtins__"}
+    assert imported["memcache"]["serverHashFunction"] is memcache.cmemcache_hash
+
+
+def test_the_default_hash_takes_its_key_by_name():
+    for module in (oracle.load(), memcache):
+        assert module.cmemcache_hash(key=b"foo") == module.cmemcache_hash(b"foo") == 3187
+        with pytest.raises(TypeError):
+            module.cmemcache_hash("foo")
+
+
 def test_a_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no_such_name"):
         memcache.no_such_name  # noqa: B018

@@ -188,13 +188,18 @@ int mcx_wall_clock(mcx_module *module, int64_t *now)
 
 /* ---- functions of the module ---------------------------------------------------------------- */
 
-static PyObject *module_hash(PyObject *self, PyObject *key)
+static const mcx_signature hash_signature = {
+    .method = "cmemcache_hash", .count = 1, .required = 1, .names = {"key"}};
+
+MCX_METHOD(module_hash)
 {
+    PyObject *values[1];
     Py_buffer view;
     uint32_t hash;
 
     (void)self;
-    if (PyObject_GetBuffer(key, &view, PyBUF_SIMPLE) < 0) {
+    if (mcx_bind(&hash_signature, args, nargs, kwnames, values) < 0 ||
+        PyObject_GetBuffer(values[0], &view, PyBUF_SIMPLE) < 0) {
         return NULL;
     }
     hash = mc_hash_default((mc_slice){view.buf, (size_t)view.len});
@@ -283,9 +288,9 @@ static PyObject *module_same_key(PyObject *self, PyObject *key)
 }
 
 static PyMethodDef module_functions[] = {
-    {"cmemcache_hash", module_hash, METH_O,
-     "cmemcache_hash($module, key, /)\n--\n\n(crc32(key) >> 16) & 0x7fff: the default server "
-     "hash."},
+    MCX_DEF("cmemcache_hash", module_hash,
+            "cmemcache_hash($module, key)\n--\n\n(crc32(key) >> 16) & 0x7fff: the default server "
+            "hash."),
     {"_set_hash_function", module_set_hash_function, METH_O, NULL},
     {"_set_socket", module_set_socket, METH_O, NULL},
     {"_set_time", module_set_time, METH_O, NULL},
