@@ -1,5 +1,6 @@
 """The names, signatures and kinds of things that `import memcache` has, compared with python-memcached's."""
 
+import collections
 import copy
 import gc
 import inspect
@@ -1166,6 +1167,19 @@ def test_cas_ids_that_are_forgotten_while_they_are_asked(server):
         call()
         assert set(alive) == {True}
         assert reference() is None
+
+
+def test_cas_asks_for_a_token_only_where_there_is_one(server):
+    for module in (oracle.load(), memcache):
+        client = module.Client([server.address], cache_cas=True)
+        client.cas_ids = collections.defaultdict(int)
+        client.set("a", 1)
+        assert client.cas("a", 2) is True
+        assert client.cas_ids == {}
+        assert client.gets("a") == 2
+        assert client.cas("a", 3) is True
+        assert client.cas("a", 4) is False
+        assert client.get("a") == 3
 
 
 # Direct I/O through a host

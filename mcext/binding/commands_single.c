@@ -490,6 +490,7 @@ static int find_cas(mcx_call *call, mc_slice key, uint64_t *cas)
 {
     PyObject *cas_ids = call->record->cas_ids;
     PyObject *name, *number;
+    int there;
 
     if (cas_ids == NULL) {
         return 0;
@@ -498,12 +499,16 @@ static int find_cas(mcx_call *call, mc_slice key, uint64_t *cas)
     if (name == NULL) {
         return -1;
     }
-    Py_INCREF(cas_ids); /* what it calls may forget it: reset_cas() */
-    number = PyObject_GetItem(cas_ids, name);
+    Py_INCREF(cas_ids);                         /* what it calls may forget it: reset_cas() */
+    there = PySequence_Contains(cas_ids, name); /* a defaultdict has an item for any key */
+    number = there > 0 ? PyObject_GetItem(cas_ids, name) : NULL;
     Py_DECREF(cas_ids);
     Py_DECREF(name);
     if (number == NULL) {
-        if (!PyErr_ExceptionMatches(PyExc_KeyError)) {
+        if (there == 0) {
+            return 0;
+        }
+        if (there < 0 || !PyErr_ExceptionMatches(PyExc_KeyError)) {
             return -1;
         }
         PyErr_Clear();
