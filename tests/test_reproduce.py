@@ -584,6 +584,22 @@ def test_an_own_compressor(server):
     assert client.get_multi(["a"]) == {"a": b"abab"}
 
 
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_an_own_compressor_and_decompressor_may_return_any_bytes(server, kind):
+    client = memcache.Client(
+        [server.address],
+        compressor=lambda data: kind(zlib.compress(data)),
+        decompressor=lambda data: bytearray(zlib.decompress(data)),
+    )
+    values = {"text": "x" * 100, "bytes": b"x" * 100, "pickle": ["x" * 100]}
+    flags = {"text": 8 | 16, "bytes": 8, "pickle": 8 | 1}
+    for key, value in values.items():
+        assert client.set(key, value, min_compress_len=1) is True
+        assert stored(server, key.encode())[0] == flags[key]
+        assert client.get(key) == client.gets(key) == value
+    assert client.get_multi(list(values)) == values
+
+
 def test_server_max_value_length_limits_sending_only(server):
     client = memcache.Client([server.address], server_max_value_length=100)
     assert client.set("a", b"x" * 100) is True

@@ -594,8 +594,14 @@ static PyObject *decompress(mcx_call *call, mc_slice text, PyObject *body, PyObj
         return forgive(call, "Decompression error: %S\n");
     }
     if (!PyBytes_Check(answer)) {
-        Py_DECREF(answer);
-        return give_up(call, DECOMPRESSION_ERROR, "the decompressor did not return bytes");
+        if (!PyObject_CheckBuffer(answer)) {
+            Py_DECREF(answer);
+            return give_up(call, DECOMPRESSION_ERROR, "the decompressor did not return bytes");
+        }
+        Py_SETREF(answer, PyBytes_FromObject(answer));
+        if (answer == NULL) {
+            return forgive(call, "Decompression error: %S\n");
+        }
     }
     *plain = answer;
     return NULL;
