@@ -773,6 +773,41 @@ def test_the_pickler_is_probed_once_and_called_as_it_takes_it(server):
     assert client.get("a") == [1]
 
 
+@pytest.mark.parametrize("protocol", [99, 10**30, "words", None])
+def test_a_protocol_is_for_the_pickler_alone_to_judge(server, protocol):
+    calls = []
+
+    def pickler(file, protocol):
+        calls.append(protocol)
+        return pickle.Pickler(file, 2)
+
+    client = memcache.Client([server.address], pickler=pickler, pickleProtocol=protocol)
+    assert calls == [protocol]
+    assert (client.pickleProtocol, client.picklerIsKeyword) == (protocol, True)
+    assert client.set("a", [1]) is True
+    assert client.set_multi({"b": [1]}) == []
+    assert calls == [protocol] * 3
+    assert client.get("a") == [1]
+
+
+def test_pickler_is_keyword_holds_as_it_is_assigned(server):
+    calls = []
+
+    def pickler(file, *arguments, **options):
+        calls.append((arguments, options))
+        return pickle.Pickler(file, *arguments, **options)
+
+    client = memcache.Client([server.address], pickleProtocol=2)
+    client.picklerIsKeyword = False
+    client.pickler = pickler
+    assert client.picklerIsKeyword is False
+    client.set("a", [1])
+    assert calls == [((2,), {})]
+    client.picklerIsKeyword = True
+    client.set("a", [1])
+    assert calls == [((2,), {}), ((), {"protocol": 2})]
+
+
 class Reference:
     def __init__(self, name):
         self.name = name

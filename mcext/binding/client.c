@@ -111,6 +111,11 @@ static int open_client(mcx_module *module, PyObject *self, PyObject *const *valu
             return -1;
         }
     }
+    if (mcx_snapshot_probe_pickler(snapshot) < 0) {
+        mcx_snapshot_free(snapshot);
+        Py_DECREF(core);
+        return -1;
+    }
     (void)mcx_core_replace(core, snapshot); /* nobody else has seen it */
 
     PyObject *none = NULL;
@@ -286,6 +291,9 @@ static int set_option(PyObject *self, PyObject *value, void *closure)
         snapshot = mcx_snapshot_copy(core);
         if (snapshot == NULL ||
             mcx_snapshot_set_option(attribute->module, snapshot, attribute->option, value) < 0 ||
+            ((attribute->option == MCX_OPT_PICKLER ||
+              attribute->option == MCX_OPT_PICKLE_PROTOCOL) &&
+             mcx_snapshot_probe_pickler(snapshot) < 0) ||
             hand_to_hosts(attribute->module, snapshot, attribute->option, value) < 0) {
             mcx_snapshot_free(snapshot);
             return -1;

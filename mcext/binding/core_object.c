@@ -153,8 +153,7 @@ static int is_attribute_of(PyObject *value, const char *module, const char *attr
     return original == value;
 }
 
-/* Finds how a caller's pickler takes the protocol, as python-memcached does: it is called once. */
-static int probe_pickler(mcx_snapshot *snapshot)
+int mcx_snapshot_probe_pickler(mcx_snapshot *snapshot)
 {
     PyObject *pickler = snapshot->options[MCX_OPT_PICKLER];
     PyObject *protocol = snapshot->options[MCX_OPT_PICKLE_PROTOCOL];
@@ -162,6 +161,9 @@ static int probe_pickler(mcx_snapshot *snapshot)
     PyObject *probe = NULL;
     int result = -1;
 
+    if (snapshot->options[MCX_OPT_PICKLER_IS_KEYWORD] != NULL) {
+        return 0; /* as it was assigned */
+    }
     if (pickler == NULL && protocol != NULL && PyLong_CheckExact(protocol)) {
         int overflow;
         long number = PyLong_AsLongAndOverflow(protocol, &overflow);
@@ -280,7 +282,6 @@ static int derive(mcx_module *module, mcx_snapshot *snapshot, int option)
             return -1;
         }
         return 0;
-    case MCX_OPT_PICKLER:
     case MCX_OPT_PICKLE_PROTOCOL:
     case MCX_OPT_FLUSH_ON_RECONNECT:
         return 0;
@@ -322,14 +323,6 @@ int mcx_snapshot_set_option(mcx_module *module, mcx_snapshot *snapshot, int opti
     snapshot->options[option] = Py_XNewRef(value);
     snapshot->deleted &= ~(UINT32_C(1) << option);
     Py_XDECREF(old);
-    if (option == MCX_OPT_PICKLER && set_callable(value, "pickler") < 0) {
-        return -1;
-    }
-    if (option == MCX_OPT_PICKLER || option == MCX_OPT_PICKLE_PROTOCOL) {
-        if (probe_pickler(snapshot) < 0) {
-            return -1;
-        }
-    }
     return derive(module, snapshot, option);
 }
 

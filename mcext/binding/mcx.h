@@ -402,6 +402,10 @@ void mcx_snapshot_free(mcx_snapshot *snapshot);
 int mcx_snapshot_set_option(mcx_module *module, mcx_snapshot *snapshot, int option,
                             PyObject *value);
 
+/* Finds how the pickler takes the protocol, as python-memcached does: it is called once. 0, or -1
+ * with what it raised. */
+int mcx_snapshot_probe_pickler(mcx_snapshot *snapshot);
+
 /* From lists of hosts; steals nothing. */
 int mcx_snapshot_set_servers(mcx_module *module, mcx_snapshot *snapshot, PyObject *servers);
 int mcx_snapshot_set_buckets(mcx_module *module, mcx_snapshot *snapshot, PyObject *buckets);
