@@ -1010,6 +1010,19 @@ def test_an_empty_key_with_a_prefix_works(client, key):
     assert client.get("prefix") is None
 
 
+# cas of a tuple without a token
+
+
+def test_cas_of_a_tuple_without_a_token_stores_on_the_tuples_server(server):
+    with memcached("-t", "1", unix=True) as other:
+        client = memcache.Client([server.address, other.address], cache_cas=True)
+        for number, host in enumerate(client.servers):
+            assert client.cas((number, "a"), number) is True
+            assert memcache.Client([f"unix:{host.address}"]).get("a") == number
+            assert client.get((number, "a")) == number
+        assert client.stats == {"cas": 2, "set": 2, "get": 2}
+
+
 # one dead server of two
 
 

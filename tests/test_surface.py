@@ -427,6 +427,34 @@ def test_wrong_arguments_of_a_call_are_type_or_value_errors_and_nothing_is_sent(
         assert server.received == b""
 
 
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("server_max_key_length", -1),
+        ("server_max_key_length", 1.5),
+        ("server_max_value_length", -1),
+        ("server_max_value_length", "100"),
+        ("socket_timeout", 0),
+        ("socket_timeout", -1),
+        ("socket_timeout", "3"),
+        ("dead_retry", "30"),
+        ("pickler", 5),
+        ("unpickler", 5),
+        ("compressor", 5),
+        ("decompressor", 5),
+        ("key_encoder", 5),
+    ],
+)
+def test_an_option_of_a_wrong_kind_is_refused_by_its_name(client, name, value):
+    with pytest.raises((TypeError, ValueError), match=name):
+        memcache.Client([], **{name: value})
+    before = getattr(client, name)
+    with pytest.raises((TypeError, ValueError), match=name):
+        setattr(client, name, value)
+    assert getattr(client, name) == before
+    assert client.set("a", 1) is True
+
+
 # Server addresses
 
 
@@ -1356,6 +1384,15 @@ def test_importing_the_module_imports_no_module_that_is_not_needed_yet():
         [sys.executable, "-I", "-S", "-c", code, str(Path(memcache.__file__).parent)], capture_output=True, text=True
     )
     assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+@pytest.mark.parametrize("name", ["address", "ip", "port", "family", "socket", "buffer"])
+def test_what_a_host_is_connected_to_can_only_be_read(name):
+    host = memcache._Host("127.0.0.1:11211")
+    before = getattr(host, name)
+    with pytest.raises(AttributeError):
+        setattr(host, name, before)
+    assert getattr(host, name) == before
 
 
 def test_a_weight_of_another_type_keeps_its_references():
