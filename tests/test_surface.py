@@ -511,6 +511,22 @@ def test_a_server_of_another_type(address):
         memcache.Client([address])
 
 
+def test_the_path_of_a_unix_socket_need_not_be_utf_8(server, tmp_path):
+    path = os.fsencode(tmp_path) + b"/\xff\xe9"
+    os.symlink(server.path, path)
+    address = "unix:" + os.fsdecode(path)
+    for module in (oracle.load(), memcache):
+        client = module.Client([address])
+        assert client.set("a", 1) is True
+        assert client.get("a") == 1
+        (host,) = client.servers
+        assert (host.address, str(host)) == (os.fsdecode(path), address)
+        assert [name for name, _ in client.get_stats()] == [f"{address} (1)"]
+        client.disconnect_all()
+    client.set_servers([address])
+    assert client.servers == [host]
+
+
 def test_a_weight_is_whatever_counts_as_an_int(server):
     class Number:
         def __index__(self):

@@ -245,10 +245,9 @@ static int split_weight(PyObject *given, PyObject **address, PyObject **weight)
     return 0;
 }
 
-static int parse(PyObject *given, mc_address *parsed)
+/* What parsed points into is *owner, strong. A path need not be UTF-8: as os.fsdecode gives it. */
+static int parse(PyObject *given, mc_address *parsed, PyObject **owner)
 {
-    Py_ssize_t length;
-    const char *text;
     const char *wrong;
 
     if (!PyUnicode_Check(given)) {
@@ -256,11 +255,13 @@ static int parse(PyObject *given, mc_address *parsed)
                      Py_TYPE(given)->tp_name);
         return -1;
     }
-    text = PyUnicode_AsUTF8AndSize(given, &length);
-    if (text == NULL) {
+    *owner = PyUnicode_AsEncodedString(given, "utf-8", "surrogateescape");
+    if (*owner == NULL) {
         return -1;
     }
-    wrong = mc_address_parse((mc_slice){text, (size_t)length}, parsed);
+    mc_slice text = {PyBytes_AS_STRING(*owner), (size_t)PyBytes_GET_SIZE(*owner)};
+
+    wrong = mc_address_parse(text, parsed);
     if (wrong != NULL) {
         PyErr_Format(PyExc_ValueError, "Unable to parse connection string: \"%U\": %s", given,
                      wrong);
@@ -272,8 +273,8 @@ static int parse(PyObject *given, mc_address *parsed)
 static int set_address(mcx_host *host, const mc_address *parsed)
 {
     static const int families[] = {AF_INET, AF_INET6, AF_UNIX};
-    PyObject *text =
-        PyUnicode_DecodeUTF8(parsed->host.bytes, (Py_ssize_t)parsed->host.length, "strict");
+    PyObject *text = PyUnicode_DecodeUTF8(parsed->host.bytes, (Py_ssize_t)parsed->host.length,
+                                          "surrogateescape");
 
     host->family = PyLong_FromLong(families[parsed->family]);
     if (text == NULL || host->family == NULL) {
@@ -293,8 +294,9 @@ static int set_address(mcx_host *host, const mc_address *parsed)
 static int host_init(PyObject *self, PyObject *args, PyObject *keywords)
 {
     mcx_host *host = (mcx_host *)self;
-    PyObject *given[5] = {NULL}, *address, *weight = NULL, *fallback = NULL;
+    PyObject *given[5] = {NULL}, *address, *weight = NULL, *fallback = NULL, *owner = NULL;
     mc_address parsed;
+    int result = -1;
     static char *names[] = {"host", "debug", "dead_retry", "socket_timeout", "flush_on_reconnect",
                             NULL};
     static const int options[] = {-1, MCX_OPT_DEBUG, MCX_OPT_DEAD_RETRY, MCX_OPT_SOCKET_TIMEOUT,
@@ -313,8 +315,8 @@ static int host_init(PyObject *self, PyObject *args, PyObject *keywords)
                                      &given[2], &given[3], &given[4])) {
         return -1;
     }
-    if (split_weight(given[0], &address, &weight) < 0 || parse(address, &parsed) < 0) {
-        goto failed;
+    if (split_weight(given[0], &address, &weight) < 0 || parse(address, &parsed, &owner) < 0) {
+        goto done;
     }
     for (int i = 1; i < 5; i++) {
         PyObject *value = given[i];
@@ -322,33 +324,34 @@ static int host_init(PyObject *self, PyObject *args, PyObject *keywords)
         if (value == NULL) {
             fallback = PyLong_FromLong(defaults[i]);
             if (fallback == NULL) {
-                goto failed;
+                goto done;
             }
             value = fallback;
         }
         if (mcx_host_set_option(host, options[i], value) < 0) {
-            goto failed;
+            goto done;
         }
         Py_CLEAR(fallback);
     }
     if (host->initialised) { /* by what an option's own methods called */
         PyErr_SetString(PyExc_RuntimeError, "_Host.__init__ has been called before");
-        goto failed;
+        goto done;
     }
     if (set_address(host, &parsed) < 0) {
-        goto failed;
+        goto done;
     }
     if (!mc_server_init(&host->server, &parsed)) {
         PyErr_NoMemory();
-        goto failed;
+        goto done;
     }
-    host->weight = weight;
+    host->weight = Py_NewRef(weight);
     host->initialised = true;
-    return 0;
-failed:
+    result = 0;
+done:
+    Py_XDECREF(owner);
     Py_XDECREF(fallback);
     Py_XDECREF(weight);
-    return -1;
+    return result;
 }
 
 PyObject *mcx_host_new(mcx_module *module, PyObject *address, const mcx_snapshot *snapshot)
@@ -384,11 +387,11 @@ done:
 bool mcx_host_equals(mcx_host *host, PyObject *given)
 {
     PyObject *own = Py_XNewRef(host->weight); /* what compares it may assign another one */
-    PyObject *address, *weight = NULL;
+    PyObject *address, *weight = NULL, *owner = NULL;
     mc_address parsed;
     bool same = false;
 
-    if (split_weight(given, &address, &weight) == 0 && parse(address, &parsed) == 0 &&
+    if (split_weight(given, &address, &weight) == 0 && parse(address, &parsed, &owner) == 0 &&
         host->initialised && own != NULL) {
         same = parsed.family == host->server.family && parsed.port == host->server.port &&
                parsed.host.length == strlen(host->server.host) &&
@@ -397,6 +400,7 @@ bool mcx_host_equals(mcx_host *host, PyObject *given)
     }
     Py_XDECREF(own);
     Py_XDECREF(weight);
+    Py_XDECREF(owner);
     PyErr_Clear(); /* what is wrong with it is said when the host is made */
     return same;
 }
