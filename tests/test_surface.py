@@ -511,6 +511,23 @@ def test_a_server_of_another_type(address):
         memcache.Client([address])
 
 
+def test_a_host_name_that_is_not_ascii_is_looked_up_in_its_idna_form():
+    wide = "".join(chr(ord(letter) + 0xFEE0) for letter in "localhost")  # full-width letters
+    with memcached() as server:
+        address = f"{wide}:{server.port}"
+        for module in (oracle.load(), memcache):
+            client = module.Client([address])
+            assert client.set("a", 1) is True
+            (host,) = client.servers
+            assert (host.ip, host.address, str(host)) == (wide, (wide, server.port), f"inet:{address}")
+            assert [name for name, _ in client.get_stats()] == [f"{address} (1)"]
+            client.disconnect_all()
+        client.set_servers([address])
+        assert client.servers == [host]
+    with pytest.raises(UnicodeError):
+        memcache._Host("\xe9" * 100)
+
+
 def test_the_path_of_a_unix_socket_need_not_be_utf_8(server, tmp_path):
     path = os.fsencode(tmp_path) + b"/\xff\xe9"
     os.symlink(server.path, path)

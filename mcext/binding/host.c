@@ -270,6 +270,31 @@ static int parse(PyObject *given, mc_address *parsed, PyObject **owner)
     return 0;
 }
 
+/* What is connected to: parsed, a name that is not ASCII in its IDNA form, as Python's own sockets
+ * look it up. *name is strong or NULL. */
+static int find_remote(const mc_address *parsed, mc_address *remote, PyObject **name)
+{
+    PyObject *text;
+
+    *remote = *parsed;
+    if (parsed->family != MC_FAMILY_INET) {
+        return 0;
+    }
+    text = PyUnicode_DecodeUTF8(parsed->host.bytes, (Py_ssize_t)parsed->host.length,
+                                "surrogateescape");
+    if (text != NULL && !PyUnicode_IS_ASCII(text)) {
+        *name = PyUnicode_AsEncodedString(text, "idna", "strict");
+        if (*name == NULL) {
+            Py_CLEAR(text);
+        }
+        else {
+            remote->host = (mc_slice){PyBytes_AS_STRING(*name), (size_t)PyBytes_GET_SIZE(*name)};
+        }
+    }
+    Py_XDECREF(text);
+    return text == NULL ? -1 : 0;
+}
+
 static int set_address(mcx_host *host, const mc_address *parsed)
 {
     static const int families[] = {AF_INET, AF_INET6, AF_UNIX};
@@ -294,8 +319,9 @@ static int set_address(mcx_host *host, const mc_address *parsed)
 static int host_init(PyObject *self, PyObject *args, PyObject *keywords)
 {
     mcx_host *host = (mcx_host *)self;
-    PyObject *given[5] = {NULL}, *address, *weight = NULL, *fallback = NULL, *owner = NULL;
-    mc_address parsed;
+    PyObject *given[5] = {NULL}, *address, *weight = NULL, *fallback = NULL;
+    PyObject *owner = NULL, *name = NULL;
+    mc_address parsed, remote;
     int result = -1;
     static char *names[] = {"host", "debug", "dead_retry", "socket_timeout", "flush_on_reconnect",
                             NULL};
@@ -315,7 +341,8 @@ static int host_init(PyObject *self, PyObject *args, PyObject *keywords)
                                      &given[2], &given[3], &given[4])) {
         return -1;
     }
-    if (split_weight(given[0], &address, &weight) < 0 || parse(address, &parsed, &owner) < 0) {
+    if (split_weight(given[0], &address, &weight) < 0 || parse(address, &parsed, &owner) < 0 ||
+        find_remote(&parsed, &remote, &name) < 0) {
         goto done;
     }
     for (int i = 1; i < 5; i++) {
@@ -340,7 +367,7 @@ static int host_init(PyObject *self, PyObject *args, PyObject *keywords)
     if (set_address(host, &parsed) < 0) {
         goto done;
     }
-    if (!mc_server_init(&host->server, &parsed)) {
+    if (!mc_server_init(&host->server, &remote)) {
         PyErr_NoMemory();
         goto done;
     }
@@ -349,6 +376,7 @@ static int host_init(PyObject *self, PyObject *args, PyObject *keywords)
     result = 0;
 done:
     Py_XDECREF(owner);
+    Py_XDECREF(name);
     Py_XDECREF(fallback);
     Py_XDECREF(weight);
     return result;
@@ -387,20 +415,21 @@ done:
 bool mcx_host_equals(mcx_host *host, PyObject *given)
 {
     PyObject *own = Py_XNewRef(host->weight); /* what compares it may assign another one */
-    PyObject *address, *weight = NULL, *owner = NULL;
-    mc_address parsed;
+    PyObject *address, *weight = NULL, *owner = NULL, *name = NULL;
+    mc_address parsed, remote;
     bool same = false;
 
     if (split_weight(given, &address, &weight) == 0 && parse(address, &parsed, &owner) == 0 &&
-        host->initialised && own != NULL) {
-        same = parsed.family == host->server.family && parsed.port == host->server.port &&
-               parsed.host.length == strlen(host->server.host) &&
-               memcmp(parsed.host.bytes, host->server.host, parsed.host.length) == 0 &&
+        find_remote(&parsed, &remote, &name) == 0 && host->initialised && own != NULL) {
+        same = remote.family == host->server.family && remote.port == host->server.port &&
+               remote.host.length == strlen(host->server.host) &&
+               memcmp(remote.host.bytes, host->server.host, remote.host.length) == 0 &&
                PyObject_RichCompareBool(weight, own, Py_EQ) == 1;
     }
     Py_XDECREF(own);
     Py_XDECREF(weight);
     Py_XDECREF(owner);
+    Py_XDECREF(name);
     PyErr_Clear(); /* what is wrong with it is said when the host is made */
     return same;
 }
