@@ -16,6 +16,8 @@ import threading
 import time
 import weakref
 import zlib
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from unittest import mock
 
@@ -453,6 +455,83 @@ def test_an_option_of_a_wrong_kind_is_refused_by_its_name(client, name, value):
         setattr(client, name, value)
     assert getattr(client, name) == before
     assert client.set("a", 1) is True
+
+
+STORAGE = ("set", "add", "replace", "append", "prepend", "cas")
+NO_TIME = [None, "5", b"5", [], float("inf"), float("-inf"), float("nan"), Decimal("NaN"), 2**63]
+NO_LENGTH = ["5", b"5", [5], object(), 1j, Decimal("NaN")]
+TIMED = {
+    **{name: lambda c, time, name=name: getattr(c, name)("a", "1", time) for name in STORAGE},
+    "touch": lambda c, time: c.touch("a", time),
+    "delete": lambda c, time: c.delete("a", time="None" if time is None else time),
+    "set_multi": lambda c, time: c.set_multi({"a": "1"}, time),
+    "delete_multi": lambda c, time: c.delete_multi(["a"], "None" if time is None else time),
+}
+STORED = ["text", b"bytes", 7, [1]]  # with and without a look at min_compress_len
+NAMED = [
+    *[("time", lambda c, call=call, time=time: call(c, time)) for call in TIMED.values() for time in NO_TIME],
+    *[
+        ("min_compress_len", lambda c, name=name, value=value, no=no: getattr(c, name)("a", value, min_compress_len=no))
+        for name in STORAGE
+        for value in STORED
+        for no in NO_LENGTH
+    ],
+    *[
+        ("min_compress_len", lambda c, value=value, no=no: c.set_multi({"a": value}, min_compress_len=no))
+        for value in STORED
+        for no in NO_LENGTH
+    ],
+    ("min_compress_len", lambda c: c.set_multi({**dict.fromkeys(range(50000), 1), "a": "text"}, min_compress_len="5")),
+    ("min_compress_len", lambda c: c._val_to_store_info(5, "5")),
+    ("keys", lambda c: c.get_multi(["a", ["b"]])),
+    ("keys", lambda c: c.get_multi(["a", {}], "prefix")),
+    ("keys", lambda c: c.get_multi([(1, "a"), ([1], "b")])),
+    ("expected", lambda c: c._deletetouch(5, "delete", "a")),
+    ("expected", lambda c: c._deletetouch("DELETED", "delete", "a")),
+    ("expected", lambda c: c._deletetouch(None, "touch", "a", 5, True)),
+    ("key_extra_len", lambda c: c.check_key(b"a", "5")),
+    ("key_extra_len", lambda c: c.check_key(b"a", 1.5)),
+    ("flags", lambda c: c._recv_value(c.servers[0], "5", 5)),
+    ("flags", lambda c: c._recv_value(c.servers[0], -1, 5)),
+    ("flags", lambda c: c._recv_value(c.servers[0], 2**32, 5)),
+    ("rlen", lambda c: c._recv_value(c.servers[0], 0, "5")),
+    ("rlen", lambda c: c._recv_value(c.servers[0], 0, 10**30)),
+    ("delta", lambda c: c.incr("a", -1)),
+    ("delta", lambda c: c.decr("a", b"1")),
+    ("stat_args", lambda c: c.get_stats(5)),
+    ("servers", lambda c: c.set_servers("127.0.0.1")),
+    ("mapping", lambda c: c.set_multi(["a"])),
+]
+
+
+def test_a_wrong_argument_is_named_before_anything_is_sent_whatever_the_servers_state():
+    with ScriptedServer() as server:
+        client = memcache.Client([server.address])
+        dead = memcache.Client([server.address])
+        dead.servers[0].mark_dead("test")
+        for number, (name, call) in enumerate(NAMED):
+            for one in (client, dead, memcache.Client([server.address], check_keys=False, cache_cas=True)):
+                with pytest.raises((TypeError, ValueError), match=rf"\b{name}\b"):
+                    call(one)
+                    pytest.fail(f"call {number}, about {name}, was taken")
+            assert server.received == b"", (number, name)
+
+
+def test_a_min_compress_len_of_any_number_is_taken(client):
+    for least in (0, None, 5, True, 5.5, -1, 10**30, float("inf"), Decimal(5), Fraction(1, 2)):
+        assert client.set("least", "x" * 100, min_compress_len=least) is True
+        assert client.set_multi({"most": "x" * 100}, min_compress_len=least) == []
+        assert client.get_multi(["least", "most"]) == {"least": "x" * 100, "most": "x" * 100}
+
+
+@pytest.mark.parametrize("token", ["5", None, -1, 2**64])
+def test_a_cas_token_that_is_none_is_named(token):
+    with ScriptedServer() as server:
+        client = memcache.Client([server.address], cache_cas=True)
+        client.cas_ids[b"a"] = token
+        with pytest.raises((TypeError, ValueError), match="cas_ids"):
+            client.cas("a", 1)
+        assert server.received == b""
 
 
 # Server addresses

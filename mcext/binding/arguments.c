@@ -111,11 +111,8 @@ static int set_number(mcx_decimal *decimal, PyObject *object, const char *name)
             Py_DECREF(number);
             return result;
         }
-        if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
-            PyErr_Format(PyExc_OverflowError, "%s must be a finite number, not %R", name, object);
-            return -1;
-        }
-        if (PyErr_ExceptionMatches(PyExc_ValueError)) {
+        if (PyErr_ExceptionMatches(PyExc_OverflowError) ||
+            PyErr_ExceptionMatches(PyExc_ValueError)) {
             PyErr_Format(PyExc_ValueError, "%s must be a finite number, not %R", name, object);
             return -1;
         }
@@ -295,6 +292,44 @@ int mcx_seconds(PyObject *object, const char *name, int64_t *nanoseconds)
         *nanoseconds = 1;
     }
     return 0;
+}
+
+/* ---- other numbers -------------------------------------------------------------------------- */
+
+int mcx_min_compress(PyObject *object)
+{
+    PyObject *zero;
+    int wanted;
+
+    if (LIKELY(object == NULL || PyLong_CheckExact(object))) {
+        return 0;
+    }
+    wanted = PyObject_IsTrue(object);
+    if (wanted <= 0) {
+        return wanted;
+    }
+    zero = PyLong_FromLong(0);
+    wanted = zero ? PyObject_RichCompareBool(zero, object, Py_GT) : -1;
+    Py_XDECREF(zero);
+    if (wanted < 0 && PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Format(PyExc_TypeError, "min_compress_len must be a number, not %.200s",
+                     Py_TYPE(object)->tp_name);
+    }
+    else if (wanted < 0 && PyErr_ExceptionMatches(PyExc_ArithmeticError)) {
+        PyErr_Format(PyExc_ValueError, "min_compress_len must be a number, not %R", object);
+    }
+    return wanted < 0 ? -1 : 0;
+}
+
+int mcx_int(PyObject *object, const char *name, Py_ssize_t *number)
+{
+    if (!PyIndex_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "%s must be an int, not %.200s", name,
+                     Py_TYPE(object)->tp_name);
+        return -1;
+    }
+    *number = PyNumber_AsSsize_t(object, NULL);
+    return *number == -1 && PyErr_Occurred() ? -1 : 0;
 }
 
 int mcx_flag(PyObject *object, bool *flag)

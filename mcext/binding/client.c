@@ -482,11 +482,8 @@ MCX_METHOD(client_check_key)
     if (mcx_bind(&check_key_signature, args, nargs, kwnames, values) < 0) {
         return NULL;
     }
-    if (values[1] != NULL) {
-        extra = PyNumber_AsSsize_t(values[1], PyExc_OverflowError);
-        if (extra == -1 && PyErr_Occurred()) {
-            return NULL;
-        }
+    if (values[1] != NULL && mcx_int(values[1], "key_extra_len", &extra) < 0) {
+        return NULL;
     }
     if (mcx_call_begin_inner(&call, self) < 0) {
         return NULL;
@@ -593,7 +590,7 @@ MCX_METHOD(client__val_to_store_info)
     int kept;
 
     if (mcx_bind(&val_to_store_info_signature, args, nargs, kwnames, values) < 0 ||
-        mcx_call_begin_inner(&call, self) < 0) {
+        mcx_min_compress(values[1]) < 0 || mcx_call_begin_inner(&call, self) < 0) {
         return NULL;
     }
     stored.owner = NULL;
@@ -617,18 +614,14 @@ MCX_METHOD(client__recv_value)
 {
     PyObject *values[3], *size = NULL, *data = NULL, *body = NULL, *result = NULL;
     mcx_call call;
-    unsigned long flags;
-    Py_ssize_t length;
+    Py_ssize_t flags, length;
 
-    if (mcx_bind(&recv_value_signature, args, nargs, kwnames, values) < 0) {
+    if (mcx_bind(&recv_value_signature, args, nargs, kwnames, values) < 0 ||
+        mcx_int(values[1], "flags", &flags) < 0 || mcx_int(values[2], "rlen", &length) < 0) {
         return NULL;
     }
-    flags = PyLong_AsUnsignedLong(values[1]);
-    if (flags == (unsigned long)-1 && PyErr_Occurred()) {
-        return NULL;
-    }
-    length = PyNumber_AsSsize_t(values[2], PyExc_OverflowError);
-    if (length == -1 && PyErr_Occurred()) {
+    if (flags < 0 || (uint64_t)flags > UINT32_MAX) {
+        PyErr_SetString(PyExc_ValueError, "flags must be between 0 and 2**32-1");
         return NULL;
     }
     if (length < 0 || length > PY_SSIZE_T_MAX - 2) {

@@ -169,6 +169,21 @@ static int check_item(multi *all, mc_slice text, size_t prefix)
     return 0;
 }
 
+/* get_multi: a key that cannot stand in the result is refused before anything is sent. */
+static int check_hashable(PyObject *object)
+{
+    if (LIKELY(PyUnicode_CheckExact(object) || PyBytes_CheckExact(object) ||
+               PyLong_CheckExact(object)) ||
+        PyObject_Hash(object) != -1) {
+        return 0;
+    }
+    if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Format(PyExc_TypeError, "keys must be hashable, not %.200s",
+                     Py_TYPE(object)->tp_name);
+    }
+    return -1;
+}
+
 static int add_item(multi *all, item *each, PyObject *object, mc_slice prefix)
 {
     mcx_call *call = all->call;
@@ -176,6 +191,9 @@ static int add_item(multi *all, item *each, PyObject *object, mc_slice prefix)
     PyObject *part = object, *encoded = NULL, *owner = NULL;
     mc_slice text;
 
+    if (all->result != NULL && check_hashable(object) < 0) {
+        return -1;
+    }
     if (UNLIKELY(PyTuple_Check(object))) {
         if (PyTuple_GET_SIZE(object) != 2) {
             PyErr_Format(call->module->key_type_error,
@@ -1466,7 +1484,8 @@ MCX_METHOD(client_set_multi)
     multi all = {.call = &call, .command = MC_SET};
 
     if (mcx_bind(&set_multi_signature, args, nargs, kwnames, values) < 0 ||
-        mcx_flag(values[4], &all.noreply) < 0 || mcx_time(values[1], "time", &all.time) < 0) {
+        mcx_min_compress(values[3]) < 0 || mcx_flag(values[4], &all.noreply) < 0 ||
+        mcx_time(values[1], "time", &all.time) < 0) {
         return NULL;
     }
     all.mapping = values[0];

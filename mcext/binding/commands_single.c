@@ -516,7 +516,16 @@ static int find_cas(mcx_call *call, mc_slice key, uint64_t *cas)
     }
     *cas = PyLong_AsUnsignedLongLong(number);
     Py_DECREF(number);
-    return *cas == (uint64_t)-1 && PyErr_Occurred() ? -1 : 1;
+    if (*cas == (uint64_t)-1 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            PyErr_SetString(PyExc_ValueError, "a token in cas_ids must be between 0 and 2**64-1");
+        }
+        else if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_SetString(PyExc_TypeError, "a token in cas_ids must be an int");
+        }
+        return -1;
+    }
+    return 1;
 }
 
 /* missing: what it is where no answer came that the protocol allows. */
@@ -575,7 +584,8 @@ static PyObject *store(mcx_call *call, mc_command command, mcx_key *key,
     int there;
 
     stored.owner = NULL;
-    if (UNLIKELY(mcx_flag(given->noreply, &request.noreply) < 0 ||
+    if (UNLIKELY(mcx_min_compress(given->min_compress) < 0 ||
+                 mcx_flag(given->noreply, &request.noreply) < 0 ||
                  mcx_time(given->time, "time", &exptime) < 0)) {
         return NULL;
     }
@@ -856,6 +866,21 @@ static PyObject *delete_or_touch(mcx_call *call, mc_command command, mcx_key *ke
     return result < 0 ? NULL : PyLong_FromLong(result);
 }
 
+/* What `line in expected` cannot be asked of is refused before anything is sent. */
+static int check_expected(PyObject *expected)
+{
+    PySequenceMethods *methods = Py_TYPE(expected)->tp_as_sequence;
+    bool contains = methods != NULL && methods->sq_contains != NULL;
+
+    if (PyUnicode_Check(expected) ||
+        !(contains || Py_TYPE(expected)->tp_iter != NULL || PySequence_Check(expected))) {
+        PyErr_Format(PyExc_TypeError, "expected must be a list of lines as bytes, not %.200s",
+                     Py_TYPE(expected)->tp_name);
+        return -1;
+    }
+    return 0;
+}
+
 /* The same with the method's arguments; time NULL or 0 is left out of a delete. */
 static PyObject *delete_or_touch_object(mcx_call *call, mc_command command, PyObject *object,
                                         bool encode, PyObject *time, PyObject *noreply,
@@ -952,7 +977,7 @@ MCX_METHOD(client__deletetouch)
     mc_command command;
 
     if (mcx_bind(&_deletetouch_signature, args, nargs, kwnames, values) < 0 ||
-        command_of(values[1], MC_DELETE, MC_TOUCH, &command) < 0 ||
+        check_expected(values[0]) < 0 || command_of(values[1], MC_DELETE, MC_TOUCH, &command) < 0 ||
         mcx_call_begin(&call, self) < 0) {
         return NULL;
     }

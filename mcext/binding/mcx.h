@@ -603,6 +603,12 @@ typedef struct {
 int mcx_time(PyObject *object, const char *name, mcx_decimal *decimal);
 int mcx_delta(PyObject *object, mcx_decimal *decimal);
 
+/* Refuses a min_compress_len that a length cannot be compared with; NULL: none was given. */
+int mcx_min_compress(PyObject *object);
+
+/* An int; one that a Py_ssize_t cannot hold is the nearest that it can. */
+int mcx_int(PyObject *object, const char *name, Py_ssize_t *number);
+
 /* Whether an optional argument is true; NULL: it is not. */
 int mcx_flag(PyObject *object, bool *flag);
 

@@ -189,10 +189,6 @@ static int wants_compression(PyObject *min_compress, size_t length)
     }
     result = PyObject_RichCompareBool(number, min_compress, Py_GT);
     Py_DECREF(number);
-    if (result < 0 && PyErr_ExceptionMatches(PyExc_TypeError)) {
-        PyErr_Format(PyExc_TypeError, "min_compress_len must be a number, not %.200s",
-                     Py_TYPE(min_compress)->tp_name);
-    }
     return result;
 }
 
