@@ -9,6 +9,7 @@ import time
 import zlib
 from datetime import timedelta
 
+import oracle
 import pytest
 from scripted_server import ScriptedServer
 
@@ -773,23 +774,6 @@ def test_the_pickler_is_probed_once_and_called_as_it_takes_it(server):
     assert client.get("a") == [1]
 
 
-@pytest.mark.parametrize("protocol", [99, 10**30, "words", None])
-def test_a_protocol_is_for_the_pickler_alone_to_judge(server, protocol):
-    calls = []
-
-    def pickler(file, protocol):
-        calls.append(protocol)
-        return pickle.Pickler(file, 2)
-
-    client = memcache.Client([server.address], pickler=pickler, pickleProtocol=protocol)
-    assert calls == [protocol]
-    assert (client.pickleProtocol, client.picklerIsKeyword) == (protocol, True)
-    assert client.set("a", [1]) is True
-    assert client.set_multi({"b": [1]}) == []
-    assert calls == [protocol] * 3
-    assert client.get("a") == [1]
-
-
 def test_pickler_is_keyword_holds_as_it_is_assigned(server):
     calls = []
 
@@ -806,6 +790,27 @@ def test_pickler_is_keyword_holds_as_it_is_assigned(server):
     client.picklerIsKeyword = True
     client.set("a", [1])
     assert calls == [((2,), {}), ((), {"protocol": 2})]
+
+
+@pytest.mark.parametrize("protocol", [99, -7, "own", None, object()])
+def test_an_own_pickler_may_have_protocols_of_its_own(server, protocol):
+    seen = []
+
+    class Own:
+        def __init__(self, file, protocol):
+            seen.append(protocol)
+            self.file = file
+
+        def dump(self, value):
+            self.file.write(pickle.dumps(value))
+
+    for module in (memcache, oracle.load()):
+        client = module.Client([server.address], pickleProtocol=protocol, pickler=Own)
+        assert client.pickleProtocol is protocol
+        assert seen == [protocol]
+        assert client.set("a", [1]) and client.get("a") == [1]
+        assert seen == [protocol] * 2
+        seen.clear()
 
 
 class Reference:

@@ -387,6 +387,43 @@ def test_wrong_arguments_of_the_constructor_are_type_errors(arguments, options):
         memcache.Client(*arguments, **options)
 
 
+@pytest.mark.parametrize("wrong", ["x", b"x", [], object(), 1j, Decimal("NaN")])
+@pytest.mark.parametrize(
+    "name",
+    "pickleProtocol pickler unpickler compressor decompressor pload pid server_max_key_length "
+    "server_max_value_length socket_timeout key_encoder connect_timeout max_value_length".split(),
+)
+def test_a_wrong_argument_of_the_constructor_is_named(name, wrong):
+    with pytest.raises((TypeError, ValueError), match=rf"\b{name}\b"):
+        memcache.Client([], **{name: wrong})
+
+
+@pytest.mark.parametrize("protocol", [100, 10**30])
+def test_a_protocol_that_pickle_does_not_know_is_named(protocol):
+    with pytest.raises(ValueError, match="pickleProtocol"):
+        memcache.Client([], pickleProtocol=protocol)
+    client = memcache.Client([])
+    with pytest.raises(ValueError, match="pickleProtocol"):
+        client.pickleProtocol = protocol
+    with pytest.raises(TypeError, match="pickleProtocol"):
+        client.pickleProtocol = str(protocol)
+    assert client.pickleProtocol == 0
+
+
+def test_the_defaults_in_the_constructors_signature_can_be_given(client, server):
+    bound = inspect.signature(memcache.Client).bind([server.address])
+    bound.apply_defaults()
+    given = memcache.Client(*bound.args, **bound.kwargs)
+    for name in ("pickler", "unpickler", "compressor", "decompressor"):
+        assert getattr(given, name) is getattr(client, name)
+    value = ["x" * 1000]
+    assert given.set("given", value, min_compress_len=10) is True
+    assert given.get("given") == value
+    given.pickler = given.unpickler = given.compressor = given.decompressor = None
+    assert given.set("given", value, min_compress_len=10) is True
+    assert given.get("given") == value
+
+
 @pytest.mark.parametrize("name", [1, b"debug", ("debug",), None])
 def test_a_keyword_of_the_constructor_that_is_no_str_is_a_type_error(name):
     with pytest.raises(TypeError, match="keywords must be strings"):

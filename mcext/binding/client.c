@@ -275,6 +275,11 @@ static int delete_attribute(mcx_core *core, int attribute)
     return 0;
 }
 
+static bool is_about_pickler(int option)
+{
+    return option == MCX_OPT_PICKLER || option == MCX_OPT_PICKLE_PROTOCOL;
+}
+
 static int set_option(PyObject *self, PyObject *value, void *closure)
 {
     mcx_attribute *attribute = closure;
@@ -291,9 +296,7 @@ static int set_option(PyObject *self, PyObject *value, void *closure)
         snapshot = mcx_snapshot_copy(core);
         if (snapshot == NULL ||
             mcx_snapshot_set_option(attribute->module, snapshot, attribute->option, value) < 0 ||
-            ((attribute->option == MCX_OPT_PICKLER ||
-              attribute->option == MCX_OPT_PICKLE_PROTOCOL) &&
-             mcx_snapshot_probe_pickler(snapshot) < 0) ||
+            (is_about_pickler(attribute->option) && mcx_snapshot_probe_pickler(snapshot) < 0) ||
             hand_to_hosts(attribute->module, snapshot, attribute->option, value) < 0) {
             mcx_snapshot_free(snapshot);
             return -1;

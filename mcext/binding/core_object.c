@@ -159,12 +159,18 @@ int mcx_snapshot_probe_pickler(mcx_snapshot *snapshot)
     PyObject *protocol = snapshot->options[MCX_OPT_PICKLE_PROTOCOL];
     PyObject *bytes_io = NULL, *file = NULL, *zero = NULL, *args = NULL, *keywords = NULL;
     PyObject *probe = NULL;
+    bool own = pickler == NULL; /* pickle's */
     int result = -1;
 
     if (snapshot->options[MCX_OPT_PICKLER_IS_KEYWORD] != NULL) {
         return 0; /* as it was assigned */
     }
-    if (pickler == NULL && protocol != NULL && PyLong_CheckExact(protocol)) {
+    if (own && protocol != NULL && protocol != Py_None && !PyIndex_Check(protocol)) {
+        PyErr_Format(PyExc_TypeError, "pickleProtocol must be an int, not %.200s",
+                     Py_TYPE(protocol)->tp_name);
+        return -1;
+    }
+    if (own && protocol != NULL && PyLong_CheckExact(protocol)) {
         int overflow;
         long number = PyLong_AsLongAndOverflow(protocol, &overflow);
 
@@ -172,11 +178,11 @@ int mcx_snapshot_probe_pickler(mcx_snapshot *snapshot)
             protocol = NULL;
         }
     }
-    if (pickler == NULL && protocol == NULL) {
+    if (own && protocol == NULL) {
         snapshot->pickler_is_keyword = true;
         return 0;
     }
-    pickler = pickler != NULL ? Py_NewRef(pickler) : mcx_import("pickle", "Pickler");
+    pickler = own ? mcx_import("pickle", "Pickler") : Py_NewRef(pickler);
     bytes_io = mcx_import("io", "BytesIO");
     zero = PyLong_FromLong(0);
     if (pickler == NULL || bytes_io == NULL || zero == NULL) {
@@ -191,6 +197,11 @@ int mcx_snapshot_probe_pickler(mcx_snapshot *snapshot)
     probe = PyObject_Call(pickler, args, keywords);
     snapshot->pickler_is_keyword = probe != NULL;
     if (probe == NULL) {
+        if (own && (PyErr_ExceptionMatches(PyExc_ValueError) ||
+                    PyErr_ExceptionMatches(PyExc_OverflowError))) {
+            PyErr_Format(PyExc_ValueError, "pickleProtocol must be one that pickle knows, not %R",
+                         protocol);
+        }
         if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
             goto done;
         }
@@ -292,6 +303,10 @@ static int derive(mcx_module *module, mcx_snapshot *snapshot, int option)
         snapshot->native_decompressor =
             value == NULL || is_attribute_of(value, "zlib", "decompress");
         return set_callable(value, name);
+    case MCX_OPT_PERSISTENT_LOAD:
+        return set_callable(value, "pload (persistent_load)");
+    case MCX_OPT_PERSISTENT_ID:
+        return set_callable(value, "pid (persistent_id)");
     default:
         return set_callable(value, name);
     }
@@ -299,21 +314,23 @@ static int derive(mcx_module *module, mcx_snapshot *snapshot, int option)
 
 int mcx_snapshot_set_option(mcx_module *module, mcx_snapshot *snapshot, int option, PyObject *value)
 {
-    /* None stands for the default where python-memcached's constructor takes it so. */
+    /* None stands for the default where the constructor's signature says so. */
     switch (option) {
     case MCX_OPT_CONNECT_TIMEOUT:
     case MCX_OPT_KEY_ENCODER:
     case MCX_OPT_MAX_KEY_LENGTH:
     case MCX_OPT_MAX_VALUE_LENGTH:
+    case MCX_OPT_COMPRESSOR:
+    case MCX_OPT_DECOMPRESSOR:
     case MCX_OPT_PERSISTENT_LOAD:
     case MCX_OPT_PERSISTENT_ID:
         value = value == Py_None ? NULL : value;
         break;
     case MCX_OPT_PICKLER:
-        value = value != NULL && is_attribute_of(value, "pickle", "Pickler") ? NULL : value;
+        value = value == Py_None || is_attribute_of(value, "pickle", "Pickler") ? NULL : value;
         break;
     case MCX_OPT_UNPICKLER:
-        value = value != NULL && is_attribute_of(value, "pickle", "Unpickler") ? NULL : value;
+        value = value == Py_None || is_attribute_of(value, "pickle", "Unpickler") ? NULL : value;
         break;
     default:
         break;

@@ -402,8 +402,8 @@ void mcx_snapshot_free(mcx_snapshot *snapshot);
 int mcx_snapshot_set_option(mcx_module *module, mcx_snapshot *snapshot, int option,
                             PyObject *value);
 
-/* Finds how the pickler takes the protocol, as python-memcached does: it is called once. 0, or -1
- * with what it raised. */
+/* Finds how the snapshot's pickler takes the protocol, as python-memcached does: a caller's own is
+ * called once. -1 with an exception. */
 int mcx_snapshot_probe_pickler(mcx_snapshot *snapshot);
 
 /* From lists of hosts; steals nothing. */
