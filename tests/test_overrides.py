@@ -351,6 +351,23 @@ def test_overrides_of_get_set_and_incrdecr_answer(way, server, monkeypatch):
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("noreply", [False, True])
+def test_keys_without_a_server_are_told_under_an_override_of_map_and_prefix_keys(way, noreply, server, monkeypatch):
+    recorder = Recorder(memcache, "_map_and_prefix_keys", way, monkeypatch)
+    client = recorder.client([server.address])
+    none = recorder.client([])
+    keys = ["a", b"a", "a", 7, (3, "b")]
+    mapping = dict.fromkeys(keys, 1)
+    for one, expected in ((client, []), (none, list(mapping))):
+        assert one.set_multi(mapping, noreply=noreply) == expected
+        assert one.delete_multi(iter(keys), noreply=noreply) == (one is client)
+    client.servers[0].mark_dead("test")
+    assert client.set_multi({"a": 1}, noreply=noreply) == ["a"]
+    assert client.delete_multi(["a"], noreply=noreply) == 0
+    assert client.get_multi(key for key in keys) == {}
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_an_override_of_map_and_prefix_keys_maps(way, server, monkeypatch):
     def mapped(self, keys, prefix):
         names = {b"p" + key.encode(): key.upper() for key in keys}

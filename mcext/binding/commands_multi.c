@@ -533,21 +533,48 @@ static int choose_servers(multi *all)
     return 0;
 }
 
+/* Of the caller's keys those that a replaced _map_and_prefix_keys left out: no server was found. */
+static int add_left_out(multi *all, PyObject *given, PyObject *originals)
+{
+    PyObject *values = PyDict_Values(originals);
+    PyObject *mapped = values ? PySet_New(values) : NULL;
+    int there = mapped ? 0 : -1;
+
+    for (Py_ssize_t i = 0; there >= 0 && i < PyList_GET_SIZE(given); i++) {
+        PyObject *object = PyList_GET_ITEM(given, i);
+
+        there = PySet_Contains(mapped, object);
+        if (there == 0) {
+            there = PyList_Append(all->objects, object);
+            all->items[all->count] = (item){.object = object};
+            all->items[all->count].standing = &all->items[all->count];
+            all->texts[all->count++] = (mc_slice){"", 0};
+        }
+    }
+    Py_XDECREF(mapped);
+    Py_XDECREF(values);
+    return there < 0 ? -1 : 0;
+}
+
 /* Through a replaced _map_and_prefix_keys: ({server: [key, ...]}, {key: caller's key}). */
 static int map_by_hook(multi *all, PyObject *keys, PyObject *prefix)
 {
     mcx_call *call = all->call;
     PyObject *empty = PyUnicode_FromString("");
-    PyObject *args[2] = {keys, prefix ? prefix : empty};
-    PyObject *answer = empty ? mcx_call_hook(call, MCX_HOOK_MAP_AND_PREFIX_KEYS, args, 2) : NULL;
+    PyObject *given = list_keys(all, keys) == 0 ? Py_NewRef(all->objects) : NULL;
+    /* An iterator can be read but once. */
+    PyObject *args[2] = {PyIter_Check(keys) ? given : keys, prefix ? prefix : empty};
+    PyObject *answer =
+        empty && given ? mcx_call_hook(call, MCX_HOOK_MAP_AND_PREFIX_KEYS, args, 2) : NULL;
     PyObject *servers = NULL, *originals, *server, *list;
     Py_ssize_t at = 0;
-    size_t total = 0;
+    size_t total = 0, asked = given ? (size_t)PyList_GET_SIZE(given) : 0;
     int result = -1;
 
     call->clock.start = mc_clock_now(); /* nothing so far was the servers' time */
     Py_XDECREF(empty);
     if (answer == NULL) {
+        Py_XDECREF(given);
         return -1;
     }
     if (!PyTuple_Check(answer) || PyTuple_GET_SIZE(answer) != 2 ||
@@ -565,8 +592,8 @@ static int map_by_hook(multi *all, PyObject *keys, PyObject *prefix)
         }
         total += (size_t)size;
     }
-    all->objects = servers ? PyList_New(0) : NULL;
-    if (all->objects == NULL || make_items(all, total) < 0) {
+    Py_XSETREF(all->objects, servers ? PyList_New(0) : NULL);
+    if (all->objects == NULL || make_items(all, total + asked) < 0) {
         goto done;
     }
     all->has_owners = true;
@@ -612,10 +639,11 @@ static int map_by_hook(multi *all, PyObject *keys, PyObject *prefix)
             goto done;
         }
     }
-    result = 0;
+    result = all->command != MC_GET && total < asked ? add_left_out(all, given, originals) : 0;
 done:
     Py_XDECREF(servers);
     Py_DECREF(answer);
+    Py_DECREF(given);
     return result;
 }
 
