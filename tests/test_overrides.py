@@ -719,6 +719,31 @@ def test_an_oserror_from_a_replaced_host_method_is_a_miss(way, error, server, mo
 
 
 @pytest.mark.parametrize("way", HOST_WAYS)
+@pytest.mark.parametrize("end", [CLOSE, RESET])
+@pytest.mark.parametrize(
+    "call, answer",
+    [
+        (lambda c: c.get("a"), b"EN"),
+        (lambda c: c.set("a", 1), b"STORED\r"),
+        (lambda c: c.delete("a"), b"D"),
+        (lambda c: c.touch("a"), b"TOUCHE"),
+        (lambda c: c.get_multi(["a"]), b"VALUE a 0 1"),
+        (lambda c: c.set_multi({"a": 1}), b"STO"),
+        (lambda c: c.delete_multi(["a"]), b"NOT_"),
+        (lambda c: c.get_stats(), b"STAT"),
+    ],
+)
+def test_nothing_is_asked_again_after_a_byte_of_the_reply_that_a_replaced_readline_met(
+    call, answer, end, way, monkeypatch
+):
+    with ScriptedServer(lambda command, number: (answer, end)) as server:
+        client = memcache.Client([server.address])
+        patched_host(client, "readline", way, monkeypatch, lambda original, host: original(host))
+        assert call(client) in (None, 0, {}, [], ["a"])
+        assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize("way", HOST_WAYS)
 @pytest.mark.parametrize(
     "method, name", [("flush", "flush_all"), ("quit", "quit_all"), ("close_socket", "disconnect_all")]
 )

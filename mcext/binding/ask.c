@@ -80,7 +80,8 @@ int mcx_try_again(mcx_call *call, mcx_target *target, mc_command command, bool s
                   mc_status status, int *attempt)
 {
     if (status != MC_CLOSED || started || *attempt > 0 || !mc_commands[command].repeatable ||
-        !mcx_is_host(call->module, target->host)) {
+        !mcx_is_host(call->module, target->host) ||
+        (target->held != NULL && target->held->was_cut)) {
         return 0;
     }
     (*attempt)++;

@@ -78,7 +78,7 @@ int mcx_held_put(mcx_module *module, mcx_host *host, mc_connection *connection)
         held->host = (mcx_host *)Py_NewRef((PyObject *)host);
         held->connection = NULL;
         held->socket = NULL;
-        held->broken = held->dropped = false;
+        held->broken = held->dropped = held->was_cut = false;
         PyObject_GC_Track(held);
         result = PyDict_SetItem(dict, (PyObject *)host, (PyObject *)held);
         if (result == 0) {
@@ -889,6 +889,9 @@ static PyObject *host_readline(PyObject *self, PyObject *args, PyObject *keyword
     else {
         PyObject *name = PyObject_Str(self);
 
+        if (is_there(held)) {
+            held->was_cut = mc_buffer_length(&held->connection->in) != 0;
+        }
         drop(self);
         if (name != NULL && mcx_host_debuglog(module_of(self), self,
                                               "MemCache: %U: connection closed in readline().  "

@@ -262,6 +262,7 @@ typedef struct {
     PyObject *socket;             /* what host.socket shows, or NULL */
     bool broken;                  /* not to be used for another call */
     bool dropped;                 /* no longer found; closed with its last reference */
+    bool was_cut; /* its readline met the end of the stream in the middle of a line */
 } mcx_held;
 
 /* A key on its way: a view and what keeps it alive. */
