@@ -1087,6 +1087,25 @@ def test_a_subclass_of_the_real_socket_is_used(server, monkeypatch):
     client.disconnect_all()
 
 
+@pytest.mark.parametrize("error", [None, ConnectionResetError("gone"), TimeoutError("slow")])
+def test_quit_all_says_quit_through_a_subclass_of_the_real_socket(error, monkeypatch):
+    class Watched(socket.socket):
+        def sendall(self, data, *rest):
+            if data == b"quit\r\n" and error is not None:
+                raise error
+            return super().sendall(data, *rest)
+
+    with ScriptedServer() as server:
+        monkeypatch.setattr(memcache, "socket", SimpleNamespace(socket=Watched))
+        client = memcache.Client([server.address])
+        for _ in range(2):
+            assert client.get("a") is None
+            assert client.quit_all() is None
+            server.wait_for(lambda s: s.connections[-1].closed.is_set())
+            assert (b"quit\r\n" in server.connections[-1].commands) is (error is None)
+        assert len(server.connections) == 2
+
+
 def test_many_noreply_commands_go_through_a_subclass_of_the_real_socket(server, monkeypatch):
     class Other(socket.socket):
         pass

@@ -547,15 +547,21 @@ PyObject *mcx_host_stats_name(mcx_host *host)
 }
 
 /* "quit" has no reply; the close that follows says the same. */
-static void say_quit(mc_connection *connection)
+static void say_quit(mcx_host *host, mc_connection *connection)
 {
     char command[] = "quit\r\n";
     struct iovec piece = {command, sizeof command - 1};
     mc_clock clock = {.timeout = 0, .late = true};
     size_t moved;
 
-    if (connection->transport == &mc_native_transport) {
-        (void)mc_connection_send_some(connection, &piece, 1, &moved, &clock);
+    if (connection->transport != &mc_native_transport) {
+        /* A Python socket asks for some time, and takes none: nothing waits to be sent before. */
+        int64_t timeout = atomic_load(&host->timeout);
+
+        mc_clock_start(&clock, timeout, timeout);
+    }
+    if (mc_connection_send_some(connection, &piece, 1, &moved, &clock) == MC_RAISED) {
+        PyErr_WriteUnraisable((PyObject *)host);
     }
 }
 
@@ -566,7 +572,7 @@ void mcx_host_close_idle(mcx_host *host, bool quit)
 
     while ((connection = mc_pool_take_old(&host->server.pool, &cursor)) != NULL) {
         if (quit) {
-            say_quit(connection);
+            say_quit(host, connection);
         }
         mc_pool_give(connection, false, 0);
     }
