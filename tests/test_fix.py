@@ -810,9 +810,15 @@ def test_a_timedelta_is_taken_wherever_a_time_is(time, sent):
             getattr(client, name)("a", b"1", time)
         client.set_multi({"a": b"1"}, time)
         client.touch("a", time)
+        client.delete("a", time=time)
+        client.delete_multi(["a"], time)
+        client._set("set", "a", b"1", time)
+        client._deletetouch([b"TOUCHED"], "touch", "a", time)
         words = [b"a", b"0", b"%d" % sent, b"1"]
         expected = [[one, *words, b"1"] for one in (b"set", b"add", b"replace", b"append", b"prepend")]
         expected += [[b"cas", *words, b"7", b"1"], [b"set", *words, b"1"], [b"touch", b"a", b"%d" % sent]]
+        expected += [[b"delete", b"a", *([b"%d" % sent] if sent else [])]] * 2
+        expected += [[b"set", *words, b"1"], [b"touch", b"a", b"%d" % sent]]
         assert [one.split() for one in server.commands[1:]] == expected
 
 
