@@ -6,6 +6,7 @@ both modules are asked, and the records compared.
 
 import inspect
 import socket
+import threading
 import time
 from types import MethodType, SimpleNamespace
 from unittest import mock
@@ -464,6 +465,40 @@ def test_a_method_put_back_is_no_longer_called(way, server, monkeypatch):
     assert client.get("a") == "text"
     assert client.get_multi(["a"]) == {"a": "text"}
     assert seen == [b"a"]
+
+
+def set_past_ours(self, name, value):
+    threading.local.__setattr__(self, name, value)
+
+
+def set_into_the_dict(self, name, value):
+    self.__dict__[name] = value
+
+
+def set_with_super(self, name, value):
+    super(type(self), self).__setattr__(name, value)
+
+
+@pytest.mark.parametrize("setter", [set_past_ours, set_into_the_dict, set_with_super])
+def test_a_method_is_replaced_on_an_instance_whose_class_sets_attributes_its_own_way(setter, server):
+    kind = type("Mine", (memcache.Client,), {"__setattr__": setter})
+    client = kind([server.address])
+    assert client.get("a") == "text"
+    seen = []
+    client._get_server = lambda key: seen.append(key) or (None, None)
+    assert client.get("a", "none") == "none"
+    assert client.set("b", b"new") == 0
+    assert client.get_multi(["a"]) == {}
+    assert seen == [b"a", b"b", b"a"]
+    del client._get_server
+    client.check_key = lambda key, extra=0: seen.append(key)
+    assert client.get("a") == "text"
+    assert seen[3:] == [b"a"]
+    del client.check_key
+    kind.__setattr__ = memcache.Client.__setattr__
+    client.check_key = lambda key, extra=0: seen.append(key)
+    assert client.get("a") == "text"
+    assert seen[3:] == [b"a", b"a"]
 
 
 @pytest.mark.parametrize("name", CLIENT_METHODS)

@@ -79,7 +79,6 @@ static int find_client_hooks(mcx_module *module, mcx_core *core, PyTypeObject *t
         return -1;
     }
     if (*hooks == 0 && module->local_is_native &&
-        type->tp_setattro == module->client_type->tp_setattro &&
         type->tp_getattro == module->client_type->tp_getattro) {
         atomic_store(&core->plain_version, (uint32_t)(atomic_load(&core->type_check) >> 32));
     }
@@ -89,13 +88,14 @@ static int find_client_hooks(mcx_module *module, mcx_core *core, PyTypeObject *t
     return 0;
 }
 
-/* A subclass that took object's __setattr__ keeps attributes where ours does not see them set. */
+/* A subclass with a __setattr__ of its own, or object's, may set what ours does not see. */
 static int instance_dict_hooks(mcx_module *module, PyObject *self, uint32_t *hooks)
 {
-    PyObject *dict = PyObject_GenericGetDict(self, NULL);
+    PyObject *dict = PyObject_GetAttr(self, module->str_dict);
 
-    if (dict == NULL) {
+    if (dict == NULL || !PyDict_Check(dict)) {
         PyErr_Clear();
+        Py_XDECREF(dict);
         return 0;
     }
     for (int hook = 0; hook < MCX_CLIENT_HOOK_COUNT; hook++) {
@@ -125,10 +125,9 @@ static inline int client_hooks(mcx_module *module, mcx_core *core, PyObject *sel
         if (found < 0) {
             return -1;
         }
-        type = Py_TYPE(self);
     }
     *hooks |= atomic_load_explicit(&core->instance_hooks, memory_order_relaxed);
-    if (UNLIKELY(type->tp_setattro != module->client_type->tp_setattro)) {
+    if (UNLIKELY(MCX_IS_SET(*hooks, SETATTR))) {
         return instance_dict_hooks(module, self, hooks);
     }
     return 0;

@@ -27,7 +27,8 @@
 /* ---- names and overridable methods ----------------------------------------------------------
  *
  * Methods of Client through which the rest of the class goes where a subclass, a patch or an
- * instance replaces them. X(constant, "name"). */
+ * instance replaces them, and that by which it is seen what an instance replaces. X(constant,
+ * "name"). */
 #define MCX_CLIENT_HOOKS(X)                                                                        \
     X(CHECK_KEY, "check_key")                                                                      \
     X(DEBUGLOG, "debuglog")                                                                        \
@@ -42,7 +43,8 @@
     X(MAP_AND_PREFIX_KEYS, "_map_and_prefix_keys")                                                 \
     X(INIT_BUCKETS, "_init_buckets")                                                               \
     X(SET_SERVERS, "set_servers")                                                                  \
-    X(RESET_CAS, "reset_cas")
+    X(RESET_CAS, "reset_cas")                                                                      \
+    X(SETATTR, "__setattr__")
 
 #define MCX_HOST_HOOKS(X)                                                                          \
     X(CONNECT, "connect")                                                                          \
@@ -152,7 +154,7 @@ typedef struct mcx_module {
     _Atomic uint64_t host_check;         /* host_type's version and hooks, as mcx_core.type_check */
 
     PyObject *str_record, *str_held, *str_write, *str_socket, *str_socket_module;
-    PyObject *str_server_retries, *str_keys;
+    PyObject *str_server_retries, *str_keys, *str_dict;
     PyObject *count_names[MCX_COUNTS]; /* str */
 
     PyObject *key_error, *key_length_error, *key_character_error, *key_none_error, *key_type_error,

@@ -322,6 +322,7 @@ static int intern_names(mcx_module *module)
         {&module->str_held, "_mcext_held"},
         {&module->str_write, "write"},
         {&module->str_keys, "keys"},
+        {&module->str_dict, "__dict__"},
         {&module->str_socket, "socket"},
         {&module->str_socket_module, "socket"},
         {&module->str_server_retries, "_SERVER_RETRIES"},
@@ -446,6 +447,7 @@ static int module_exec(PyObject *module_object)
         CALL(module->str_held);                                                                    \
         CALL(module->str_write);                                                                   \
         CALL(module->str_keys);                                                                    \
+        CALL(module->str_dict);                                                                    \
         CALL(module->str_socket);                                                                  \
         CALL(module->str_socket_module);                                                           \
         CALL(module->str_server_retries);                                                          \
