@@ -380,6 +380,58 @@ def test_an_override_of_map_and_prefix_keys_maps(way, server, monkeypatch):
     assert client.get_multi(["1", "2"]) == {"2": b"2"}
 
 
+@pytest.mark.parametrize("way", ["subclass", "class"])
+def test_an_override_of_init_buckets_fills_the_buckets(way, server, monkeypatch):
+    """As python-memcached's own does: an empty list is assigned first, and then appended to."""
+
+    def init_buckets(self):
+        self.buckets = []
+        for host in self.servers:
+            for _ in range(host.weight + 1):
+                self.buckets.append(host)
+
+    client = replace(way, monkeypatch, server, _init_buckets=init_buckets)
+    assert client.buckets == client.servers * 2
+    assert client.get("a") == "text"
+    assert client.get_multi(["a", "b"]) == {"a": "text", "b": b"b"}
+    client.set_servers([(server.address, 3)])
+    assert client.buckets == client.servers * 4
+    assert client.set("a", "new") is True
+    assert client.get("a") == "new"
+
+
+@pytest.mark.parametrize("module", [oracle.load(), memcache])
+def test_a_host_appended_to_servers_is_used_after_init_buckets(module, server):
+    client = module.Client([])
+    client.servers.append(module._Host(server.address))
+    client._init_buckets()
+    assert client.buckets == client.servers
+    assert client.get("a") == "text"
+    assert client.get_multi(["a"]) == {"a": "text"}
+    assert [name for name, _ in client.get_stats()] == [f"unix:{server.path} (1)"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_override_of_deletetouch_deletes_and_touches(way, server, monkeypatch):
+    """As in python-memcached 1.59, where `delete_multi` goes its own way too."""
+    seen = []
+    original = memcache.Client._deletetouch
+
+    def deletetouch(self, *arguments):
+        seen.append(arguments)
+        return original(self, *arguments)
+
+    client = replace(way, monkeypatch, server, _deletetouch=deletetouch)
+    assert (client.touch("a", 100), client.delete((1, "a")), client.delete("a", noreply=True)) == (1, 1, 1)
+    assert seen == [
+        ([b"TOUCHED"], "touch", "a", 100, False),
+        ([b"DELETED"], "delete", (1, "a"), 0, False),
+        ([b"DELETED"], "delete", "a", 0, True),
+    ]
+    assert client.delete_multi(["b"]) == 1
+    assert client.get_multi(["a", "b"]) == {}
+
+
 def test_what_map_and_prefix_keys_returned_may_change_while_it_is_read(server, monkeypatch):
     class Keys(list):
         def __getitem__(self, number):

@@ -389,6 +389,21 @@ MCX_METHOD(client_forget_dead_hosts)
 
 /* ---- the servers ---------------------------------------------------------------------------- */
 
+/* The two lists as they stand now: an override of _init_buckets may have filled them in place. */
+static int take_lists(mcx_module *module, mcx_core *core)
+{
+    mcx_snapshot *snapshot;
+
+    do {
+        snapshot = mcx_snapshot_copy(core);
+        if (snapshot == NULL || mcx_snapshot_set_servers(module, snapshot, snapshot->servers) < 0) {
+            mcx_snapshot_free(snapshot);
+            return -1;
+        }
+    } while (!mcx_core_replace(core, snapshot));
+    return 0;
+}
+
 /* Each server as often as its weight says: a new list. */
 static PyObject *list_buckets(const mcx_snapshot *snapshot)
 {
@@ -417,7 +432,9 @@ int mcx_init_buckets(mcx_module *module, mcx_core *core)
 
     do {
         snapshot = mcx_snapshot_copy(core);
-        PyObject *buckets = snapshot ? list_buckets(snapshot) : NULL;
+        /* The list as it stands now: hosts may have been appended to it. */
+        bool taken = snapshot && mcx_snapshot_set_servers(module, snapshot, snapshot->servers) == 0;
+        PyObject *buckets = taken ? list_buckets(snapshot) : NULL;
         int result = buckets ? mcx_snapshot_set_buckets(module, snapshot, buckets) : -1;
 
         Py_XDECREF(buckets);
@@ -499,7 +516,7 @@ int mcx_set_servers(mcx_module *module, mcx_core *core, PyObject *self, PyObject
     Py_DECREF(given);
     result = PyObject_CallMethodNoArgs(self, module->client_hooks[MCX_HOOK_INIT_BUCKETS]);
     Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return result == NULL ? -1 : take_lists(module, core);
 }
 
 static const mcx_signature set_servers_signature = {
@@ -595,7 +612,9 @@ PyMethodDef mcx_server_methods[] = {
             "Set the servers, for all threads: an iterable of \"host:port\", \"[ipv6]:port\",\n"
             "\"unix:/path\" or (server, weight). With an equal list, hosts and connections stay."),
     MCX_DEF("_init_buckets", client__init_buckets,
-            "_init_buckets($self)\n--\n\nMake buckets from servers: each as often as its weight."),
+            "_init_buckets($self)\n--\n\nMake buckets from servers, as that list stands now: each "
+            "as often "
+            "as its weight."),
     MCX_DEF("_get_server", client__get_server,
             "_get_server($self, key)\n--\n\n"
             "Choose and connect the server for key, bytes or (hash, bytes).\n\n"
