@@ -11,12 +11,23 @@ the arguments that the pickle says.
 """
 
 import _compat_pickle
+import copyreg
 import importlib
 import pickle
 from collections.abc import Iterable
 from typing import Any
 
 __all__ = ["RestrictedUnpickler", "restricted_unpickler"]
+
+
+def _check_codec(allowed: type, arguments: tuple[object, ...], keywords: dict[str, object]) -> None:
+    """Refuse the name of a codec: it would be imported. That of bytes in old pickles is latin-1, which always is."""
+    makes = getattr(allowed, "__new__" if not issubclass(allowed, bytearray) else "__init__", None)
+    if makes in _TAKE_A_CODEC and (keywords or arguments[1:] not in ((), ("latin-1",), ("latin1",))):
+        raise pickle.UnpicklingError(f"{allowed!r} is allowed without a codec only")
+
+
+_TAKE_A_CODEC: Any = (str.__new__, bytes.__new__, bytearray.__init__)
 
 
 class _Allowed(type):
@@ -28,6 +39,7 @@ class _Allowed(type):
     _type: Any
 
     def __call__(cls, *args: object, **kwargs: object) -> object:
+        _check_codec(cls._type, args, kwargs)
         return cls._type(*args, **kwargs)
 
     def __setattr__(cls, name: str, value: object) -> None:
@@ -39,6 +51,7 @@ class _Allowed(type):
 
 def _stand_in(allowed: type) -> _Allowed:
     def new(cls: type, *args: object, **kwargs: object) -> object:
+        _check_codec(allowed, args, kwargs)
         return allowed.__new__(allowed, *args, **kwargs)
 
     return _Allowed(allowed.__name__, (), {"__slots__": (), "__new__": new, "_type": allowed})
@@ -82,9 +95,12 @@ class _Reconstructor(_Helper):
     __slots__ = ()
 
     def __call__(self, cls: object, base: object, state: object) -> object:
-        made, made_from = _type_of(cls), _type_of(base)
+        made: Any = _type_of(cls)
+        made_from: Any = bytes if isinstance(base, _EmptyBytes) else _type_of(base)
         if made_from is object:
             return object.__new__(made)
+        if made_from is bytes and not isinstance(state, bytes):
+            raise pickle.UnpicklingError("bytes are allowed from bytes only")
         instance = made_from.__new__(made, state)
         if made_from.__init__ is not object.__init__:
             made_from.__init__(instance, state)
@@ -119,6 +135,14 @@ def _resolve(item: object) -> tuple[tuple[str, str], type]:
     return (item.__module__, item.__qualname__), item
 
 
+def _refuse_extension_codes(file: Any) -> None:
+    import pickletools
+
+    for opcode, _, _ in pickletools.genops(file):
+        if opcode.name in ("EXT1", "EXT2", "EXT4"):
+            raise pickle.UnpicklingError("a pickle may not use extension codes")
+
+
 class RestrictedUnpickler(pickle.Unpickler):
     """Unpickler that makes objects of the types in `allowed` only: none but plain data in this class itself.
 
@@ -128,6 +152,10 @@ class RestrictedUnpickler(pickle.Unpickler):
 
     allowed: Iterable[type | str] = ()
     _found = _HELPERS
+
+    def __init__(self, file: Any, **options: Any) -> None:
+        super().__init__(file, **options)
+        self._file = file
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -149,6 +177,11 @@ class RestrictedUnpickler(pickle.Unpickler):
 
     def load(self) -> Any:
         """Read one pickle and return its object."""
+        # find_class() is not asked for an extension code that another unpickler has met before.
+        if copyreg._inverted_registry:  # type: ignore[attr-defined]
+            begin = self._file.tell()
+            _refuse_extension_codes(self._file)
+            self._file.seek(begin)
         value = super().load()
         if isinstance(value, (_Allowed, _Helper)):
             raise pickle.UnpicklingError("a type itself is not allowed as a value")

@@ -1,12 +1,14 @@
 """mcext.restricted_unpickler makes objects of the named types only, and plain data."""
 
 import collections
+import copyreg
 import dataclasses
 import datetime
 import decimal
 import enum
 import fractions
 import io
+import os
 import pathlib
 import pickle
 import subprocess
@@ -191,12 +193,69 @@ def test_nothing_is_called_or_imported_that_was_not_named(data):
     assert "antigravity" not in set(sys.modules) - before
 
 
+class MyText(str):
+    pass
+
+
+class MyBytes(bytes):
+    pass
+
+
+class MyArray(bytearray):
+    pass
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80\x03cbuiltins\nstr\nC\x01xX\x06\0\0\0cp1140\x86R.",
+        b"\x80\x03cbuiltins\nstr\nC\x01xX\x06\0\0\0cp1140\x86\x81.",
+        f"\x80\x03c{__name__}\nMyText\nC\x01xX\x06\0\0\0cp1140\x86\x81.".encode("latin1"),
+        f"\x80\x04\x8c{chr(len(__name__))}{__name__}\x8c\x06MyText\x93C\x01x\x85}}\x8c\x08encoding\x8c\x06cp1140s\x92.".encode(
+            "latin1"
+        ),
+        f"\x80\x03c{__name__}\nMyBytes\nX\x01\0\0\0xX\x06\0\0\0cp1140\x86\x81.".encode("latin1"),
+        f"\x80\x03c{__name__}\nMyArray\nX\x01\0\0\0xX\x06\0\0\0cp1140\x86R.".encode("latin1"),
+        b"\x80\x03cbuiltins\nbytearray\nX\x01\0\0\0xX\x06\0\0\0cp1140\x86R.",
+    ],
+)
+def test_no_codec_is_imported(data):
+    refused(data, [MyText, MyBytes, MyArray, "builtins.bytearray"], match="without a codec")
+    assert "encodings.cp1140" not in sys.modules
+
+
+@pytest.mark.parametrize("value", [MyText("x\xff"), MyBytes(b"x\xff"), MyArray(b"x\xff"), bytearray(b"x\xff")])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_text_and_bytes_of_named_types_come_back(value, protocol):
+    found = load(pickle.dumps(value, protocol), [type(value)])
+    assert type(found) is type(value) and found == value
+
+
+def test_an_extension_code_is_refused_whoever_met_it_before():
+    data = b"\x80\x02\x82\x4d)R."
+    copyreg.add_extension("os", "getpid", 77)
+    try:
+        for _ in range(2):
+            refused(data, match="extension codes")
+            refused(b"\x80\x02\x83\x4d\x00)R.", match="extension codes")
+            assert pickle.loads(data) == os.getpid()  # what it stands for is kept from here on
+        two = restricted_unpickler(())(io.BytesIO(pickle.dumps([1, "a"]) + data))
+        assert two.load() == [1, "a"]
+        with pytest.raises(pickle.UnpicklingError, match="extension codes"):
+            two.load()
+        assert load(pickle.dumps(Account("a"), 2), [Account]) == Account("a")
+    finally:
+        copyreg.remove_extension("os", "getpid", 77)
+
+
 def test_the_helpers_do_what_plain_data_needs_and_nothing_else():
     refused(b"c_codecs\nencode\n(Vabc\nVrot13\ntR.", match="bytes only")
     refused(b"c_codecs\nencode\n(I5\nVlatin1\ntR.", match="bytes only")
     with pytest.raises(TypeError):
         load(b"c__builtin__\nbytes\n(I1000000000000\ntR.")
     refused(b"ccopy_reg\n_reconstructor\n(I5\nc__builtin__\nobject\nNtR.", match="no allowed type")
+    big = f"ccopy_reg\n_reconstructor\n(c{__name__}\nMyBytes\nc__builtin__\nbytes\nI1000000000000\ntR.".encode()
+    refused(big, [MyBytes], match="from bytes only")
     refused(b"ccopy_reg\n__newobj_ex__\n(I5\n)}tR.")
 
 
