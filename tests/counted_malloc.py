@@ -91,7 +91,8 @@ long live_count(void)
 
 CALLS = r"""
 import array, ctypes, faulthandler, gc, os, pickle, sys, warnings
-import memcache
+from datetime import timedelta
+import mcext, memcache
 
 faulthandler.enable()
 warnings.simplefilter("ignore")
@@ -105,8 +106,15 @@ servers = [address]
 client = memcache.Client(servers, cache_cas=True)
 plain = memcache.Client(servers)
 nobody = memcache.Client([])
+two = memcache.Client([address, (address, 2)])
+gone = memcache.Client(["127.0.0.1:1"], dead_retry=0, debug=1)
+encoded = memcache.Client(servers, key_encoder=lambda key: key[1:] if isinstance(key, str) else key)
+careful = memcache.Client(servers, unpickler=mcext.restricted_unpickler({timedelta}), pickleProtocol=2, debug=1)
+host = memcache.Client(servers).servers[0]
 big = b"b" * 100000
 many = {f"m{n}": n for n in range(20)}
+many_and_big = {**many, "l": big}
+bytes_and_many = ["bytes", *many]
 ERRORS = memcache.Client.MemcachedKeyError
 
 
@@ -132,6 +140,70 @@ def moved():
     plain.set_servers([(address, 2), address])
     plain.set_servers(servers)
     return plain.get("bytes")
+
+
+class Silent:
+    def write(self, text):
+        pass
+
+
+def with_debug_lines(function):
+    sys.stderr, before = Silent(), sys.stderr
+    try:
+        return function()
+    finally:
+        sys.stderr = before
+
+
+ATTRIBUTES = ("pickler", "unpickler", "compressor", "key_encoder", "connect_timeout", "stats", "cas_ids", "servers")
+
+
+def attributes():
+    for name in ATTRIBUTES:
+        getattr(plain, name)
+    return plain.debug
+
+
+def assigned():
+    plain.debug = plain.pickleProtocol = 0
+    plain.socket_timeout, plain.dead_retry = 3, 30.5
+    plain.pickler, plain.persistent_id, plain.key_encoder = pickle.Pickler, None, None
+    plain.server_max_key_length, plain.max_value_length = 250, 1 << 20
+    plain.stats, plain.cas_ids, plain.mine = {}, {}, 5
+    plain.servers, plain.buckets = tuple(plain.servers), tuple(plain.buckets)
+    return plain.get("bytes")
+
+
+def new_host():
+    made = memcache._Host((address, 2), debug=0, dead_retry=1.5, socket_timeout=0.5, flush_on_reconnect=1)
+    made.mark_dead("it does not answer")
+    made.mine = str(made)
+    return made.address, made.weight, made.deaduntil > 0
+
+
+def host_methods():
+    try:
+        host.close_socket()  # where the last time ended in the middle
+        host.connect()
+        host.send_cmd("get bytes")
+        line = host.expect(b"VALUE bytes 0 5")
+        value = host.recv(7), host.buffer, str(host), host.readline()
+        host.send_cmds(b"get miss\r\n")
+        host.readline()
+        host.quit()
+        host.close_socket()
+        return line and value[0]
+    except (OSError, memcache._Error):
+        host.close_socket()
+
+
+def privates():
+    plain._val_to_store_info(b"value", 0), plain._encode_key("\u20ac")
+    plain._encode_cmd("get", b"k", "0 0", True, b"x")
+    plain._expectvalue(None, b"VALUE k 0 5"), plain._expect_cas_value(None, b"VALUE k 0 5 7")
+    plain.check_key(b"abc", 3), plain._statlog("mine"), plain.debuglog("x"), plain.reset_cas()
+    plain._map_and_prefix_keys(["bytes"], "p"), plain._get_server("bytes")
+    return plain._get("get", "bytes")
 
 
 def rejected(function, *arguments):
@@ -184,6 +256,31 @@ CALLS = {
     "a wrong argument": (lambda: rejected(plain.incr, "k", "x"), ValueError, TypeError),
     "a stored value that is none": (lambda: plain.get("broken"), None, None),
     "a server's error": (lambda: rejected(plain.incr, "text"), ValueError, None),
+    "get of two servers": (lambda: two.get("bytes"), b"value", None),
+    "get_multi of two servers": (lambda: two.get_multi(bytes_and_many), {"bytes": b"value", **many}, {}),
+    "set_multi of two servers": (lambda: two.set_multi(many_and_big), [], [*many, "l"]),
+    "delete_multi of two servers": (lambda: two.delete_multi(["x", "y"]), 1, 0),
+    "get_stats of two servers": (lambda: len(two.get_stats()) in (1, 2), True, False),
+    "get behind an encoder": (lambda: encoded.get("xbytes"), b"value", None),
+    "get_multi behind an encoder": (lambda: encoded.get_multi(["xbytes"]), {"xbytes": b"value"}, {}),
+    "set behind an encoder": (lambda: encoded.set("xs", b"x"), True, 0),
+    "get_multi by keys of all kinds": (
+        lambda: plain.get_multi([(2**70, "bytes"), b"int", "k\u20ac"]),
+        {(2**70, "bytes"): b"value", b"int": 5},
+        {},
+    ),
+    "set of a named type": (lambda: careful.set("named", timedelta(5)), True, 0),
+    "get of a named type": (lambda: with_debug_lines(lambda: careful.get("named")), timedelta(5), None),
+    "a debug line": (lambda: with_debug_lines(lambda: careful.get("broken")), None, None),
+    "a server that is not there": (lambda: with_debug_lines(lambda: gone.get("k", 7)), 7, None),
+    "a timedelta": (lambda: plain.set("s", b"x", timedelta(seconds=90)), True, 0),
+    "a float for a time": (lambda: plain.touch("bytes", 100.5), 1, 0),
+    "a str for a delta": (lambda: plain.incr("miss", "5"), None, None),
+    "attributes": (attributes, 0, None),
+    "attributes assigned": (assigned, b"value", None),
+    "a new host": (new_host, (host.address, 2, True), None),
+    "a host's methods": (host_methods, b"value\r\n", None),
+    "privates": (privates, b"value", None),
 }
 
 
@@ -205,6 +302,7 @@ def prepare():
     broken = memcache.Client(servers, pickler=Broken)
     assert broken.set("broken", [1])
     broken.disconnect_all()
+    assert careful.set("named", timedelta(5))
 
 
 def is_answer(got, right, failure):

@@ -603,7 +603,10 @@ static int map_by_hook(multi *all, PyObject *keys, PyObject *prefix)
         int connected = mcx_connect_chosen(call, server, &target);
         uint32_t number = connected > 0 ? add_leg(all, &target) : 0;
 
-        for (Py_ssize_t i = 0; connected >= 0 && all->count < total; i++) {
+        if (connected < 0 || (connected > 0 && number == 0)) {
+            goto done;
+        }
+        for (Py_ssize_t i = 0; all->count < total; i++) {
             PyObject *text = PySequence_GetItem(list, i);
             PyObject *object = NULL;
             item *each = &all->items[all->count];
@@ -634,9 +637,6 @@ static int map_by_hook(multi *all, PyObject *keys, PyObject *prefix)
                                 "_map_and_prefix_keys returned a key that cannot be sent");
                 goto done;
             }
-        }
-        if (connected < 0 || (connected > 0 && number == 0)) {
-            goto done;
         }
     }
     result = all->command != MC_GET && total < asked ? add_left_out(all, given, originals) : 0;

@@ -361,6 +361,8 @@ static void answers_to_many_commands_are_counted(void)
     tells(MANY(MC_SET, 2), "STORED\r\nDELETED\r\n", "r0:STORED broken!");
     tells(MANY(MC_DELETE, 2), "DELETED\r\nCLIENT_ERROR x\r\n",
           "r0:DELETED r1:CLIENT_ERROR x done!");
+    tells(MANY(MC_DELETE, 2), "CLIENT_ERROR x\r\nDELETED\r\n",
+          "r0:CLIENT_ERROR x r1:DELETED done!");
 }
 
 static void a_swallowed_block_keeps_the_stream(void)
