@@ -220,9 +220,8 @@ def test_every_byte_in_the_keys_of_every_method(wire, check_keys, allowed):
 @RULES
 def test_every_byte_in_tuple_keys_and_text_keys(wire, check_keys, allowed):
     one = wire(check_keys=check_keys)
-    for number in range(256):
-        text = "k" + chr(number)
-        encoded = text.encode()
+    for text in (text for number in range(256) for text in ("k" + chr(number), chr(number) + "k")):
+        number, encoded = ord(max(text)), text.encode()
         for method, arguments, command in single_key_calls(one.client):
             wanted = command % encoded if allowed(encoded) else None
             one.call(wanted, method, text, *arguments)
@@ -233,7 +232,7 @@ def test_every_byte_in_tuple_keys_and_text_keys(wire, check_keys, allowed):
 @RULES
 def test_every_byte_in_the_keys_and_prefixes_of_the_multi_methods(wire, check_keys, allowed):
     one = wire(check_keys=check_keys)
-    for key in keys([0, 2], 3):
+    for key in keys(range(3), 3):
         for method, command in multi_key_calls(one.client):
             wanted = command % key if allowed(key) else None
             one.call(wanted, method, key, b"")
@@ -246,7 +245,7 @@ def test_every_byte_in_the_keys_and_prefixes_of_the_multi_methods(wire, check_ke
 def test_every_byte_in_what_a_key_encoder_returns(wire, check_keys, allowed):
     results = {}
     one = wire(check_keys=check_keys, key_encoder=lambda key: results[key])
-    for key in keys([0, 2], 3):
+    for key in keys(range(3), 3):
         results["name"] = key
         for method, arguments, command in single_key_calls(one.client):
             one.call(command % key if allowed(key) else None, method, "name", *arguments)
@@ -463,6 +462,61 @@ def test_other_arguments_of_get_stats(wire):
     one.call(b"stats items\r\n", one.client.get_stats, "items")
     for argument in (b"items", 5, 1.5, [], Text(), EVIL, EVIL.encode(), "\ud800", bytearray(b"items")):
         one.call(None, one.client.get_stats, argument)
+
+
+@RULES
+def test_every_byte_in_the_keys_that_replaced_methods_return(wire, check_keys, allowed, monkeypatch):
+    # What they return is not checked but for what would break a command.
+    one = wire(check_keys=check_keys)
+    found = []
+
+    def get_server(self, key):
+        server, _ = original(self, b"k")
+        return server, found[-1]
+
+    def map_and_prefix_keys(self, keys, prefix):
+        return {self.servers[0]: [found[-1]]}, {found[-1]: "k"}
+
+    original = memcache.Client._get_server
+    for key in [*keys(range(3), 3), b"", "", None, 5, [b"k"], EVIL, EVIL.encode()]:
+        found.append(key)
+        wanted = key if isinstance(key, bytes) and is_safe(key) else None
+        with monkeypatch.context() as patch:
+            patch.setattr(memcache.Client, "_get_server", get_server)
+            for method, arguments, command in single_key_calls(one.client):
+                taken = wanted and (method.__name__ != "cas" or allowed(wanted))  # a cas without a token is a set anew
+                one.call(command % wanted if taken else None, method, "name", *arguments)
+            for method, command in multi_key_calls(one.client):
+                one.call(wanted and command % wanted, method, "name", "")
+        if key.__hash__ is not None:
+            with monkeypatch.context() as patch:
+                patch.setattr(memcache.Client, "_map_and_prefix_keys", map_and_prefix_keys)
+                one.call(wanted and b"get %s\r\n" % wanted, one.client.get_multi, ["name"])
+
+
+@pytest.mark.parametrize("flags", NUMBERS, ids=show)
+def test_flags_of_every_type(wire, flags, monkeypatch):
+    # Of a replaced _val_to_store_info: nobody else chooses them.
+    one = wire()
+    monkeypatch.setattr(memcache.Client, "_val_to_store_info", lambda self, value, least: (flags, 1, b"v"))
+    good = isinstance(flags, int) and 0 <= flags < 2**32
+    for noreply in (False, True):
+        wanted = b"set k %d 0 1%s\r\nv\r\n" % (flags, b" noreply" * noreply) if good else None
+        one.call(wanted, one.client.set, "k", [1], noreply=noreply)
+        one.call(wanted, one.client.set_multi, {"k": [1]}, noreply=noreply)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "SET", "set ", "get\r\n", "flush_all", EVIL, b"set", b"get", None, 5, Text(), EvilStr("x")],
+    ids=show,
+)
+def test_commands_of_the_private_methods_are_the_known_ones(wire, command):
+    one = wire()
+    one.call(None, one.client._set, command, "k", b"v", 0)
+    one.call(None, one.client._get, command, "k")
+    one.call(None, one.client._deletetouch, [b"OK"], command, "k")
+    one.call(None, one.client._incrdecr, command, "k", 1)
 
 
 VALUES = [
