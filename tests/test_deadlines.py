@@ -15,6 +15,7 @@ import pytest
 from scripted_server import STALL, ScriptedServer
 
 import mcext
+import memcache
 from mcext.testing import memcached
 
 DEADLINE = 0.3
@@ -178,6 +179,36 @@ def test_five_black_holes_in_a_row(name):
         mc = mcext.Client(addresses, socket_timeout=DEADLINE, connect_timeout=DEADLINE, dead_retry=0)
         with within(2 * BOUND):
             assert call(mc) == failure
+
+
+def replace_by_the_same(monkeypatch, *names):
+    """Replace methods of all hosts by such as do nothing but to call the own ones."""
+    for name in names:
+        own = getattr(memcache._Host, name)
+        monkeypatch.setattr(memcache._Host, name, lambda self, *rest, own=own, **more: own(self, *rest, **more))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_five_black_holes_in_a_row_and_a_replaced_connect(name, monkeypatch):
+    call, failure = CALLS[name]
+    replace_by_the_same(monkeypatch, "connect")
+    with black_holes(5) as addresses:
+        mc = mcext.Client(addresses, socket_timeout=1, dead_retry=0)
+        with within():
+            assert call(mc) == failure
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_trickle_does_not_prolong_a_call_with_replaced_methods_of_a_host(name, monkeypatch):
+    """Each of them has a timeout of its own, and the call has its deadline."""
+    call, failure = CALLS[name]
+    lines = {"get_stats": b"STAT a b\r\n", "get_slabs": b"STAT a b\r\n", "set_multi": b"NOT_STORED\r\n"}
+    replace_by_the_same(monkeypatch, "readline", "recv")
+    with Trickle(lambda: itertools.repeat(lines.get(name, b"VALUE key1 0 1\r\nx\r\n")), pause=0.2) as server:
+        mc = mcext.Client([server.address], socket_timeout=DEADLINE, dead_retry=0)
+        with within():
+            answer = call(mc)
+        assert answer == failure or (name == "get_multi" and answer == {"key1": b"x"})
 
 
 def test_a_connect_timeout_of_its_own():

@@ -794,10 +794,16 @@ static int connect_slow(mcx_call *call, mcx_host *host, bool fresh, mcx_target *
     mcx_held *held = fresh ? NULL : mcx_held_find(module, (PyObject *)host);
 
     if (held == NULL && MCX_IS_SET(target->host_hooks, CONNECT)) {
+        int64_t before = mc_clock_now();
+
+        if (mc_clock_connect_left(&call->clock) == 0) {
+            return 0;
+        }
         PyObject *answer =
             PyObject_CallMethodNoArgs((PyObject *)host, module->host_hooks[MCX_HOOK_CONNECT]);
         int connected = answer == NULL ? -1 : PyObject_IsTrue(answer);
 
+        call->clock.connecting += mc_clock_now() - before;
         Py_XDECREF(answer);
         if (connected <= 0) {
             return connected;

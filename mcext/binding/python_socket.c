@@ -267,6 +267,13 @@ mc_status mcx_host_exception(mcx_call *call)
     return from_exception(NULL);
 }
 
+/* A host's methods have a timeout each: that they share the call's deadline is seen between them.
+ */
+static bool is_over(const mcx_call *call)
+{
+    return mc_clock_left(&call->clock, mc_clock_now()) == 0;
+}
+
 mc_status mcx_host_send(mcx_call *call, PyObject *host, struct iovec *pieces, int count, bool many)
 {
     size_t length = 0;
@@ -274,6 +281,9 @@ mc_status mcx_host_send(mcx_call *call, PyObject *host, struct iovec *pieces, in
     PyObject *method = call->module->host_hooks[many ? MCX_HOOK_SEND_CMDS : MCX_HOOK_SEND_CMD];
     char *at;
 
+    if (is_over(call)) {
+        return MC_TIMEOUT;
+    }
     for (int i = 0; i < count; i++) {
         length += pieces[i].iov_len;
     }
@@ -350,6 +360,9 @@ mc_status mcx_host_receive(mcx_call *call, PyObject *host, mc_exchange *exchange
     PyObject *line, *bytes;
     mc_status status = MC_OK;
 
+    if (is_over(call)) {
+        return MC_TIMEOUT;
+    }
     if (mc_exchange_is_in_body(exchange)) {
         return receive_body(call, host, exchange);
     }
