@@ -15,6 +15,7 @@ import time
 import traceback
 import urllib.request
 import warnings
+import weakref
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,45 @@ def test_fork_during_another_threads_call():
             assert answer.result(AT_ONCE) == b"slow"
             assert pool.submit(mc.get, "slow2").result(AT_ONCE) == b"slow2"
         assert server.connections[0].commands == [b"get slow\r\n", b"get slow2\r\n"]
+
+
+def test_what_is_replaced_in_a_child_does_not_wait_for_calls_of_the_parents_threads():
+    """Such a call never ends there; the servers of before go, and their connections with them."""
+    asked = threading.Event()
+
+    def script(command, number):
+        if command == b"get slow\r\n":
+            asked.set()
+            assert go_on.wait(2 * AT_ONCE)
+        return key_script(command, number)
+
+    go_on = threading.Event()
+    with ScriptedServer(script) as server, ScriptedServer(key_script) as one, ScriptedServer(key_script) as other:
+        mc = mcext.Client([server.address], socket_timeout=3 * AT_ONCE)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(mc.get, "slow")
+            assert asked.wait(AT_ONCE)
+
+            def child():
+                mc.set_servers([one.address])  # the server before is one that the call itself holds
+                for address in [other.address, one.address] * 3:
+                    assert mc.get("key1") == b"key1"
+                    before = weakref.ref(mc.servers[0])
+                    mc.set_servers([address])
+                    assert before() is None
+
+            def child_of_many_threads():
+                with concurrent.futures.ThreadPoolExecutor(4) as threads:
+                    found = threads.map(mc.get, [f"key{i}" for i in range(100)])
+                    mc.set_servers([one.address])
+                    mc.set_servers([other.address])
+                    assert list(found) == [b"key%d" % i for i in range(100)]
+
+            try:
+                wait(in_child(child), in_child(child_of_many_threads))
+            finally:
+                go_on.set()
+            assert answer.result(AT_ONCE) == b"slow"
 
 
 def test_a_fork_within_a_call():

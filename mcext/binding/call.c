@@ -255,6 +255,7 @@ static int begin(mcx_call *call, PyObject *self, bool inner)
     }
     call->shard = mcx_shard();
     call->snapshot = mcx_core_enter(call->core, call->shard);
+    mcx_calls_add(1);
     mc_clock_start(&call->clock, call->snapshot->socket_timeout, call->snapshot->connect_timeout);
     return 0;
 }
@@ -359,6 +360,7 @@ PyObject *mcx_call_end(mcx_call *call, PyObject *result)
         mcx_reap(call->module, call->core, call->snapshot, call->clock.start);
         PyErr_Restore(type, value, traceback);
     }
+    mcx_calls_add(-1);
     mcx_core_leave(call->core, call->shard);
     if (UNLIKELY(atomic_load_explicit(&call->core->has_retired, memory_order_relaxed))) {
         PyObject *type, *value, *traceback;

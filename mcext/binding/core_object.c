@@ -415,10 +415,44 @@ int mcx_snapshot_set_buckets(mcx_module *module, mcx_snapshot *snapshot, PyObjec
     return 0;
 }
 
+/* ---- threads -------------------------------------------------------------------------------- */
+
+/* What a thread remembers: its shard, and its records of the clients it used last, by the core's
+ * id, which is never used twice. A record is the thread's own dict's, so it is there as long as
+ * the thread and the client are, unless that dict is emptied; then the record's end is noticed:
+ * by the thread itself, or, where another one empties it, by `lost`, which then differs. */
+#define REMEMBERED 4
+
+static _Thread_local struct {
+    unsigned shard; /* 0: not yet given; else one more than the shard */
+    int calls;      /* in whose middle Python code may run, of all clients */
+    uint64_t lost;  /* of all threads, when the first of these was remembered */
+    struct {
+        uint64_t core_id;
+        mcx_record *record;
+    } last[REMEMBERED];
+} own;
+
+/* How many remembered records ended in another thread. */
+static _Atomic uint64_t lost;
+
+void mcx_calls_add(int count)
+{
+    own.calls += count;
+}
+
+/* In the child of a fork, before any call there: whether calls may be going on, of the thread that
+ * forked; of another thread nothing is known. */
+static bool may_go_on(void)
+{
+    return own.calls != 0 || !mc_process_is_forked_thread();
+}
+
 /* ---- replacing ------------------------------------------------------------------------------ */
 
-/* A child of a fork cannot wait for a mutex that a thread of the parent may have held. */
-static void lock_core(mcx_core *core)
+/* In the child of a fork: it cannot wait for a mutex that a thread of the parent may have held, nor
+ * for calls of such threads to end. Calls of the thread that forked go on, and stay counted. */
+void mcx_core_start_over(mcx_core *core)
 {
     uint32_t now = mc_process_generation();
     uint32_t seen = atomic_load(&core->generation);
@@ -430,10 +464,18 @@ static void lock_core(mcx_core *core)
         }
         else if (atomic_compare_exchange_strong(&core->generation, &seen, now | MC_STARTING_OVER)) {
             pthread_mutex_init(&core->lock, NULL);
+            for (unsigned i = 0; !may_go_on() && i < MCX_SHARDS; i++) {
+                atomic_store(&core->calls[i].count, 0);
+            }
             atomic_store(&core->generation, now);
             seen = now;
         }
     }
+}
+
+static void lock_core(mcx_core *core)
+{
+    mcx_core_start_over(core);
     pthread_mutex_lock(&core->lock);
 }
 
@@ -519,24 +561,6 @@ bool mcx_core_replace(mcx_core *core, mcx_snapshot *snapshot)
     }
     return fits;
 }
-
-/* What a thread remembers: its shard, and its records of the clients it used last, by the core's
- * id, which is never used twice. A record is the thread's own dict's, so it is there as long as
- * the thread and the client are, unless that dict is emptied; then the record's end is noticed:
- * by the thread itself, or, where another one empties it, by `lost`, which then differs. */
-#define REMEMBERED 4
-
-static _Thread_local struct {
-    unsigned shard; /* 0: not yet given; else one more than the shard */
-    uint64_t lost;  /* of all threads, when the first of these was remembered */
-    struct {
-        uint64_t core_id;
-        mcx_record *record;
-    } last[REMEMBERED];
-} own;
-
-/* How many remembered records ended in another thread. */
-static _Atomic uint64_t lost;
 
 static _Atomic unsigned next_shard;
 

@@ -222,7 +222,7 @@ typedef struct {
     _Atomic uint32_t plain_version;  /* the type's version where nothing is replaced, else 0 */
     _Atomic uint32_t instance_hooks; /* replaced on the instance */
     _Atomic int server_retries;
-    _Atomic uint32_t generation; /* of the process, for lock */
+    _Atomic uint32_t generation; /* of the process: of lock and of calls */
     _Atomic int64_t next_reap;
     _Atomic size_t reap_server;
     struct {
@@ -422,9 +422,16 @@ void mcx_core_collect(mcx_core *core);
 /* The value of an option as users see it, a new reference. */
 PyObject *mcx_option_value(mcx_core *core, int option);
 
+/* For the first call in the child of a fork. */
+void mcx_core_start_over(mcx_core *core);
+
 /* A snapshot is safe to use between these. */
 static inline mcx_snapshot *mcx_core_enter(mcx_core *core, unsigned shard)
 {
+    if (UNLIKELY(atomic_load_explicit(&core->generation, memory_order_acquire) !=
+                 mc_process_generation())) {
+        mcx_core_start_over(core);
+    }
     atomic_fetch_add_explicit(&core->calls[shard].count, 1, memory_order_seq_cst);
     return atomic_load_explicit(&core->snapshot, memory_order_seq_cst);
 }
@@ -436,6 +443,9 @@ static inline void mcx_core_leave(mcx_core *core, unsigned shard)
 
 /* This thread's shard. */
 unsigned mcx_shard(void);
+
+/* Around what may fork in the middle of a call of this thread. */
+void mcx_calls_add(int count);
 
 /* The core of a client, borrowed; NULL with RuntimeError where __init__ has not run. */
 mcx_core *mcx_core_of(mcx_module *module, PyObject *self);

@@ -126,9 +126,14 @@ static inline mc_status mcx_straight_roundtrip(mcx_straight *straight, mc_comman
     do {
         Py_BEGIN_ALLOW_THREADS status =
             mc_connection_roundtrip(straight->connection, &straight->clock);
-        Py_END_ALLOW_THREADS if (UNLIKELY(status == MC_INTERRUPTED) && mcx_check_signals() < 0)
+        Py_END_ALLOW_THREADS if (UNLIKELY(status == MC_INTERRUPTED))
         {
-            return MC_RAISED;
+            mcx_calls_add(1);
+            int handled = mcx_check_signals();
+            mcx_calls_add(-1);
+            if (handled < 0) {
+                return MC_RAISED;
+            }
         }
     } while (UNLIKELY(status == MC_INTERRUPTED));
     return status;

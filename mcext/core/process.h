@@ -6,6 +6,7 @@
 #define MC_PROCESS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 extern _Atomic uint32_t mc_process_counter;
@@ -20,5 +21,8 @@ static inline uint32_t mc_process_generation(void)
 {
     return atomic_load_explicit(&mc_process_counter, memory_order_relaxed);
 }
+
+/* True in the one thread that a fork brought into this process. */
+bool mc_process_is_forked_thread(void);
 
 #endif
