@@ -60,13 +60,24 @@ def _memcache_problem() -> str | None:
                 break
         else:
             return "there is no module memcache; has python-memcached been uninstalled after mcext was installed?"
-    get_data = getattr(spec.loader, "get_data", None)
-    if get_data is None or spec.origin is None:
-        return f"`import memcache` gives {spec.origin or spec.loader}, which is not mcext's"
-    if b"mcext" not in get_data(spec.origin):
-        path = os.path.abspath(spec.origin)
-        return f"`import memcache` gives {path}, which is not mcext's; is python-memcached installed?"
-    return None
+    if _names_mcext(spec.loader, spec.origin):
+        return None
+    where = os.path.abspath(spec.origin) if spec.has_location else spec.origin or spec.loader
+    return f"`import memcache` gives {where}, which is not mcext's; is python-memcached installed?"
+
+
+def _names_mcext(loader: object, origin: str | None) -> bool:
+    """Whether the file of memcache names mcext; where there is none to read, as in a frozen application, its code."""
+    for name, argument in (("get_data", origin), ("get_code", "memcache")):
+        ask = getattr(loader, name, None)
+        if ask is None or argument is None:
+            continue
+        try:
+            answer = ask(argument)
+        except OSError:
+            continue
+        return b"mcext" in answer if isinstance(answer, bytes) else "mcext" in getattr(answer, "co_names", ())
+    return False
 
 
 def _warn() -> None:

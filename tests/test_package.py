@@ -235,6 +235,67 @@ def test_another_memcache_imported_already_is_warned_of(copy, tmp_path):
     assert str(other / "memcache.py") in done.stderr
 
 
+FROZEN = """
+import importlib.machinery, importlib.util, sys
+with open({source!r}) as file:
+    code = compile(file.read(), "memcache.py", "exec")
+
+class Archive:
+    def find_spec(self, name, path=None, target=None):
+        return importlib.util.spec_from_file_location(name, {origin!r}, loader=self) if name == "memcache" else None
+    def create_module(self, spec):
+        return None
+    def exec_module(self, module):
+        exec(code, vars(module))
+    def get_code(self, name):
+        return code
+    def get_data(self, path):
+        with open(path, "rb") as file:
+            return file.read()
+
+sys.meta_path.insert(0, Archive())
+import {first}, memcache, mcext
+print(memcache.name)
+"""
+
+
+@pytest.mark.parametrize("first", ["mcext", "memcache"])
+def test_a_frozen_application_has_the_module_without_its_file(installed, tmp_path, first):
+    """Its loader has the code; the file that `origin` names was on the machine where it was frozen."""
+
+    def frozen(source):
+        (tmp_path / "frozen.py").write_text(source)
+        program = FROZEN.format(
+            source=str(tmp_path / "frozen.py"), origin=str(tmp_path / "no" / "file.py"), first=first
+        )
+        return python("-c", program, folder=tmp_path, path=installed)
+
+    ours = frozen((installed / "memcache.py").read_text() + "\nname = 'ours'\n")
+    assert (ours.stdout, ours.stderr) == ("ours\n", "")
+    theirs = frozen("name = 'theirs'")
+    assert theirs.stdout == "theirs\n"
+    assert theirs.stderr.count("RuntimeWarning") == 1 and str(tmp_path / "no" / "file.py") in theirs.stderr
+
+
+def test_a_memcache_that_cannot_be_read_is_warned_of(copy, tmp_path):
+    """An imported module whose file is gone since."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "memcache.py").write_text("")
+    program = f"""
+import os, sys
+sys.dont_write_bytecode = True
+sys.path.insert(0, {str(other)!r})
+import memcache
+os.unlink(memcache.__file__)
+import mcext
+print(mcext.Client.__name__)
+"""
+    done = python("-c", program, folder=tmp_path, path=copy)
+    assert done.stdout == "Client\n"
+    assert str(other / "memcache.py") in done.stderr
+
+
 @pytest.mark.parametrize(
     "program",
     [
