@@ -42,7 +42,7 @@ class Memcached:
 
     def __init__(self, *args: str, unix: bool = False) -> None:
         for arg in args:
-            if re.match(r"-[psd]|--(port|unix-socket|daemon)\b", arg):
+            if re.match(r"-[AFhiKkLMrSVvXZ]*[dps]|--(port|unix-socket|daemon)\b", arg):  # also behind others, as in -vd
                 raise ValueError(f"memcached(): {arg!r} is set by memcached() itself and cannot be given")
         self._args = args
         self._unix = unix
@@ -56,7 +56,7 @@ class Memcached:
         weakref.finalize(self, _clean, self._running, self._folder, self._owner)
 
     def __enter__(self) -> Memcached:
-        if not self._running:
+        if not self._is_running():
             self.start()
         return self
 
@@ -66,7 +66,7 @@ class Memcached:
         _clean(self._running, self._folder, self._owner)
 
     def __repr__(self) -> str:
-        state = f"at {self.address}, pid {self.pid}" if self._running else "not running"
+        state = f"at {self.address}, pid {self.pid}" if self._is_running() else "not running"
         return f"<memcached {state}>"
 
     @property
@@ -99,8 +99,8 @@ class Memcached:
 
     @property
     def pid(self) -> int:
-        """The process id of the server. Raises RuntimeError where it was not started, or stopped."""
-        if not self._running:
+        """The process id of the server. RuntimeError where it was not started, was stopped, or ended by itself."""
+        if not self._is_running():
             raise RuntimeError("memcached is not running")
         return self._running[0].pid
 
@@ -118,8 +118,9 @@ class Memcached:
 
         Raises FileNotFoundError where memcached is not installed, RuntimeError where it runs already or does not start.
         """
-        if self._running:
+        if self._is_running():
             raise RuntimeError("memcached is running already")
+        self.stop()  # one that ended by itself is still there to be waited for
         program = shutil.which("memcached")
         if program is None:
             raise FileNotFoundError(
@@ -152,6 +153,10 @@ class Memcached:
         """Stop the server and start it again, empty, at the same address. Returns itself."""
         self.stop()
         return self.start()
+
+    def _is_running(self) -> bool:
+        """Whether the process was started and has not ended; a child of a fork cannot look, and believes so."""
+        return bool(self._running) and (os.getpid() != self._owner or self._running[0].poll() is None)
 
     def _try_start(self, program: str, deadline: float) -> str | None:
         """Start the process and wait for its first answer; returns what went wrong, in words, or None."""
@@ -196,7 +201,7 @@ class Memcached:
                 reply = b"".join(iter(lambda: connection.recv(65536), b""))
             except OSError:
                 return False
-        return reply.startswith(b"VERSION ") and b"STAT pid %d\r\n" % self.pid in reply
+        return reply.startswith(b"VERSION ") and b"STAT pid %d\r\n" % self._running[0].pid in reply
 
 
 def memcached(*args: str, unix: bool = False) -> Memcached:

@@ -98,6 +98,25 @@ def test_a_server_with_open_connections_restarts_at_once():
         assert ask(server).startswith(b"VERSION ")
 
 
+def test_a_server_that_ended_by_itself_is_not_running_and_starts_again(unix):
+    with memcached(unix=unix) as server:
+        address, pid = server.address, server.pid
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(RuntimeError, match="not running"):
+            _ = server.pid
+        assert repr(server) == "<memcached not running>"
+        server.start()
+        assert server.address == address and server.pid != pid
+        assert ask(server).startswith(b"VERSION ")
+        assert is_gone(pid)
+
+
+def test_flags_that_end_in_the_letter_of_another_are_no_port():
+    with memcached("-umemcached" if os.geteuid() else "-uroot", "-vv", "-Mk") as server:
+        assert ask(server).startswith(b"VERSION ")
+
+
 def test_a_stopped_process_is_ended_too():
     with memcached() as server:
         pid = server.pid
@@ -148,7 +167,9 @@ def test_a_refused_argument_is_reported_in_memcacheds_words():
         memcached("--nonsense").start()
 
 
-@pytest.mark.parametrize("argument", ["-p", "-p11211", "-s", "-d", "--port=1", "--unix-socket=/x", "--daemon"])
+@pytest.mark.parametrize(
+    "argument", ["-p", "-p11211", "-s", "-d", "-vd", "-kvp1", "--port=1", "--unix-socket=/x", "--daemon"]
+)
 def test_what_is_chosen_here_cannot_be_given(argument):
     with pytest.raises(ValueError, match=argument):
         memcached(argument)
