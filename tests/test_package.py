@@ -1,6 +1,7 @@
 """What is packed, what is needed to build it, and who owns the name memcache."""
 
 import email
+import inspect
 import os
 import shutil
 import subprocess
@@ -328,3 +329,13 @@ def test_unknown_names_are_attribute_errors():
     assert {"Client", "__version__"} <= set(mcext.__all__) <= set(dir(mcext))
     for name in mcext.__all__:
         assert getattr(mcext, name) is not None
+
+
+def test_the_change_log_and_the_readme_name_all_that_is_new():
+    parameters = inspect.signature(mcext.Client).parameters.values()
+    keywords = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
+    names = [f"mcext.{name}" for name in mcext.__all__ if name not in ("Client", "__version__")]
+    changes, readme = ((ROOT / name).read_text() for name in ("CHANGELOG.md", "README.md"))
+    assert [name for name in keywords + names if f"`{name}`" not in changes] == []
+    assert [name for name in keywords if f"`{name}`" not in readme] == []
+    assert f"## {mcext.__version__}\n" in changes
