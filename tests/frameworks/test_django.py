@@ -1,4 +1,4 @@
-"""Django 3.2's MemcachedCache, the last that Django made for this module (it also calls `_deletetouch`)."""
+"""Django 3.2's MemcachedCache (it also calls `_deletetouch`); Django 4.0 is the last that has it."""
 
 import pytest
 
