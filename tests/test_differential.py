@@ -1,8 +1,8 @@
 """The same calls through python-memcached and through the client under test, each on servers of its own.
 
-Results, exceptions, debug lines, stored bytes and flags must agree. hypothesis makes the sequences of calls; where the
-contract's Fix table says that we differ, a predicate below has the name of the row, and the call is left out (those
-known before it is made) or checked against the row (those that the oracle's answer shows).
+Results, exceptions, debug lines, stored bytes, flags and expiry must agree. hypothesis makes the sequences of calls;
+where the contract's Fix table says that we differ, a predicate below has the name of the row, and the call is left out
+(those known before it is made) or checked against the row (those that the oracle's answer shows).
 
     MCEXT_SEQUENCES=20000 pytest tests/test_differential.py     more sequences than the usual few hundred
     MCEXT_SEED=1234 pytest tests/test_differential.py           the sequences of an earlier run again
@@ -182,6 +182,10 @@ set_times = strategies.one_of(
 touch_times = strategies.sampled_from([0, 0, 100, -1, 2592001, LATER])
 compress = strategies.sampled_from([0, 0, 0, 1, 5, 99, 100, 101, MIB, -1])
 noreply = strategies.sampled_from([False, False, False, True, 1, 0])
+weights = strategies.sampled_from([None, None, None, 1, 2, 3, 0])
+server_lists = strategies.lists(
+    strategies.tuples(strategies.integers(0, SERVERS - 1), weights), max_size=SERVERS, unique_by=lambda one: one[0]
+)
 deltas = strategies.sampled_from([0, 1, 2, 10, 2**32, 2**64 - 1, "3", "00012"])
 
 
@@ -231,6 +235,7 @@ def calls(pool):
             ),
         ),
         (3, with_options("check_key", one, key_extra_len=strategies.sampled_from([0, 1, 241, 250]))),
+        (2, strategies.builds(lambda listed: Call("set_servers", (listed,)), server_lists)),
         (
             12,
             strategies.sampled_from(
@@ -239,6 +244,7 @@ def calls(pool):
                     Call("reset_cas"),
                     Call("get_stats"),
                     Call("get_stats", ("settings",)),
+                    Call("get_slab_stats"),
                     Call("disconnect_all"),
                     Call("quit_all"),
                     Call("forget_dead_hosts"),
@@ -269,10 +275,9 @@ def configurations():
 
     paired = strategies.fixed_dictionaries({}, optional=options).map(paired)
     plain_keys = {"key_encoder": None, "server_max_key_length": None, "check_keys": True}
-    weight = strategies.sampled_from([None, None, None, 1, 2, 3, 0])
     return strategies.builds(
         Configuration,
-        weighted((20, strategies.lists(weight, min_size=1, max_size=SERVERS)), (1, strategies.just([]))),
+        weighted((20, strategies.lists(weights, min_size=1, max_size=SERVERS)), (1, strategies.just([]))),
         weighted((1, paired), (3, paired.map(lambda chosen: chosen | plain_keys))),
     )
 
@@ -293,6 +298,7 @@ class Situation:
     options: dict
     client: object  # the oracle's
     configuration: Configuration
+    listed: list  # its servers, as set_servers is given them here
 
     @property
     def name(self):
@@ -457,6 +463,13 @@ def cas_with_a_tuple_and_no_token(s):
     return isinstance(key, tuple) and s.wire_key(s.arguments[0]) not in s.client.cas_ids
 
 
+def set_servers_with_an_equal_list(s):
+    """The hosts stay, with their health; the oracle makes new ones, all of them alive."""
+    if s.name != "set_servers" or not any(host.deaduntil for host in s.client.servers):
+        return False
+    return [(number, weight or 1) for number, weight in s.listed] == [(n, weight or 1) for n, weight in s.arguments[0]]
+
+
 FIX_BEFORE = [
     cas_with_a_tuple_and_no_token,
     a_key_that_ends_in_a_newline,
@@ -473,6 +486,7 @@ FIX_BEFORE = [
     get_with_a_default_and_no_server,
     one_dead_server_of_two,
     malformed_late_or_cut_replies,
+    set_servers_with_an_equal_list,
 ]
 
 
@@ -499,6 +513,18 @@ def normal(result):
 
 def raised(error):
     return (type(error).__name__, str(error))
+
+
+@dataclass(frozen=True)
+class Expiry:
+    """Seconds that a value has left, -1: for ever. Equal where they differ by no more than the two sides' calls may."""
+
+    seconds: int
+
+    def __eq__(self, other):
+        if -1 in (self.seconds, other.seconds):
+            return self.seconds == other.seconds
+        return abs(self.seconds - other.seconds) < 60
 
 
 class Side:
@@ -528,17 +554,22 @@ class Side:
             connection.sendall(b"flush_all\r\n")
             assert file.readline() == b"OK\r\n"
 
+    def addresses(self, listed):
+        """Servers as a client takes them, for a list of (number, weight or None)."""
+        self.listed = listed
+        addresses = [(self.servers[number].address, weight) for number, weight in listed]
+        return [address if weight is None else (address, weight) for address, weight in addresses]
+
     def open(self, configuration):
-        addresses = [
-            server.address if weight is None else (server.address, weight)
-            for server, weight in zip(self.servers, configuration.weights)
-        ]
-        options = dict(configuration.options)
-        self.client = self.module.Client(addresses, socket_timeout=5, **options)
+        addresses = self.addresses(list(enumerate(configuration.weights)))
+        self.client = self.module.Client(addresses, socket_timeout=5, **configuration.options)
 
     def call(self, call):
         """(what was returned or raised, the error or None, the debug lines with no address in them)"""
         arguments, options = call.real()
+        if call.name == "set_servers":
+            self.settle()
+            arguments = [self.addresses(*arguments)]
         log = io.StringIO()
         error = None
         with contextlib.redirect_stderr(log):
@@ -556,32 +587,43 @@ class Side:
             else:
                 if call.name == "get_stats":
                     result = self.known_stats(result)
+                elif call.name == "get_slab_stats":
+                    result = self.known_stats(result, but=dict)
                 result = result if call.name == "set_multi" else normal(result)
         lines = re.sub(r"unix:\S*?/socket( \(dead until \d+\))?", "SERVER", log.getvalue())
         return result, error, lines
 
-    def known_stats(self, stats):
-        """The names of the servers as their numbers, and the names of what they say: the figures are their own."""
+    def known_stats(self, stats, but=None):
+        """The names of the servers as their numbers, and the names of what they say: the figures are their own.
+
+        So are the values of a type `but`: slabs, of which a server keeps what earlier sequences needed.
+        """
         names = {f"unix:{server.path}": number for number, server in enumerate(self.servers)}
         known = []
         for name, figures in stats:
             path, weight = re.fullmatch(r"(.*) (\(\d+\))", name).groups()
+            slabs = {name for name, value in figures.items() if type(value) is but}
+            assert all(name.isdigit() and {*map(type, figures[name].values())} == {str} for name in slabs)
+            figures = {name: value for name, value in figures.items() if name not in slabs}
             types = {type(text).__name__ for text in [*figures, *figures.values()]}
             known.append((names[path], weight, sorted(figures), types))
         return known
 
     def stored(self, keys):
-        """{(server, key): (flags, bytes)} of those keys, read through the plain sockets."""
+        """{(server, key): (flags, bytes, Expiry)} of those keys, read through the plain sockets."""
         found = {}
         keys = sorted(keys)
         for number, (connection, file) in enumerate(self.raw):
             for start in range(0, len(keys), 20):
-                connection.sendall(b"get " + b" ".join(keys[start : start + 20]) + b"\r\n")
-                while (line := file.readline()) != b"END\r\n":
-                    word, key, flags, size = line.split(b" ")
-                    assert word == b"VALUE", line
-                    found[number, key] = (int(flags), file.read(int(size)))
-                    assert file.readline() == b"\r\n"
+                some = keys[start : start + 20]
+                connection.sendall(b"".join(b"mg " + key + b" f t v\r\n" for key in some))
+                for key in some:
+                    line = file.readline()
+                    if line != b"EN\r\n":
+                        word, size, flags, seconds = line.split()
+                        assert (word, flags[:1], seconds[:1]) == (b"VA", b"f", b"t"), line
+                        found[number, key] = (int(flags[1:]), file.read(int(size)), Expiry(int(seconds[1:])))
+                        assert file.readline() == b"\r\n"
         return found
 
     def stats(self):
@@ -651,7 +693,7 @@ def left_to_memcached(theirs, situation):
     if situation.name not in ("incr", "decr"):
         return False
     delta = int(situation.options.get("delta", 1))
-    for _, data in theirs.stored(key for key in situation.wire_keys() if re.fullmatch(GOOD_KEY, key)).values():
+    for _, data, _ in theirs.stored(key for key in situation.wire_keys() if re.fullmatch(GOOD_KEY, key)).values():
         if not data.strip():
             return True
         if data.strip().isdigit() and len(data) <= 20:
@@ -664,7 +706,7 @@ def left_to_memcached(theirs, situation):
 
 def make_call(theirs, ours, configuration, call, keys, rows):
     arguments, options = call.real()
-    situation = Situation(call, arguments, options, theirs.client, configuration)
+    situation = Situation(call, arguments, options, theirs.client, configuration, theirs.listed)
     if left_to_memcached(theirs, situation):
         return
     for row in FIX_BEFORE:
@@ -822,6 +864,22 @@ def wrong_expiry(module):
     return Client
 
 
+def wrong_seconds(module):
+    class Client(module.Client):
+        def _set(self, cmd, key, val, time, *rest):
+            return super()._set(cmd, key, val, time and time * 2, *rest)
+
+    return Client
+
+
+def wrong_servers(module):
+    class Client(module.Client):
+        def set_servers(self, servers):
+            super().set_servers([*reversed(servers)])
+
+    return Client
+
+
 def wrong_error(module):
     class Client(module.Client):
         def check_key(self, key, key_extra_len=0):
@@ -840,7 +898,9 @@ def wrong_words(module):
     return Client
 
 
-@pytest.mark.parametrize("flaw", [wrong_flag, wrong_hash, wrong_type, wrong_expiry, wrong_error, wrong_words])
+@pytest.mark.parametrize(
+    "flaw", [wrong_flag, wrong_hash, wrong_type, wrong_expiry, wrong_seconds, wrong_servers, wrong_error, wrong_words]
+)
 def test_a_flaw_is_noticed(flaw):
     """python-memcached against itself with one thing changed: the comparison above must see each."""
     module = oracle.load()
@@ -849,6 +909,9 @@ def test_a_flaw_is_noticed(flaw):
         Call("add", ("a", "text")),
         Call("add", ("b", b"bytes")),
         Call("set", ("c", "text"), {"time": -1}),
+        Call("set", ("b", "text"), {"time": 1000}),
+        Call("set_servers", ([(1, None), (2, 2)],)),
+        Call("set", ("Key", "text")),
         Call("set", ("a b", 1)),
         Call("delete", ("Missing",)),
         Call("get_multi", (["a", "b", "c"],)),
