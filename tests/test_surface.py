@@ -1611,3 +1611,29 @@ def test_what_a_hash_raises_goes_to_the_caller(error):
     for call in (lambda: client.get((Hash(), "k")), lambda: client.get_multi([(Hash(), "k")])):
         with pytest.raises(error):
             call()
+
+
+@pytest.mark.parametrize("weight", [1 << 70, -(1 << 70)])
+def test_a_weight_beyond_all_bounds_is_a_value_error_that_names_it(weight):
+    client = memcache.Client([])
+    for take in (memcache.Client, client.set_servers):
+        with pytest.raises(ValueError, match="the weight of a server"):
+            take([("127.0.0.1:11211", weight)])
+    assert client.servers == []
+
+
+def test_a_dead_retry_beyond_all_bounds_is_a_value_error_that_names_it():
+    with pytest.raises(ValueError, match="dead_retry"):
+        memcache.Client(["127.0.0.1:11211"], dead_retry=10**400)
+    with pytest.raises(ValueError, match="dead_retry"):
+        memcache._Host("127.0.0.1:11211", dead_retry=10**400)
+
+
+def test_the_extra_length_of_check_key_is_any_int():
+    clients = [module.Client([]) for module in (oracle.load(), memcache)]
+    for client in clients:
+        client.check_key(b"key", -(1 << 70))
+        with pytest.raises(client.MemcachedKeyLengthError):
+            client.check_key(b"key", 1 << 70)
+    with pytest.raises(TypeError, match="key_extra_len"):
+        clients[1].check_key(b"key", "1")

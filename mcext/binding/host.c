@@ -206,6 +206,9 @@ int mcx_host_set_option(mcx_host *host, int option, PyObject *value)
     default:
         retry = PyFloat_AsDouble(value);
         if (retry == -1 && PyErr_Occurred()) {
+            if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+                PyErr_SetString(PyExc_ValueError, "dead_retry is too large a number of seconds");
+            }
             if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
                 return -1;
             }
@@ -238,6 +241,11 @@ static int split_weight(PyObject *given, PyObject **address, PyObject **weight)
     if (!PyIndex_Check(second)) {
         PyErr_Format(PyExc_TypeError, "the weight of a server must be an int, not %.100s",
                      Py_TYPE(second)->tp_name);
+        return -1;
+    }
+    if (PyLong_AsSsize_t(second) == -1 && PyErr_Occurred()) {
+        PyErr_SetString(PyExc_ValueError,
+                        "the weight of a server must be between -2**63 and 2**63-1");
         return -1;
     }
     *address = PyTuple_GET_ITEM(given, 0);
