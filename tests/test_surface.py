@@ -283,6 +283,26 @@ def test_every_method_and_the_class_have_a_signature_and_a_text(kind):
             assert text and "--\n" not in text, name
 
 
+PUBLIC = [
+    name
+    for name in dir(memcache.Client)
+    if not name.startswith("_") and inspect.isroutine(getattr(memcache.Client, name))
+]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_text_of_a_method_says_what_is_returned_and_raised(name):
+    method = getattr(memcache.Client, name)
+    text = inspect.getdoc(method)
+    assert max(map(len, text.splitlines())) < 100
+    assert "Returns" in text
+    parameters = inspect.signature(method).parameters
+    if {"key", "keys", "mapping", "servers", "stat_args"} & {*parameters} and name != "decr":  # as incr
+        assert "Raises" in text
+    if {"key", "keys", "mapping", "stat_args"} & {*parameters} and name != "check_key":
+        assert "protocol.txt" in text
+
+
 def test_a_subclass_has_the_signature_of_its_own_constructor():
     class Own(memcache.Client):
         def __init__(self, address, *, size=1):
@@ -1620,6 +1640,11 @@ def test_a_weight_beyond_all_bounds_is_a_value_error_that_names_it(weight):
         with pytest.raises(ValueError, match="the weight of a server"):
             take([("127.0.0.1:11211", weight)])
     assert client.servers == []
+    client.set_servers(["127.0.0.1:11211"])
+    before = client.servers
+    with pytest.raises(ValueError, match="the weight of a server"):
+        client.set_servers(["127.0.0.1:11212", ("127.0.0.1:11213", weight)])
+    assert client.servers == before and len(client.buckets) == 1
 
 
 def test_a_dead_retry_beyond_all_bounds_is_a_value_error_that_names_it():

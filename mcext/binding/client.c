@@ -827,11 +827,13 @@ PyMethodDef mcx_client_methods[] = {
         "check_key($self, key, key_extra_len=0)\n--\n\n"
         "Check an encoded key: bytes, not empty, without control characters or spaces, and with\n"
         "key_extra_len bytes not longer than server_max_key_length.\n\n"
-        "Raises a Client.MemcachedKeyError."),
+        "Returns None. Raises a Client.MemcachedKeyError, or TypeError for a wrong key_extra_len."),
     MCX_DEF("debuglog", client_debuglog,
-            "debuglog($self, str)\n--\n\nWrite a line to sys.stderr where debug is set."),
+            "debuglog($self, str)\n--\n\nWrite a line to sys.stderr where debug is set.\n\nReturns "
+            "None."),
     MCX_DEF("reset_cas", client_reset_cas,
-            "reset_cas($self)\n--\n\nForget the cas tokens that this thread's gets() remembered."),
+            "reset_cas($self)\n--\n\n"
+            "Forget the cas tokens that this thread's gets() remembered.\n\nReturns None."),
     MCX_DEF("_statlog", client__statlog, "_statlog($self, func)\n--\n\nCount func in stats."),
     MCX_DEF("_val_to_store_info", client__val_to_store_info,
             "_val_to_store_info($self, val, min_compress_len)\n--\n\n"

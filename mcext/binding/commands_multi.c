@@ -1622,24 +1622,30 @@ MCX_METHOD(client__map_and_prefix_keys)
 }
 
 PyMethodDef mcx_multi_methods[] = {
-    MCX_DEF("get_multi", client_get_multi,
-            "get_multi($self, keys, key_prefix='')\n--\n\n"
-            "Fetch many keys, from all their servers at once.\n\n"
-            "keys: an iterable of str, bytes, (hash, key) or anything with a str(), such as int.\n"
-            "key_prefix: stands before each key on the server, not in the result.\n\n"
-            "Returns a dict of those found, under the caller's own key objects."),
-    MCX_DEF("set_multi", client_set_multi,
-            "set_multi($self, mapping, time=0, key_prefix='', min_compress_len=0, "
-            "noreply=False)\n--\n\n"
-            "Store many values, on all their servers at once.\n\n"
-            "mapping: keys as in get_multi, with their values; the other arguments as in set.\n"
-            "Keys are checked before anything is sent; values are serialised as they are sent.\n\n"
-            "Returns the list of keys that were not stored; with noreply, those known not to have\n"
-            "been sent."),
+    MCX_DEF(
+        "get_multi", client_get_multi,
+        "get_multi($self, keys, key_prefix='')\n--\n\n"
+        "Fetch many keys, from all their servers at once (protocol.txt, \"Retrieval command\").\n\n"
+        "keys: an iterable of str, bytes, (hash, key) or anything with a str(), such as int.\n"
+        "key_prefix: stands before each key on the server, not in the result.\n\n"
+        "Returns a dict of those found, under the caller's own key objects; None stands for a\n"
+        "value that cannot be decoded.\n" MCX_RAISES),
+    MCX_DEF(
+        "set_multi", client_set_multi,
+        "set_multi($self, mapping, time=0, key_prefix='', min_compress_len=0, "
+        "noreply=False)\n--\n\n"
+        "Store many values, on all their servers at once (protocol.txt, \"Storage commands\").\n\n"
+        "mapping: keys as in get_multi, with their values; the other arguments as in set.\n"
+        "Keys are checked before anything is sent; values are serialised as they are sent.\n\n"
+        "Returns the list of keys that were not stored; with noreply, those known not to have\n"
+        "been sent. Raises what pickling a value raises: other values may be stored by "
+        "then.\n" MCX_RAISES),
     MCX_DEF("delete_multi", client_delete_multi,
             "delete_multi($self, keys, time=None, key_prefix='', noreply=False)\n--\n\n"
-            "Delete many keys, on all their servers at once.\n\n"
-            "Returns 1, or 0 where a server failed; a key that was not there is no failure."),
+            "Delete many keys, on all their servers at once (protocol.txt, \"Deletion\").\n\n"
+            "keys, key_prefix: as in get_multi; time: as in delete.\n\n"
+            "Returns 1, or 0 where a server failed; a key that was not there is no "
+            "failure.\n" MCX_RAISES),
     MCX_DEF("_map_and_prefix_keys", client__map_and_prefix_keys,
             "_map_and_prefix_keys($self, key_iterable, key_prefix)\n--\n\n"
             "Choose servers: ({server: [key, ...]}, {key: the caller's key}), keys as bytes."),

@@ -582,35 +582,48 @@ MCX_METHOD(client__get_server)
 }
 
 PyMethodDef mcx_server_methods[] = {
-    MCX_DEF("get_stats", client_get_stats,
-            "get_stats($self, stat_args=None)\n--\n\n"
-            "Fetch the statistics of every server that answers (protocol.txt, \"Statistics\").\n\n"
-            "stat_args: what follows \"stats \", such as \"slabs\" or \"cachedump 1 10\".\n\n"
-            "Returns a list of (\"host:port (weight)\", {str: str})."),
-    MCX_DEF("get_slab_stats", client_get_slab_stats,
-            "get_slab_stats($self)\n--\n\n"
-            "Fetch \"stats slabs\" of every server.\n\n"
-            "Returns a list of (\"host:port (weight)\", {slab: {str: str}, ...})."),
-    MCX_DEF("get_slabs", client_get_slabs,
-            "get_slabs($self)\n--\n\n"
-            "Fetch \"stats items\" of every server.\n\n"
-            "Returns a list of (\"host:port (weight)\", {slab: {str: str}})."),
+    MCX_DEF(
+        "get_stats", client_get_stats,
+        "get_stats($self, stat_args=None)\n--\n\n"
+        "Fetch the statistics of every server that answers (protocol.txt, \"Statistics\").\n\n"
+        "stat_args: what follows \"stats \", such as \"slabs\" or \"cachedump 1 10\".\n\n"
+        "Returns a list of (\"host:port (weight)\", {str: str}), without the servers that failed.\n"
+        "Raises TypeError or ValueError for a wrong stat_args, before anything is sent."),
+    MCX_DEF(
+        "get_slab_stats", client_get_slab_stats,
+        "get_slab_stats($self)\n--\n\n"
+        "Fetch \"stats slabs\" of every server (protocol.txt, \"Slab statistics\").\n\n"
+        "Returns a list of (\"host:port (weight)\", {slab: {str: str}, ...}), without the servers\n"
+        "that failed."),
+    MCX_DEF(
+        "get_slabs", client_get_slabs,
+        "get_slabs($self)\n--\n\n"
+        "Fetch \"stats items\" of every server (protocol.txt, \"Item statistics\").\n\n"
+        "Returns a list of (\"host:port (weight)\", {slab: {str: str}}), without the servers that\n"
+        "failed."),
     MCX_DEF("flush_all", client_flush_all,
-            "flush_all($self)\n--\n\nExpire all data in the servers that can be reached."),
+            "flush_all($self)\n--\n\n"
+            "Expire all data in the servers that can be reached (protocol.txt, \"flush_all\").\n\n"
+            "Returns None, also where a server failed."),
     MCX_DEF("quit_all", client_quit_all,
             "quit_all($self)\n--\n\n"
             "Send \"quit\" on all idle connections and close them; those in use by other threads\n"
-            "are closed when their calls end. The next call connects anew."),
+            "are closed when their calls end. The next call connects anew.\n\n"
+            "Returns None, also where a server failed."),
     MCX_DEF("disconnect_all", client_disconnect_all,
             "disconnect_all($self)\n--\n\n"
             "Close all connections: the idle ones now, those in use by other threads when their\n"
-            "calls end. The next call connects anew; no dead mark is cleared."),
+            "calls end. The next call connects anew; no dead mark is cleared.\n\n"
+            "Returns None."),
     MCX_DEF("forget_dead_hosts", client_forget_dead_hosts,
-            "forget_dead_hosts($self)\n--\n\nTake every server as alive."),
-    MCX_DEF("set_servers", client_set_servers,
-            "set_servers($self, servers)\n--\n\n"
-            "Set the servers, for all threads: an iterable of \"host:port\", \"[ipv6]:port\",\n"
-            "\"unix:/path\" or (server, weight). With an equal list, hosts and connections stay."),
+            "forget_dead_hosts($self)\n--\n\nTake every server as alive.\n\nReturns None."),
+    MCX_DEF(
+        "set_servers", client_set_servers,
+        "set_servers($self, servers)\n--\n\n"
+        "Set the servers, for all threads: an iterable of \"host:port\", \"[ipv6]:port\",\n"
+        "\"unix:/path\" or (server, weight). With an equal list, hosts and connections stay.\n\n"
+        "Returns None. Raises TypeError or ValueError for what is no server; then nothing has\n"
+        "changed."),
     MCX_DEF("_init_buckets", client__init_buckets,
             "_init_buckets($self)\n--\n\nMake buckets from servers, as that list stands now: each "
             "as often "

@@ -1164,60 +1164,67 @@ MCX_METHOD(client__incrdecr)
 
 #define STORAGE_RETURNS                                                                            \
     "Returns True or False by the server's word, True with noreply, 0 where no server could be\n"  \
-    "reached or the value is too large. Raises Client.MemcachedKeyError, TypeError or "            \
-    "ValueError\n"                                                                                 \
-    "for a wrong argument, before anything is sent."
+    "reached or the value is too large. Raises what pickling a value raises.\n" MCX_RAISES
 
 PyMethodDef mcx_single_methods[] = {
     MCX_DEF("get", client_get,
             "get($self, key, default=None)\n--\n\n"
             "Fetch the value of key (protocol.txt, \"Retrieval command\").\n\n"
             "Returns the value, or default where the key is not there or no server answers within\n"
-            "socket_timeout seconds. A value that cannot be decoded is None."),
-    MCX_DEF("gets", client_gets,
-            "gets($self, key)\n--\n\n"
-            "Like get, and remember the value's cas token for cas() where cache_cas is set.\n\n"
-            "Returns the value or None."),
+            "socket_timeout seconds. A value that cannot be decoded is None.\n" MCX_RAISES),
+    MCX_DEF(
+        "gets", client_gets,
+        "gets($self, key)\n--\n\n"
+        "Like get, and remember the value's cas token (protocol.txt, \"cas unique\") for cas()\n"
+        "where cache_cas is set.\n\n"
+        "Returns the value or None.\n" MCX_RAISES),
     MCX_DEF("set", client_set,
             "set" STORAGE_SIGNATURE
             "Store val under key (protocol.txt, \"Storage commands\").\n\n" STORAGE_ARGUMENTS
                 STORAGE_RETURNS),
     MCX_DEF("add", client_add,
-            "add" STORAGE_SIGNATURE
-            "Store val only where the key is not there yet.\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
+            "add" STORAGE_SIGNATURE "Store val only where the key is not there yet (protocol.txt, "
+            "\"Storage commands\").\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
     MCX_DEF("replace", client_replace,
             "replace" STORAGE_SIGNATURE
-            "Store val only where the key is there already.\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
+            "Store val only where the key is there already (protocol.txt, \"Storage "
+            "commands\").\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
     MCX_DEF("append", client_append,
             "append" STORAGE_SIGNATURE
-            "Add val behind the value that is there.\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
+            "Add val behind the value that is there, which keeps its flags and its time\n"
+            "(protocol.txt, \"Storage commands\").\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
     MCX_DEF("prepend", client_prepend,
             "prepend" STORAGE_SIGNATURE
-            "Add val before the value that is there.\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
+            "Add val before the value that is there, which keeps its flags and its time\n"
+            "(protocol.txt, \"Storage commands\").\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
     MCX_DEF("cas", client_cas,
             "cas" STORAGE_SIGNATURE
-            "Store val only where the value has not changed since this thread's last gets(key).\n"
+            "Store val only where the value has not changed since this thread's last gets(key)\n"
+            "(protocol.txt, \"Storage commands\").\n"
             "Without a token (cache_cas is not set, or no gets came before) it is set, as in\n"
             "python-memcached.\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
     MCX_DEF("delete", client_delete,
             "delete($self, key, noreply=False, time=0)\n--\n\n"
             "Delete key (protocol.txt, \"Deletion\"). time is sent only where it is not 0: an\n"
             "argument of old servers, kept for old callers.\n\n"
-            "Returns 1 where the key was there (or with noreply), else 0."),
+            "Returns 1 where the key was there (or with noreply), else 0.\n" MCX_RAISES),
     MCX_DEF("touch", client_touch,
             "touch($self, key, time=0, noreply=False)\n--\n\n"
-            "Set a new expiry, in seconds, for key (protocol.txt, \"Touch\").\n\n"
-            "Returns 1 where the key was there (or with noreply), else 0."),
+            "Set a new expiry for key (protocol.txt, \"Touch\").\n\n"
+            "time: seconds until the value expires, an absolute Unix time, or a timedelta; 0: "
+            "never.\n\n"
+            "Returns 1 where the key was there (or with noreply), else 0.\n" MCX_RAISES),
     MCX_DEF(
         "incr", client_incr,
         "incr($self, key, delta=1, noreply=False)\n--\n\n"
         "Add delta, 0 to 2**64-1, to the decimal number stored under key (protocol.txt,\n"
         "\"Increment/Decrement\"); it wraps at 2**64.\n\n"
         "Returns the new int, None for a missing key, no server, or noreply. Raises ValueError\n"
-        "with the server's words where the value is no number."),
+        "with the server's words where the value is no number.\n" MCX_RAISES),
     MCX_DEF("decr", client_decr,
             "decr($self, key, delta=1, noreply=False)\n--\n\n"
-            "Subtract delta from the decimal number stored under key; never below 0.\n\n"
+            "Subtract delta from the decimal number stored under key (protocol.txt,\n"
+            "\"Increment/Decrement\"); never below 0.\n\n"
             "Returns and raises as incr."),
     MCX_DEF("_get", client__get,
             "_get($self, cmd, key, default=None)\n--\n\nget and gets behind key_encoder."),

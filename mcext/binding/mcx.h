@@ -774,6 +774,11 @@ extern PyMethodDef mcx_single_methods[], mcx_multi_methods[], mcx_server_methods
 
 int mcx_add_client_type(mcx_module *module, PyObject *module_object);
 
+/* The last sentence of the text of a method that takes keys. */
+#define MCX_RAISES                                                                                 \
+    "Raises Client.MemcachedKeyError, TypeError or ValueError for a wrong argument, before\n"      \
+    "anything is sent."
+
 /* For PyMethodDef tables. */
 #define MCX_METHOD(name)                                                                           \
     static PyObject *name(PyObject *self, PyObject *const *args, Py_ssize_t nargs,                 \
