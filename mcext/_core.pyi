@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 _Key = str | bytes | tuple[int, str | bytes]
 # In the _multi calls whatever str() makes a key of will do.
 _MultiKey = TypeVar("_MultiKey", bound=Hashable)
-_Seconds = int | timedelta
+_Seconds = float | timedelta  # the server gets whole seconds
 _Server = str | tuple[str, int]
 _Prefix = str | bytes
 
