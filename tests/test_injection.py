@@ -564,7 +564,8 @@ def test_what_a_pickler_or_compressor_returns_stays_inside_its_block(wire):
 
 def test_names_of_servers_send_nothing(wire):
     one = wire()
-    for address in (EVIL, "127.0.0.1:11211\r\nflush_all", "127.0.0.1\n:1", "unix:\0", one.server.address + "\n"):
+    server = one.server.address
+    for address in (EVIL, f"{server}\r\nflush_all", "127.0.0.1\n:1", "unix:\0", f"{server}\n\n", f"{server}\r\n"):
         try:
             client = memcache.Client([address], socket_timeout=0.2)
         except ValueError:

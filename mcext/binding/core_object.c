@@ -343,9 +343,17 @@ int mcx_snapshot_set_option(mcx_module *module, mcx_snapshot *snapshot, int opti
     return derive(module, snapshot, option);
 }
 
+/* list(sequence). Of a list it is a slice: before 3.13, list() keeps a reference to it where memory
+ * is out. */
+static PyObject *copy_list(PyObject *sequence)
+{
+    return PyList_CheckExact(sequence) ? PyList_GetSlice(sequence, 0, PY_SSIZE_T_MAX)
+                                       : PySequence_List(sequence);
+}
+
 int mcx_snapshot_set_servers(mcx_module *module, mcx_snapshot *snapshot, PyObject *servers)
 {
-    PyObject *list = PySequence_List(servers);
+    PyObject *list = copy_list(servers);
     PyObject **copy;
 
     (void)module;
@@ -369,7 +377,7 @@ int mcx_snapshot_set_servers(mcx_module *module, mcx_snapshot *snapshot, PyObjec
 
 int mcx_snapshot_set_buckets(mcx_module *module, mcx_snapshot *snapshot, PyObject *buckets)
 {
-    PyObject *list = PySequence_List(buckets);
+    PyObject *list = copy_list(buckets);
     PyObject **copy = NULL;
     uint32_t *numbers = NULL;
     size_t count;
