@@ -791,6 +791,29 @@ def test_a_replaced_host_method_that_raises_leaves_no_reply_behind(way, server, 
 
 
 @pytest.mark.parametrize("way", HOST_WAYS)
+@pytest.mark.parametrize(
+    "methods", [["readline"], ["recv"], ["readline", "recv"], ["close_socket", "send_cmd", "recv"]]
+)
+def test_a_hosts_methods_may_read_the_socket_and_keep_the_rest_in_buffer(methods, way, server, monkeypatch):
+    """As python-memcached's own do, which are put in place of ours here."""
+    for name, call in HOST_CALLS.items():
+        refill(server)
+        expected = call(memcache.Client([server.address], cache_cas=True))
+        refill(server)
+        client = memcache.Client([server.address], cache_cas=True)
+        for method in methods:
+            theirs = getattr(oracle.load()._Host, method)
+            patched_host(
+                client, method, way, monkeypatch, lambda original, *arguments, theirs=theirs: theirs(*arguments)
+            )
+        assert call(client) == expected, name
+        assert client.get("a") == memcache.Client([server.address]).get("a"), name
+        assert client.servers[0].deaduntil == 0
+        client.disconnect_all()
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("way", HOST_WAYS)
 @pytest.mark.parametrize("error", [OSError("broken"), TimeoutError("slow")])
 def test_an_oserror_from_a_replaced_host_method_is_a_miss(way, error, server, monkeypatch):
     def function(original, host, *arguments):

@@ -1450,6 +1450,51 @@ def test_a_host_sends_any_bytes_and_expects_any_text(server, capsys):
         host.close_socket()
 
 
+def test_a_hosts_socket_waits_no_longer_than_the_hosts_timeout():
+    """However long new sockets wait by default; and the host's own methods go on as before."""
+    with ScriptedServer(lambda command, number: None if command == b"version\r\n" else b"") as server:
+        for module in (oracle.load(), memcache):
+            host = module._Host(server.address, socket_timeout=0.2)
+            before = socket.getdefaulttimeout()
+            socket.setdefaulttimeout(50)
+            try:
+                assert host.connect() == 1
+                assert host.socket.gettimeout() == 0.2
+            finally:
+                socket.setdefaulttimeout(before)
+            with pytest.raises(TimeoutError):
+                host.socket.recv(1)
+            host.socket.sendall(b"version\r\n")
+            assert host.readline() == b"VERSION 1.6.18"
+            host.socket_timeout = 20
+            host.send_cmd("version")
+            assert host.readline() == b"VERSION 1.6.18"
+            host.socket = None
+            assert host.socket is None
+
+
+def test_what_is_left_of_what_a_hosts_socket_read_can_be_put_into_its_buffer(server):
+    for module in (oracle.load(), memcache):
+        host = module._Host(server.address)
+        host.buffer = b""
+        assert host.connect() == 1
+        host.send_cmds("get nothing\r\nget nothing\r\n")
+        data = b""
+        while len(data) < 10:
+            data += host.socket.recv(100)
+        host.buffer = data[3:]
+        assert host.buffer == b"\r\nEND\r\n"
+        assert [host.readline(), host.readline()] == [b"", b"END"]
+        assert host.buffer == b""
+        host.close_socket()
+    with pytest.raises(ConnectionError):
+        host.buffer = b"nobody sent this"
+    with pytest.raises(TypeError):
+        host.buffer = "text"
+    with pytest.raises(AttributeError):
+        host.socket = socket.socket
+
+
 def test_a_hosts_readline_at_the_end_of_the_connection():
     for module in (oracle.load(), memcache):
         with ScriptedServer(lambda command, number: "close") as server:

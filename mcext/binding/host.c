@@ -6,6 +6,7 @@
  * middle it runs. */
 #include "mcx.h"
 
+#include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
 #include <structmember.h>
@@ -1040,6 +1041,34 @@ static PyObject *host_connect(PyObject *self, PyObject *unused)
     return connected < 0 ? NULL : PyLong_FromLong(connected);
 }
 
+/* A socket object of its own over the same stream: closing it leaves ours open. It waits as long as
+ * the host's timeout says; the stream, whose mode it shares, stays one that blocks. */
+static PyObject *make_socket(mcx_host *host, int fd)
+{
+    int64_t timeout = atomic_load(&host->timeout);
+    PyObject *from = mcx_import("socket", "fromfd");
+    PyObject *socket =
+        from ? PyObject_CallFunction(from, "iOi", fd, host->family, (int)SOCK_STREAM) : NULL;
+    PyObject *set = NULL;
+
+    if (socket != NULL) {
+        set = timeout == MC_NO_TIMEOUT ? PyObject_CallMethod(socket, "settimeout", "O", Py_None)
+                                       : PyObject_CallMethod(socket, "settimeout", "d",
+                                                             (double)timeout / (double)MC_SECOND);
+    }
+    int flags = set ? fcntl(fd, F_GETFL) : -1;
+    if (set != NULL && (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0)) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        Py_CLEAR(set);
+    }
+    if (set == NULL) {
+        Py_CLEAR(socket);
+    }
+    Py_XDECREF(set);
+    Py_XDECREF(from);
+    return socket;
+}
+
 static PyObject *get_socket(PyObject *self, void *closure)
 {
     mcx_held *held = mcx_held_find(module_of(self), self);
@@ -1057,18 +1086,22 @@ static PyObject *get_socket(PyObject *self, void *closure)
         socket = Py_NewRef(held->socket);
     }
     else {
-        /* A socket object of its own over the same stream: closing it leaves ours open. */
-        PyObject *class = mcx_import("socket", "fromfd");
-
-        if (class != NULL) {
-            socket = PyObject_CallFunction(class, "iOi", held->connection->fd,
-                                           ((mcx_host *)self)->family, (int)SOCK_STREAM);
-            held->socket = Py_XNewRef(socket);
-            Py_DECREF(class);
-        }
+        socket = make_socket((mcx_host *)self, held->connection->fd);
+        held->socket = Py_XNewRef(socket);
     }
     Py_DECREF(held);
     return socket;
+}
+
+/* None closes it, as close_socket does; there is no other stream to put in its place. */
+static int set_socket(PyObject *self, PyObject *value, void *closure)
+{
+    (void)closure;
+    if (value != Py_None) {
+        PyErr_SetString(PyExc_AttributeError, "a host's socket can be set to None only");
+        return -1;
+    }
+    return mcx_held_drop(module_of(self), self);
 }
 
 static PyObject *host_get_socket(PyObject *self, PyObject *unused)
@@ -1299,6 +1332,44 @@ static PyObject *get_buffer(PyObject *self, void *closure)
     return bytes;
 }
 
+/* What a readline or recv of another's has read from the socket and not used. */
+static int set_buffer(PyObject *self, PyObject *value, void *closure)
+{
+    mcx_held *held = NULL;
+    Py_buffer view;
+    int result = -1;
+
+    (void)closure;
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "the attribute cannot be deleted");
+        return -1;
+    }
+    if (PyObject_GetBuffer(value, &view, PyBUF_SIMPLE) < 0) {
+        return -1;
+    }
+    held = mcx_held_find(module_of(self), self);
+    if (!is_there(held) && view.len == 0) { /* as it is */
+        result = 0;
+        goto done;
+    }
+    Py_XSETREF(held, need_held(self));
+    if (held == NULL) {
+        goto done;
+    }
+    held->broken = true; /* unless a call reads by the host's methods alone, and all of it */
+    mc_buffer_clear(&held->connection->in);
+    if (mc_buffer_append(&held->connection->in, view.buf, (size_t)view.len)) {
+        result = 0;
+    }
+    else {
+        PyErr_NoMemory();
+    }
+done:
+    Py_XDECREF(held);
+    PyBuffer_Release(&view);
+    return result;
+}
+
 static PyObject *host_str(PyObject *self)
 {
     return mcx_host_text((mcx_host *)self);
@@ -1327,8 +1398,9 @@ static PyGetSetDef host_getset[] = {
     {"deaduntil", get_deaduntil, set_deaduntil,
      "Until when the server is taken as dead, as time.time() tells it; 0: it is not.", NULL},
     {"flush_on_next_connect", get_flush_on_next_connect, set_flush_on_next_connect, NULL, NULL},
-    {"socket", get_socket, NULL, "The socket that this thread holds for the host, or None.", NULL},
-    {"buffer", get_buffer, NULL, "Bytes received on that socket and not yet read.", NULL},
+    {"socket", get_socket, set_socket, "The socket that this thread holds for the host, or None.",
+     NULL},
+    {"buffer", get_buffer, set_buffer, "Bytes received on that socket and not yet read.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
