@@ -10,6 +10,7 @@ import pickle
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from scripted_server import STALL, ScriptedServer
@@ -242,20 +243,33 @@ def test_a_multi_call_over_many_silent_servers():
         assert all(server.received for server in servers), "each was asked"
 
 
-def test_a_silent_server_costs_none_of_the_others_answers():
+@pytest.fixture(params=["native", "python"])
+def sockets(request, monkeypatch):
+    """Bytes through the C library, or through a socket class that is not Python's own."""
+    if request.param == "python":
+        monkeypatch.setattr(memcache, "socket", SimpleNamespace(socket=type("Other", (socket.socket,), {})))
+
+
+def test_a_silent_server_costs_none_of_the_others_answers(sockets):
     with contextlib.ExitStack() as stack:
         silent = stack.enter_context(ScriptedServer(lambda command, number: STALL))
         good = [stack.enter_context(ScriptedServer(key_script)) for _ in range(4)]
-        mc = mcext.Client([silent.address, *(s.address for s in good)], socket_timeout=DEADLINE, dead_retry=0)
+        mc = mcext.Client([silent.address, *(s.address for s in good)], socket_timeout=1, dead_retry=0)
         keys = [f"key{i}" for i in range(300)]
         here = {key for key in keys if mc._get_server(key)[0].port == silent.port}
         assert here and len(here) < len(keys)
+        keys.sort(key=lambda key: key not in here)  # the silent server is the first to be asked
         with within():
             found = mc.get_multi(keys)
         assert found == {key: key.encode() for key in keys if key not in here}
+        with within():
+            assert set(mc.set_multi(dict.fromkeys(keys, b"v"))) == here
+        with within():
+            assert mc.delete_multi(keys) == 0
+        assert all(b"delete" in server.received for server in good)
 
 
-def test_a_slow_server_delays_no_other_ones_answers():
+def test_a_slow_server_delays_no_other_ones_answers(sockets):
     """The others are asked, and answer, before the slow one does: its answer waits for theirs here."""
     asked = threading.Semaphore(0)
 
@@ -272,8 +286,8 @@ def test_a_slow_server_delays_no_other_ones_answers():
         first = stack.enter_context(ScriptedServer(slow))
         rest = [stack.enter_context(ScriptedServer(quick)) for _ in range(4)]
         mc = mcext.Client([first.address, *(s.address for s in rest)], socket_timeout=30)
-        keys = [f"key{i}" for i in range(300)]
-        assert mc.get_multi(keys) == {key: key.encode() for key in keys}
+        keys = [(i % 5, f"key{i}") for i in range(300)]  # the slow one is the first to be asked
+        assert mc.get_multi(keys) == {key: key[1].encode() for key in keys}
 
 
 def test_the_retry_is_within_the_deadline():

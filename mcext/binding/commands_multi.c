@@ -3,7 +3,8 @@
  * Keys become items, each with its server; a server's items are a leg: a connection, a run of
  * commands produced piece by piece, and an exchange that reads their replies in the same order.
  * Native legs are served together by the core's fan-out; others (Python sockets, hosts with
- * replaced methods) in turn, a batch at a time, so that no side waits for the other's buffers. */
+ * replaced methods) in turn, a batch at a time, so that no side waits for the other's buffers; the
+ * first batches of Python sockets go out together. */
 #include "mcx.h"
 
 #include <string.h>
@@ -14,6 +15,9 @@
 
 /* A value up to this size is copied behind its command; a larger one goes out from where it is. */
 #define COPY_UP_TO ((size_t)8192)
+
+/* What a socket's buffer may hold: what a Python socket gives past the deadline without waiting. */
+#define OVERTIME (UINT32_C(4) << 20)
 
 #define ARENA_CHUNK ((size_t)65536)
 
@@ -38,6 +42,7 @@ typedef struct {
     int attempt;
     bool over;
     bool marker_last; /* noreply: the exchange is for the marker behind the last command */
+    bool is_ahead;    /* its first batch is sent already: see send_ahead */
     PyObject *body;   /* of a value that is on its way into it */
     uint32_t flags;
     int value_count;
@@ -1040,6 +1045,9 @@ static void end_leg(multi *all, leg *each, bool clean)
         each->io.connection = NULL;
         drop_values(each);
         Py_CLEAR(each->body);
+        if (each->target.connection != NULL) {
+            each->target.connection->overtime = 0;
+        }
         mcx_target_end(all->call, &each->target, clean);
     }
 }
@@ -1211,22 +1219,27 @@ static bool is_native(const leg *each)
            each->target.connection->transport == &mc_native_transport;
 }
 
+/* A batch, outside the servers' time. */
+static int produce_outside(multi *all, leg *each)
+{
+    int64_t before = mc_clock_now();
+    int produced = produce(all, each, false);
+
+    mcx_leave_out(all->call, before);
+    return produced;
+}
+
 /* A leg whose bytes move through Python: a batch, its replies, the next batch. */
 static int run_leg_in_turn(multi *all, leg *each)
 {
     mcx_target_note_time(all->call, &each->target);
     while (!each->over) {
         mc_status status = MC_OK;
-        bool begun = each->io.count > 0;
+        bool begun = each->io.count > 0 || each->is_ahead;
 
-        if (!begun && each->next < each->count) {
-            int64_t before = mc_clock_now();
-            int produced = produce(all, each, false);
-
-            mcx_leave_out(all->call, before);
-            if (produced < 0) {
-                return -1;
-            }
+        each->is_ahead = false;
+        if (!begun && each->next < each->count && produce_outside(all, each) < 0) {
+            return -1;
         }
         if (each->io.count > 0) {
             status = mcx_goes_through_host(&each->target)
@@ -1263,6 +1276,34 @@ static int run_leg_in_turn(multi *all, leg *each)
             status = mcx_receive(all->call, &each->target, exchange);
         }
         if (status != MC_OK && fail_leg(all, each, status) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The first batch of each leg through a Python socket goes out before any of them is read: the
+ * answers come while a slow server is waited for, and are there even if that takes all the time. */
+static int send_ahead(multi *all)
+{
+    for (size_t i = 0; i < all->leg_count; i++) {
+        leg *each = all->legs[i];
+        mc_status status;
+
+        if (each->over || is_native(each) || mcx_goes_through_host(&each->target)) {
+            continue;
+        }
+        mcx_target_note_time(all->call, &each->target);
+        if (produce_outside(all, each) < 0) {
+            return -1;
+        }
+        status = mcx_send(all->call, &each->target, each->io.pieces, each->io.count);
+        each->io.count = 0;
+        each->is_ahead = status == MC_OK;
+        if (status == MC_OK) {
+            mcx_python_allow_overtime(each->target.connection, OVERTIME);
+        }
+        else if (fail_leg(all, each, status) < 0) {
             return -1;
         }
     }
@@ -1356,6 +1397,9 @@ static int run(multi *all)
         if (each->count == 0) {
             end_leg(all, each, true);
         }
+    }
+    if (send_ahead(all) < 0) {
+        goto done;
     }
     for (;;) {
         bool active = false;

@@ -665,6 +665,9 @@ extern const mc_transport mcx_python_transport;
 mc_status mcx_python_connect(mcx_module *module, mc_connection *connection, PyObject *socket_class,
                              mcx_host *host, mc_clock *clock);
 
+/* Lets the next receives take so many bytes that are there even when the deadline is over. */
+void mcx_python_allow_overtime(mc_connection *connection, uint32_t bytes);
+
 /* I/O through a host's own (replaced) methods: send_cmd, readline, recv. */
 mc_status mcx_host_send(mcx_call *call, PyObject *host, struct iovec *pieces, int count, bool many);
 mc_status mcx_host_receive(mcx_call *call, PyObject *host, mc_exchange *exchange);

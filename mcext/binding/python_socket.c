@@ -130,20 +130,28 @@ static mc_status receive_pieces(mc_connection *connection, struct iovec *pieces,
 {
     PyObject *data;
     size_t wanted = 0;
-    mc_status status = prepare(connection, clock);
+    int64_t left = mc_clock_left(clock, mc_clock_now());
+    mc_status status;
     Py_buffer view;
 
-    if (status != MC_OK) {
-        return status;
+    if (left == 0 && connection->overtime == 0) {
+        return MC_TIMEOUT;
+    }
+    if (set_timeout(connection->handle, left) < 0) {
+        return from_exception(connection);
     }
     for (int i = 0; i < count; i++) {
         wanted += pieces[i].iov_len;
     }
     wanted = wanted > (1 << 20) ? (1 << 20) : wanted;
+    if (left == 0 && wanted > connection->overtime) {
+        wanted = connection->overtime;
+    }
     clock->late = true;
     data = PyObject_CallMethod(connection->handle, "recv", "n", (Py_ssize_t)wanted);
     if (data == NULL) {
-        return from_exception(connection);
+        status = from_exception(connection);
+        return left == 0 && status == MC_FAILED ? MC_TIMEOUT : status; /* it would have to wait */
     }
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
         /* A fake's '' is its end of file; anything else is no socket's answer. */
@@ -162,10 +170,18 @@ static mc_status receive_pieces(mc_connection *connection, struct iovec *pieces,
     }
     else {
         *moved = scatter(pieces, count, view.buf, (size_t)view.len);
+        status = MC_OK;
+        connection->overtime -= left == 0 ? (uint32_t)view.len : 0;
     }
     PyBuffer_Release(&view);
     Py_DECREF(data);
     return status;
+}
+
+void mcx_python_allow_overtime(mc_connection *connection, uint32_t bytes)
+{
+    /* Without settimeout it would wait for ever. */
+    connection->overtime = PyObject_HasAttrString(connection->handle, "settimeout") ? bytes : 0;
 }
 
 static mc_status python_receive(mc_connection *connection, struct iovec *pieces, int count,
@@ -216,6 +232,7 @@ mc_status mcx_python_connect(mcx_module *module, mc_connection *connection, PyOb
 
     (void)module;
     connection->resolver_error = connection->error = 0;
+    connection->overtime = 0;
     if (left == 0) {
         return MC_TIMEOUT;
     }

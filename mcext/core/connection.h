@@ -46,6 +46,7 @@ struct mc_connection {
     uint32_t generation; /* of the process that opened it (process.h) */
     uint32_t epoch;      /* of the pool when it was opened */
     uint32_t unanswered; /* noreply commands sent since the stream was last known in step */
+    uint32_t overtime;   /* bytes that handle may receive, without waiting, past the deadline */
     bool orphan;         /* forgotten by the pool after a fork: freed when given back */
     bool moving;         /* the transport sends or receives, and may run any code */
     _Atomic int64_t last_used;
