@@ -5,6 +5,7 @@ import contextlib
 import gc
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ import weakref
 from pathlib import Path
 
 import pytest
-from scripted_server import ScriptedServer
+from scripted_server import STALL, ScriptedServer
 
 import mcext
 
@@ -285,8 +286,6 @@ def test_what_is_replaced_in_a_child_does_not_wait_for_calls_of_the_parents_thre
 
 def test_a_fork_within_a_call():
     """An unpickler that forks: the call goes on in both processes."""
-    import pickle
-
     pids = []
 
     class Forking(pickle.Unpickler):
@@ -329,6 +328,127 @@ def get_in_both(mc, forked, server):
     asked = sorted(one.commands for one in server.connections if b"get key1\r\n" in one.commands)
     assert [commands.count(b"get key1\r\n") for commands in asked] == [1, 1], asked
     assert asked[-1] == [b"get key1\r\n", b"get key2\r\n"], "the parent's connection is good"
+
+
+@pytest.mark.parametrize("name", ["add", "replace", "append", "prepend", "cas", "incr", "decr", "flush_all"])
+def test_the_first_call_of_a_child_may_be_one_that_is_sent_once(name):
+    """It finds out about the fork before it sends, not by a failure after which others are sent again."""
+    answers = {b"incr": b"5\r\n", b"decr": b"5\r\n"}
+    right = {"incr": 5, "decr": 5, "flush_all": None}.get(name, True)
+    arguments = {"incr": ("key1",), "decr": ("key1",), "flush_all": ()}.get(name, ("key1", b"v"))
+
+    def script(command, number):
+        return answers.get(command.split()[0], b"OK\r\n" if command.startswith(b"flush") else b"STORED\r\n")
+
+    with ScriptedServer(script) as server:
+        mc = mcext.Client([server.address])
+        assert mc.set("parent", b"v")
+
+        def child():
+            assert getattr(mc, name)(*arguments) == right
+
+        wait(in_child(child))
+        assert [len(one.commands) for one in server.connections] == [1, 1]
+
+
+def in_both(call, forked):
+    """Make a call in whose middle the process forks; return its answer in the parent, and the child's."""
+    answer = None
+    reading, writing = os.pipe()
+    try:
+        answer = call()
+    finally:
+        if forked and not forked[0]:
+            os.write(writing, repr(answer).encode())
+            os._exit(0)
+    wait(*forked)
+    os.close(writing)
+    with open(reading) as pipe:
+        return answer, pipe.read()
+
+
+@pytest.mark.parametrize(
+    "call, answer",
+    [
+        pytest.param(lambda mc: mc.set("key1", ()), True, id="set"),
+        pytest.param(lambda mc: mc.set_multi({"key1": (), "key2": ()}), [], id="set_multi"),
+    ],
+)
+def test_a_fork_by_a_pickler_while_its_call_owns_a_connection(call, answer):
+    forked = []
+
+    class Forking(pickle.Pickler):
+        def dump(self, value):
+            if not forked:
+                forked.append(os.fork())
+            super().dump(value)
+
+    with ScriptedServer() as server:
+        mc = mcext.Client([server.address], pickler=Forking, socket_timeout=AT_ONCE)
+        mc.get("warm")
+        assert in_both(lambda: call(mc), forked) == (answer, repr(answer))
+        first, second = (one.commands for one in server.connections)
+        assert first[0] == b"get warm\r\n" and first[1:] == second
+
+
+def test_a_fork_by_an_unpickler_while_its_call_reads_on():
+    forked, go_on = [], threading.Event()
+    data = pickle.dumps(())
+
+    class Forking(pickle.Unpickler):
+        def load(self):
+            if not forked:
+                forked.append(os.fork())
+                if forked[0]:
+                    wait(forked[0])  # the child has done what it would before the rest of the reply comes
+                    go_on.set()
+            return super().load()
+
+    def script(command, number):
+        return (b"VALUE key1 1 %d\r\n%s\r\n" % (len(data), data), STALL) if b"key1" in command else None
+
+    with ScriptedServer(script) as server:
+        mc = mcext.Client([server.address], unpickler=Forking, socket_timeout=AT_ONCE)
+        threading.Thread(
+            target=lambda: go_on.wait(2 * AT_ONCE) and server.push(b"VALUE key2 0 1\r\nx\r\nEND\r\n")
+        ).start()
+        answer = mc.get_multi(["key1", "key2"])
+        if not forked[0]:
+            os._exit(0 if answer == {"key1": ()} else 1)
+        assert answer == {"key1": (), "key2": b"x"}
+        assert len(server.connections) == 1
+
+
+@pytest.mark.parametrize("name, in_the_child", [("get", b"key1"), ("incr", None)])
+def test_a_fork_by_a_signal_handler_while_its_call_waits(name, in_the_child):
+    """The reply is the parent's; the child asks again where that may be."""
+    forked, asked, go_on = [], threading.Event(), threading.Event()
+
+    def script(command, number):
+        asked.set()
+        assert go_on.wait(2 * AT_ONCE)
+        return b"5\r\n" if command.startswith(b"incr") else key_script(command, number)
+
+    def handler(*_):
+        forked.append(os.fork())
+        if forked[0]:
+            threading.Thread(target=release).start()
+
+    def release():
+        time.sleep(0.3)  # the child takes the reply first where it can
+        go_on.set()
+
+    def interrupt():
+        asked.wait(AT_ONCE)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+
+    with ScriptedServer(script) as server, contextlib.ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, handler))
+        mc = mcext.Client([server.address], socket_timeout=AT_ONCE)
+        threading.Thread(target=interrupt).start()
+        answer, child_answer = in_both(lambda: getattr(mc, name)("key1"), forked)
+        assert answer == (b"key1" if name == "get" else 5)
+        assert child_answer == repr(in_the_child)
 
 
 def test_a_fork_by_a_signal_handler_in_the_middle_of_a_connect():
