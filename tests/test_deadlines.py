@@ -107,6 +107,17 @@ def test_a_trickle_does_not_prolong_a_call(name, pieces):
         assert answer == failure or (name == "get_multi" and answer == {"key1": b"x"})
 
 
+@pytest.mark.parametrize("name", ["get_multi", "set_multi", "delete_multi"])
+def test_trickles_of_several_servers_do_not_prolong_a_call(name):
+    """One of them always has a byte: the wait for all of them together never comes to its end."""
+    call, failure = CALLS[name]
+    start = b"VALUE " if name == "get_multi" else b"NOT_"
+    with Trickle(one_by_one(start, b"x")) as one, Trickle(one_by_one(start, b"x")) as other:
+        mc = mcext.Client([one.address, other.address], socket_timeout=DEADLINE, dead_retry=0)
+        with within():
+            assert call(mc) == failure
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_silence_ends_a_call_at_its_deadline(name):
     call, failure = CALLS[name]
@@ -324,9 +335,27 @@ def test_the_connect_of_a_retry_prolongs_a_multi_call_by_what_it_took():
             sock.close()
 
 
+@pytest.mark.parametrize("name", ["get", "set", "get_multi", "get_stats"])
+def test_a_wait_is_for_what_is_left_of_the_deadline(name):
+    """The reply begins late, and then nothing more comes: that is not waited for as long again."""
+    call, failure = CALLS[name]
+    begins = {"get": b"VALUE ", "set": b"STO", "get_multi": b"VALUE ", "get_stats": b"STAT "}[name]
+
+    def script(command, number):
+        time.sleep(0.8 * BOUND)
+        return begins, STALL
+
+    with ScriptedServer(script) as server:
+        mc = mcext.Client([server.address], socket_timeout=BOUND, dead_retry=0)
+        with within(1.5 * BOUND):
+            assert call(mc) == failure
+
+
 def test_a_deadline_can_be_changed_for_the_next_call():
-    with ScriptedServer(lambda command, number: STALL) as server:
+    """On a connection that had another one as well."""
+    with ScriptedServer(lambda command, number: STALL if b"key1" in command else None) as server:
         mc = mcext.Client([server.address], socket_timeout=60, dead_retry=0)
+        assert mc.get("warm", "absent") == "absent"
         mc.socket_timeout = DEADLINE
         with within():
             assert mc.get("key1") is None

@@ -196,6 +196,32 @@ static void all_addresses_of_a_name_share_one_connect_budget(void)
     close(server.fd);
 }
 
+static void an_address_that_takes_no_connect_leaves_time_for_the_next(void)
+{
+    listener hole = listen_on_loopback(0), server = listen_on_loopback(8);
+    struct addrinfo *first = addresses_of(hole, 1);
+    mc_connection *connection = mc_pool_take(&pool, NULL, 0);
+    mc_connecting state = MC_CONNECTING_INIT;
+    mc_clock clock;
+    int waiting[4];
+
+    for (int i = 0; i < 4; i++) { /* its queue is full then */
+        waiting[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        (void)connect(waiting[i], first->ai_addr, first->ai_addrlen);
+    }
+    first->ai_next = addresses_of(server, 1);
+    state.list = state.next = first;
+    mc_clock_start(&clock, LONG, 4 * SHORT);
+    CHECK(mc_connection_connect(connection, &state, MC_FAMILY_INET, "", 0, &clock) == MC_OK);
+    mc_pool_opened(connection);
+    drop(connection, -1);
+    for (int i = 0; i < 4; i++) {
+        close(waiting[i]);
+    }
+    close(hole.fd);
+    close(server.fd);
+}
+
 static void unix_sockets_connect_by_path(void)
 {
     char folder[] = "/tmp/mcext-test-XXXXXX";
@@ -590,6 +616,7 @@ int main(void)
     PROMISE(a_name_that_is_none_fails_with_the_resolvers_error);
     PROMISE(a_full_backlog_ends_with_the_connect_budget);
     PROMISE(all_addresses_of_a_name_share_one_connect_budget);
+    PROMISE(an_address_that_takes_no_connect_leaves_time_for_the_next);
     PROMISE(unix_sockets_connect_by_path);
     PROMISE(many_pieces_leave_whole_and_in_order);
     PROMISE(a_send_that_nobody_reads_ends_in_time);

@@ -310,8 +310,10 @@ static void after_a_fork_the_child_starts_over_and_sends_nothing(void)
     mc_connection *idle = take_open(&idle_peer);
     mc_pool_give(idle, true, mc_clock_now());
     fflush(stdout);
+    pthread_mutex_lock(&pool.lock); /* as another thread may */
     pid_t child = fork();
     if (child == 0) {
+        alarm(20); /* nothing of the parent's is waited for */
         bool right = mc_pool_open_count(&pool) == 0;
         mc_connection *mine = mc_pool_take(&pool, &native, 0);
 
@@ -321,6 +323,7 @@ static void after_a_fork_the_child_starts_over_and_sends_nothing(void)
         mc_pool_fini(&pool);
         _exit(right ? 0 : 1);
     }
+    pthread_mutex_unlock(&pool.lock);
     int status = -1;
     CHECK(waitpid(child, &status, 0) == child && status == 0);
     CHECK(!is_closed(idle_peer) && !is_closed(busy_peer)); /* nothing read either */
