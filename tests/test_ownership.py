@@ -457,6 +457,32 @@ def test_an_exception_from_a_signal_handler_ends_the_call_and_the_connection(nam
             all_right(mc)
 
 
+@pytest.mark.parametrize("name", ["get", "get_multi"])
+def test_one_signal_ends_the_wait_for_the_rest_of_a_large_value(name):
+    """That wait is for all of it at once, and with a part of it there a signal makes it return that part."""
+
+    def script(command, number):
+        if command != b"get key1\r\n":
+            return good_answer(command)
+        threading.Timer(0.3, signal.pthread_kill, (threading.main_thread().ident, signal.SIGALRM)).start()
+        return (b"VALUE key1 0 1000000\r\n" + b"x" * 500000, STALL)
+
+    def handler(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with ScriptedServer(script) as server:
+            mc = client(server, LONG)
+            began = time.monotonic()
+            with pytest.raises(KeyboardInterrupt):
+                mc.get("key1") if name == "get" else mc.get_multi(["key1"])
+            assert time.monotonic() - began < AT_ONCE
+            all_right(mc)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_an_exception_from_a_signal_handler_ends_a_connect():
     listener, waiting = full_server()
     mc = mcext.Client([f"127.0.0.1:{listener.getsockname()[1]}"], socket_timeout=LONG)
