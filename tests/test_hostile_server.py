@@ -650,6 +650,31 @@ def test_a_zlib_bomb(bomb, flags, limit):
     assert int(after) - int(before) < (300 if limit is None else 32)
 
 
+@pytest.mark.parametrize("call", ["get", "gets", "get_multi"])
+def test_a_pickle_that_asks_for_itself_comes_to_an_end(call):
+    # Reading it calls the client's method, whose value is that pickle again; no frame of Python's lies in between.
+    asked = b"(lp0\nS'k'\na" if call == "get_multi" else b"S'k'\n"
+    value = b"c__main__\nask\n(" + asked + b"tR."
+
+    def behaviour(stream):
+        while words := stream.command():
+            cas = b" 1" if words[0] == b"gets" else b""
+            stream.send(b"VALUE k %d %d%s\r\n%s\r\nEND\r\n" % (PICKLE, len(value), cas, value))
+
+    with Hostile(behaviour) as server:
+        (again,) = measure(
+            f"""
+            import memcache, pickle
+            class Unpickler(pickle.Unpickler): pass
+            client = memcache.Client(["{server.address}"], unpickler=Unpickler, socket_timeout={SLOW})
+            ask = client.{call}
+            ask({["k"] if call == "get_multi" else "k"!r})
+            print(client.stats["{call}"] > 100)
+            """
+        )
+    assert again == "True"
+
+
 def test_absurd_lengths_take_no_memory():
     def behaviour(stream):
         while stream.command():

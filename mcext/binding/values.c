@@ -664,6 +664,10 @@ static PyObject *decode_pickle(mcx_call *call, mc_slice text, PyObject *body)
     if (has_load < 0) {
         goto done;
     }
+    /* What it calls may call this client, without a frame of Python's in between. */
+    if (Py_EnterRecursiveCall(" while unpickling a value")) {
+        goto done;
+    }
     if (LIKELY(!has_load && snapshot->options[MCX_OPT_UNPICKLER] == NULL)) {
         loads = pickle_function(&call->module->pickle_loads, "loads");
         if (loads != NULL) {
@@ -673,6 +677,7 @@ static PyObject *decode_pickle(mcx_call *call, mc_slice text, PyObject *body)
     else {
         result = load_value(snapshot, bytes, has_load);
     }
+    Py_LeaveRecursiveCall();
 done:
     Py_XDECREF(bytes);
     if (UNLIKELY(result == NULL) && PyErr_ExceptionMatches(PyExc_MemoryError)) {
