@@ -89,7 +89,7 @@ def served():
 
 
 class Ticker:
-    """Counts on in a greenlet of its own; `gap` is the longest time in which it could not, though it had a processor."""
+    """Counts on in a greenlet of its own; `gap` is the longest time in which it had a processor and could not."""
 
     def __enter__(self):
         self.begun = time.monotonic()
