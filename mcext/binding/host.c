@@ -244,9 +244,11 @@ static int split_weight(PyObject *given, PyObject **address, PyObject **weight)
                      Py_TYPE(second)->tp_name);
         return -1;
     }
-    if (PyLong_AsSsize_t(second) == -1 && PyErr_Occurred()) {
-        PyErr_SetString(PyExc_ValueError,
-                        "the weight of a server must be between -2**63 and 2**63-1");
+    if (PyNumber_AsSsize_t(second, PyExc_OverflowError) == -1 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            PyErr_SetString(PyExc_ValueError,
+                            "the weight of a server must be between -2**63 and 2**63-1");
+        }
         return -1;
     }
     *address = PyTuple_GET_ITEM(given, 0);
