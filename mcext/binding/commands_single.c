@@ -657,10 +657,9 @@ done:
 static int store_straight(mc_command command, PyObject *self, PyObject *const *values,
                           PyObject **result)
 {
-    static const mc_slice zero = {"0", 1};
     mcx_straight straight;
-    mcx_stored stored = {.owner = NULL};
-    mcx_request request = {.command = command, .argument = zero, .value = &stored};
+    mcx_stored stored;
+    mc_slice time = {"0", 1};
     mcx_decimal exptime;
     mcx_answer answer;
     mcx_call call;
@@ -668,7 +667,6 @@ static int store_straight(mc_command command, PyObject *self, PyObject *const *v
     int there;
 
     if (command == MC_CAS || (values[2] != NULL && !PyLong_CheckExact(values[2])) ||
-        (values[3] != NULL) || (values[4] != NULL && values[4] != Py_False) ||
         !mcx_plain_value(values[1], &stored) || stored.text.length > STRAIGHT_VALUE) {
         return 0;
     }
@@ -677,7 +675,7 @@ static int store_straight(mc_command command, PyObject *self, PyObject *const *v
             *result = NULL;
             return 1;
         }
-        request.argument = exptime.text; /* of an int it needs no owner */
+        time = exptime.text; /* of an int it needs no owner */
     }
     if (UNLIKELY(!mcx_straight_begin(&straight, self, values[0]))) {
         return 0;
@@ -694,9 +692,8 @@ static int store_straight(mc_command command, PyObject *self, PyObject *const *v
         *result = PyLong_FromLong(0);
         return 1;
     }
-    request.key = straight.key;
-    if (LIKELY(mc_request_store_whole(&connection->out, command, straight.key, stored.flags,
-                                      request.argument, stored.text))) {
+    if (LIKELY(mc_request_store_whole(&connection->out, command, straight.key, stored.flags, time,
+                                      stored.text))) {
         status = mcx_straight_roundtrip(&straight, command);
     }
     if (LIKELY(status == MC_OK && mc_buffer_length(&connection->in) == 8 &&
@@ -710,6 +707,10 @@ static int store_straight(mc_command command, PyObject *self, PyObject *const *v
         return 1;
     }
     PyObject *host = Py_NewRef(target.host);
+    stored.owner = NULL;
+    mcx_request request = {
+        .command = command, .key = straight.key, .argument = time, .value = &stored};
+
     there = mcx_ask_begun(&call, &target, &request, &answer, status);
     if (there >= 0) {
         PyObject *missing = there > 0 ? Py_NewRef(Py_False) : PyLong_FromLong(0);
@@ -732,15 +733,17 @@ static PyObject *storage_method(mc_command command, const mcx_signature *signatu
     mcx_key key;
     PyObject *result = NULL;
 
-    if (LIKELY(kwnames == NULL && nargs >= 2 && nargs <= 5)) {
-        for (int i = 0; i < 5; i++) {
-            values[i] = i < nargs ? args[i] : NULL;
-        }
+    if (LIKELY(kwnames == NULL && (nargs == 2 || nargs == 3))) {
+        values[0] = args[0];
+        values[1] = args[1];
+        values[2] = nargs == 3 ? args[2] : NULL;
+        values[3] = values[4] = NULL;
     }
     else if (mcx_bind(signature, args, nargs, kwnames, values) < 0) {
         return NULL;
     }
-    if (LIKELY(store_straight(command, self, values, &result))) {
+    if (LIKELY(values[3] == NULL && (values[4] == NULL || values[4] == Py_False) &&
+               store_straight(command, self, values, &result))) {
         return result;
     }
     if (UNLIKELY(mcx_call_begin(&call, self) < 0)) {

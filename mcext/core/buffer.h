@@ -25,7 +25,7 @@ char *mc_buffer_grow(mc_buffer *buffer, size_t size);
  * buffer is unchanged). Moves what it holds to the front before it grows. */
 static inline char *mc_buffer_reserve(mc_buffer *buffer, size_t size)
 {
-    return buffer->capacity - buffer->end >= size && buffer->data != NULL
+    return size - 1 < buffer->capacity - buffer->end /* of no size: grow judges */
                ? buffer->data + buffer->end
                : mc_buffer_grow(buffer, size);
 }

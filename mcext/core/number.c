@@ -32,30 +32,29 @@ bool mc_number_parse_u32(const char *text, size_t length, uint32_t *value)
     return true;
 }
 
+const char mc_number_pairs[200] = "0001020304050607080910111213141516171819"
+                                  "2021222324252627282930313233343536373839"
+                                  "4041424344454647484950515253545556575859"
+                                  "6061626364656667686970717273747576777879"
+                                  "8081828384858687888990919293949596979899";
+
 size_t mc_number_format(char *to, uint64_t value)
 {
     char digits[MC_NUMBER_MAX_DIGITS];
     size_t at = sizeof digits;
 
-    if (value < 10) {
-        *to = (char)('0' + value);
-        return 1;
+    while (value >= 100) {
+        at -= 2;
+        memcpy(digits + at, mc_number_pairs + 2 * (value % 100), 2);
+        value /= 100;
     }
-    if (value < 1000) { /* most lengths */
-        uint32_t small = (uint32_t)value;
-        uint32_t tens = small / 10;
-
-        if (small >= 100) {
-            *to++ = (char)('0' + tens / 10);
-        }
-        to[0] = (char)('0' + tens % 10);
-        to[1] = (char)('0' + small % 10);
-        return small >= 100 ? 3 : 2;
+    if (value >= 10) {
+        at -= 2;
+        memcpy(digits + at, mc_number_pairs + 2 * value, 2);
     }
-    do {
-        digits[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value != 0);
+    else {
+        digits[--at] = (char)('0' + value);
+    }
     memcpy(to, digits + at, sizeof digits - at);
     return sizeof digits - at;
 }
@@ -63,7 +62,7 @@ size_t mc_number_format(char *to, uint64_t value)
 size_t mc_number_format_signed(char *to, int64_t value)
 {
     if (value >= 0) {
-        return mc_number_format(to, (uint64_t)value);
+        return (size_t)(mc_number_put(to, (uint64_t)value) - to);
     }
     *to = '-';
     return 1 + mc_number_format(to + 1, 0 - (uint64_t)value);

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define MC_NUMBER_MAX_DIGITS 20 /* of 2^64-1 */
 
@@ -18,6 +19,36 @@ bool mc_number_parse_u32(const char *text, size_t length, uint32_t *value);
 
 /* Writes value's digits, no terminator; to has room for MC_NUMBER_MAX_DIGITS. Returns the count. */
 size_t mc_number_format(char *to, uint64_t value);
+
+extern const char mc_number_pairs[200]; /* "00" to "99" */
+
+/* The same for what is mostly a small number; returns where it ends. */
+static inline char *mc_number_put(char *to, uint64_t value)
+{
+    if (value >= 10000) {
+        return to + mc_number_format(to, value);
+    }
+    uint32_t low = (uint32_t)value;
+
+    if (low < 10) {
+        *to = (char)('0' + low);
+        return to + 1;
+    }
+    if (low >= 100) {
+        uint32_t high = low / 100;
+
+        low -= 100 * high;
+        if (high < 10) {
+            *to++ = (char)('0' + high);
+        }
+        else {
+            memcpy(to, mc_number_pairs + 2 * high, 2);
+            to += 2;
+        }
+    }
+    memcpy(to, mc_number_pairs + 2 * low, 2);
+    return to + 2;
+}
 size_t mc_number_format_signed(char *to, int64_t value); /* one more byte for the sign */
 
 #endif

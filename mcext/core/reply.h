@@ -52,46 +52,47 @@ typedef struct {
  * whose fields are not what the protocol says. */
 mc_status mc_reply_parse(const char *data, size_t length, mc_reply *reply, size_t *consumed);
 
-/* One to nine digits at *at, which is moved behind them; 32 bits hold them. What follows them must
- * be no digit. */
-static inline bool mc_reply_take_number(const char **at, uint32_t *number)
-{
-    const char *from = *at;
-    uint32_t sum = 0, digit;
+/* What a VALUE line that is known at one look has behind its key at most: " 16 123456\r\n". */
+#define MC_VALUE_REST 12
 
-    while ((digit = (unsigned char)*from - (uint32_t)'0') <= 9) {
-        sum = sum * 10 + digit;
-        from++;
-    }
-    size_t digits = (size_t)(from - *at);
-
-    *at = from;
-    *number = sum;
-    return digits - 1 < 9;
-}
-
-/* A VALUE line with exactly that key and no cas, as a retrieval mostly meets it next: its length
- * with CRLF, and *flags and *size are set; 0 where data begins with anything else, or with too
- * little, which mc_reply_parse then judges, or cannot be read without looking where it ends. */
+/* A VALUE line with exactly that key and no cas, as a retrieval mostly meets it next: flags of one
+ * or two digits, a size of up to six. Its length with CRLF, and *flags and *size are set; 0 where
+ * data begins with anything else, or is shorter than such a line can be, which mc_reply_parse then
+ * judges. */
 static inline size_t mc_reply_match_value(const char *data, size_t length, mc_slice key,
                                           uint32_t *flags, uint32_t *size)
 {
-    const char *at = data + 6 + key.length;
+    if (length < 6 + key.length + MC_VALUE_REST || memcmp(data, "VALUE ", 6) != 0 ||
+        !mc_bytes_equal(data + 6, key.bytes, key.length)) {
+        return 0;
+    }
+    const unsigned char *at = (const unsigned char *)data + 6 + key.length;
+    uint32_t sum = (uint32_t)at[1] - '0', digit;
 
-    if (length < key.length + sizeof "VALUE  0 0\r\n" - 1) {
+    if (at[0] != ' ' || sum > 9) {
         return 0;
     }
-    /* A last byte that is in no VALUE line stops what reads one, wherever the line is wrong. */
-    unsigned char last = (unsigned char)data[length - 1];
-    if (last <= '9' && last != '\n') {
+    at += 2;
+    if (at[0] != ' ') {
+        digit = (uint32_t)at[0] - '0';
+        if (digit > 9 || at[1] != ' ') {
+            return 0;
+        }
+        sum = sum * 10 + digit;
+        at++;
+    }
+    *flags = sum;
+    sum = (uint32_t)at[1] - '0';
+    if (sum > 9) {
         return 0;
     }
-    if (memcmp(data, "VALUE ", 6) != 0 || !mc_bytes_equal(data + 6, key.bytes, key.length) ||
-        *at++ != ' ' || !mc_reply_take_number(&at, flags) || *at++ != ' ' ||
-        !mc_reply_take_number(&at, size) || *at++ != '\r' || *at++ != '\n') {
-        return 0;
+    at += 2;
+    for (int more = 5; more > 0 && (digit = (uint32_t)at[0] - '0') <= 9; more--) {
+        sum = sum * 10 + digit;
+        at++;
     }
-    return (size_t)(at - data);
+    *size = sum;
+    return at[0] == '\r' && at[1] == '\n' ? (size_t)((const char *)at + 2 - data) : 0;
 }
 
 /* A whole reply to a "get" of one key in one look: 1 where data is exactly VALUE with that key, its

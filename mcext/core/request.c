@@ -9,22 +9,27 @@
         text, sizeof(text) - 1                                                                     \
     }
 
+#define STORAGE(text, repeatable)                                                                  \
+    {                                                                                              \
+        NAME(text), MC_FAMILY_STORAGE, repeatable, text " "                                        \
+    }
+
 const mc_command_info mc_commands[MC_COMMANDS] = {
-    [MC_GET] = {NAME("get"), MC_FAMILY_RETRIEVAL, true},
-    [MC_GETS] = {NAME("gets"), MC_FAMILY_RETRIEVAL, true},
-    [MC_SET] = {NAME("set"), MC_FAMILY_STORAGE, true},
-    [MC_ADD] = {NAME("add"), MC_FAMILY_STORAGE, false},
-    [MC_REPLACE] = {NAME("replace"), MC_FAMILY_STORAGE, false},
-    [MC_APPEND] = {NAME("append"), MC_FAMILY_STORAGE, false},
-    [MC_PREPEND] = {NAME("prepend"), MC_FAMILY_STORAGE, false},
-    [MC_CAS] = {NAME("cas"), MC_FAMILY_STORAGE, false},
-    [MC_DELETE] = {NAME("delete"), MC_FAMILY_LINE, true},
-    [MC_TOUCH] = {NAME("touch"), MC_FAMILY_LINE, true},
-    [MC_INCR] = {NAME("incr"), MC_FAMILY_NUMBER, false},
-    [MC_DECR] = {NAME("decr"), MC_FAMILY_NUMBER, false},
-    [MC_FLUSH_ALL] = {NAME("flush_all"), MC_FAMILY_LINE, false},
-    [MC_STATS] = {NAME("stats"), MC_FAMILY_LISTING, true},
-    [MC_VERSION] = {NAME("version"), MC_FAMILY_LINE, true},
+    [MC_GET] = {NAME("get"), MC_FAMILY_RETRIEVAL, true, ""},
+    [MC_GETS] = {NAME("gets"), MC_FAMILY_RETRIEVAL, true, ""},
+    [MC_SET] = STORAGE("set", true),
+    [MC_ADD] = STORAGE("add", false),
+    [MC_REPLACE] = STORAGE("replace", false),
+    [MC_APPEND] = STORAGE("append", false),
+    [MC_PREPEND] = STORAGE("prepend", false),
+    [MC_CAS] = STORAGE("cas", false),
+    [MC_DELETE] = {NAME("delete"), MC_FAMILY_LINE, true, ""},
+    [MC_TOUCH] = {NAME("touch"), MC_FAMILY_LINE, true, ""},
+    [MC_INCR] = {NAME("incr"), MC_FAMILY_NUMBER, false, ""},
+    [MC_DECR] = {NAME("decr"), MC_FAMILY_NUMBER, false, ""},
+    [MC_FLUSH_ALL] = {NAME("flush_all"), MC_FAMILY_LINE, false, ""},
+    [MC_STATS] = {NAME("stats"), MC_FAMILY_LISTING, true, ""},
+    [MC_VERSION] = {NAME("version"), MC_FAMILY_LINE, true, ""},
 };
 
 mc_command mc_command_find(mc_slice name)
@@ -58,18 +63,11 @@ static inline char *put_end(char *at)
 
 static inline char *put_number(char *at, uint64_t number)
 {
-    *at++ = ' ';
-    if (number < 10) {
-        *at = (char)('0' + number);
-        return at + 1;
-    }
-    return at + mc_number_format(at, number);
+    *at = ' ';
+    return mc_number_put(at + 1, number);
 }
 
 static const mc_slice NOREPLY = NAME("noreply");
-
-/* What a line may need beside its slices: numbers, spaces, noreply, CRLF. */
-#define LINE_ROOM (16 + 4 * (MC_NUMBER_MAX_DIGITS + 1) + sizeof " noreply\r\n")
 
 static void finish(mc_buffer *to, char *room, char *at, bool noreply)
 {
@@ -82,7 +80,7 @@ static void finish(mc_buffer *to, char *room, char *at, bool noreply)
 
 int mc_request_get(mc_buffer *to, mc_command command, const mc_slice *keys, size_t count)
 {
-    size_t length = LINE_ROOM;
+    size_t length = MC_LINE_ROOM;
 
     for (size_t i = 0; i < count; i++) {
         length += keys[i].length + 1;
@@ -102,7 +100,7 @@ int mc_request_get(mc_buffer *to, mc_command command, const mc_slice *keys, size
 int mc_request_store(mc_buffer *to, mc_command command, mc_slice key, uint32_t flags,
                      mc_slice exptime, size_t length, const uint64_t *cas, bool noreply)
 {
-    char *room = mc_buffer_reserve(to, LINE_ROOM + key.length + exptime.length);
+    char *room = mc_buffer_reserve(to, MC_LINE_ROOM + key.length + exptime.length);
 
     if (room == NULL) {
         return 0;
@@ -119,30 +117,10 @@ int mc_request_store(mc_buffer *to, mc_command command, mc_slice key, uint32_t f
     return 1;
 }
 
-int mc_request_store_whole(mc_buffer *to, mc_command command, mc_slice key, uint32_t flags,
-                           mc_slice exptime, mc_slice value)
-{
-    char *room = mc_buffer_reserve(to, LINE_ROOM + key.length + exptime.length + value.length + 2);
-
-    if (room == NULL) {
-        return 0;
-    }
-    char *at = put(room, mc_commands[command].name);
-    at = put_word(at, key);
-    at = put_number(at, flags);
-    at = put_word(at, exptime);
-    at = put_number(at, value.length);
-    at = put_end(at);
-    at = put(at, value);
-    at = put_end(at);
-    mc_buffer_commit(to, (size_t)(at - room));
-    return 1;
-}
-
 int mc_request_line(mc_buffer *to, mc_command command, mc_slice key, mc_slice argument,
                     bool noreply)
 {
-    char *room = mc_buffer_reserve(to, LINE_ROOM + key.length + argument.length);
+    char *room = mc_buffer_reserve(to, MC_LINE_ROOM + key.length + argument.length);
 
     if (room == NULL) {
         return 0;

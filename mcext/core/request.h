@@ -11,6 +11,7 @@
 
 #include "buffer.h"
 #include "key.h"
+#include "number.h"
 
 typedef enum {
     MC_GET,
@@ -44,6 +45,7 @@ typedef struct {
     mc_slice name;
     mc_family family;
     bool repeatable; /* may be sent once more where no reply byte came */
+    char begin[8];   /* of a storage command: its name and a space, no NUL */
 } mc_command_info;
 
 extern const mc_command_info mc_commands[MC_COMMANDS];
@@ -62,9 +64,41 @@ int mc_request_get(mc_buffer *to, mc_command command, const mc_slice *keys, size
 int mc_request_store(mc_buffer *to, mc_command command, mc_slice key, uint32_t flags,
                      mc_slice exptime, size_t length, const uint64_t *cas, bool noreply);
 
-/* The same with the data block and its CRLF, copied. */
-int mc_request_store_whole(mc_buffer *to, mc_command command, mc_slice key, uint32_t flags,
-                           mc_slice exptime, mc_slice value);
+/* What a line may need beside its slices: numbers, spaces, noreply, CRLF. */
+#define MC_LINE_ROOM (16 + 4 * (MC_NUMBER_MAX_DIGITS + 1) + sizeof " noreply\r\n")
+
+/* The same with the data block and its CRLF, copied. In line: what a small set does is mostly this.
+ */
+static inline int mc_request_store_whole(mc_buffer *to, mc_command command, mc_slice key,
+                                         uint32_t flags, mc_slice exptime, mc_slice value)
+{
+    char *room =
+        mc_buffer_reserve(to, MC_LINE_ROOM + key.length + exptime.length + value.length + 2);
+
+    if (room == NULL) {
+        return 0;
+    }
+    memcpy(room, mc_commands[command].begin, 8); /* what is too much is written over */
+    char *at = room + mc_commands[command].name.length + 1;
+
+    at = mc_bytes_put(at, key.bytes, key.length);
+    *at = ' ';
+    at = mc_number_put(at + 1, flags);
+    *at++ = ' ';
+    if (exptime.length == 1) { /* 0, mostly */
+        *at++ = exptime.bytes[0];
+    }
+    else {
+        at = mc_bytes_put(at, exptime.bytes, exptime.length);
+    }
+    *at = ' ';
+    at = mc_number_put(at + 1, value.length);
+    memcpy(at, "\r\n", 2);
+    at = mc_bytes_put(at + 2, value.bytes, value.length);
+    memcpy(at, "\r\n", 2);
+    mc_buffer_commit(to, (size_t)(at + 2 - room));
+    return 1;
+}
 
 /* "name[ key][ argument][ noreply]\r\n"; a slice of length 0 is left out. */
 int mc_request_line(mc_buffer *to, mc_command command, mc_slice key, mc_slice argument,
