@@ -1018,6 +1018,7 @@ static int make_type(mcx_module *module, PyObject *module_object)
     module->client_type = (PyTypeObject *)Py_NewRef(type);
     /* So that mcx_module_of finds the module by the class. */
     Py_XSETREF(((PyHeapTypeObject *)type)->ht_module, Py_NewRef(module_object));
+    ((PyTypeObject *)type)->tp_methods = mcx_single_methods;
     result = 0;
 done:
     Py_XDECREF(namespace);

@@ -435,6 +435,7 @@ static _Thread_local struct {
     unsigned shard; /* 0: not yet given; else one more than the shard */
     int calls;      /* in whose middle Python code may run, of all clients */
     uint64_t lost;  /* of all threads, when the first of these was remembered */
+    mc_remembered *connections;
     struct {
         uint64_t core_id;
         mcx_record *record;
@@ -581,9 +582,10 @@ unsigned mcx_shard(void)
     return own.shard - 1;
 }
 
-mcx_record *mcx_last_record(const mcx_core *core, unsigned *shard)
+mcx_record *mcx_last_record(const mcx_core *core, unsigned *shard, mc_remembered **connections)
 {
-    *shard = own.shard - 1; /* a thread with a record has a shard */
+    *shard = own.shard - 1; /* a thread with a record has a shard, and its table */
+    *connections = own.connections;
     return own.last[core->id % REMEMBERED].core_id == core->id &&
                    own.lost == atomic_load_explicit(&lost, memory_order_relaxed)
                ? own.last[core->id % REMEMBERED].record
@@ -599,6 +601,7 @@ static void remember(const mcx_core *core, mcx_record *record)
         own.lost = now;
     }
     (void)mcx_shard();
+    own.connections = mc_pool_remembered();
     own.last[core->id % REMEMBERED].core_id = core->id;
     own.last[core->id % REMEMBERED].record = record;
     record->remembered_by =
@@ -892,7 +895,8 @@ mcx_record *mcx_record_of(mcx_module *module, mcx_core *core, PyObject *self)
         module->local_is_native && Py_TYPE(self)->tp_getattro == module->client_type->tp_getattro;
 
     unsigned shard;
-    mcx_record *record = own_thread ? mcx_last_record(core, &shard) : NULL;
+    mc_remembered *connections;
+    mcx_record *record = own_thread ? mcx_last_record(core, &shard, &connections) : NULL;
 
     if (LIKELY(record != NULL)) {
         return (mcx_record *)Py_NewRef((PyObject *)record);

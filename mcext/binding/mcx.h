@@ -348,14 +348,14 @@ static inline bool mcx_noreply_is_clean(const mcx_target *target, mc_slice key)
 /* ---- module.c ------------------------------------------------------------------------------- */
 
 extern struct PyModuleDef mcx_module_definition;
+extern PyMethodDef mcx_single_methods[];
 
-/* The module that made this class, NULL where it is none of ours. */
+/* The module that made this class, NULL where it is no Client. tp_methods, which nothing looks at
+ * in a class that is ready, tells it: a class that derives from it has its own there. */
 static inline mcx_module *mcx_module_of_class(PyTypeObject *type)
 {
-    PyObject *module = ((PyHeapTypeObject *)type)->ht_module;
-
-    return module != NULL && PyModule_GetDef(module) == &mcx_module_definition
-               ? PyModule_GetState(module)
+    return LIKELY(type->tp_methods == mcx_single_methods)
+               ? PyModule_GetState(((PyHeapTypeObject *)type)->ht_module)
                : NULL;
 }
 
@@ -685,9 +685,9 @@ PyObject *mcx_status_text(const mc_connection *connection, mc_status status);
 /* Closes connections that have been idle for long, at most two. */
 void mcx_reap(mcx_module *module, mcx_core *core, mcx_snapshot *snapshot, int64_t now);
 
-/* This thread's record, and with it its shard, where it is known without a look-up; borrowed. Else
- * NULL. */
-mcx_record *mcx_last_record(const mcx_core *core, unsigned *shard);
+/* This thread's record, and with it its shard and the connections that it remembers, where it is
+ * known without a look-up; borrowed. Else NULL. */
+mcx_record *mcx_last_record(const mcx_core *core, unsigned *shard, mc_remembered **connections);
 
 /* True where socket.socket is Python's own, as far as can be told at once. */
 static inline bool mcx_socket_is_plain(mcx_module *module)
@@ -772,8 +772,7 @@ int mcx_init_buckets(mcx_module *module, mcx_core *core);
 /* self.method(args...) by a hook's name. */
 PyObject *mcx_call_hook(mcx_call *call, int hook, PyObject *const *args, size_t nargs);
 
-extern PyMethodDef mcx_single_methods[], mcx_multi_methods[], mcx_server_methods[],
-    mcx_client_methods[];
+extern PyMethodDef mcx_multi_methods[], mcx_server_methods[], mcx_client_methods[];
 
 int mcx_add_client_type(mcx_module *module, PyObject *module_object);
 

@@ -67,7 +67,8 @@ static inline mcx_host *mcx_straight_choose(mcx_module *module, const mcx_snapsh
 
 /* Begins a small call of the plainest kind: 1, and the connection is this call's; 0 where anything
  * is not plain, and nothing has happened. Never an exception. */
-static inline int mcx_straight_begin(mcx_straight *straight, PyObject *self, PyObject *key)
+static inline __attribute__((always_inline)) int mcx_straight_begin(mcx_straight *straight,
+                                                                    PyObject *self, PyObject *key)
 {
     mcx_module *module = mcx_module_of(self);
     mcx_core *core = (mcx_core *)__atomic_load_n((PyObject **)((char *)self + module->core_offset),
@@ -84,7 +85,9 @@ static inline int mcx_straight_begin(mcx_straight *straight, PyObject *self, PyO
                  !mcx_socket_is_plain(module) || !mcx_straight_view(key, &straight->key))) {
         return 0;
     }
-    straight->record = mcx_last_record(core, &straight->shard);
+    mc_remembered *connections;
+
+    straight->record = mcx_last_record(core, &straight->shard, &connections);
     if (UNLIKELY(straight->record == NULL || !mcx_counts_alone(straight->record))) {
         return 0;
     }
@@ -101,8 +104,8 @@ static inline int mcx_straight_begin(mcx_straight *straight, PyObject *self, PyO
         goto not_plain;
     }
     mc_clock_start(&straight->clock, snapshot->socket_timeout, snapshot->connect_timeout);
-    straight->connection =
-        mc_pool_take_last(&straight->host->server.pool, straight->clock.start, MCX_LOOK_AFTER);
+    straight->connection = mc_pool_take_last(&straight->host->server.pool, connections,
+                                             straight->clock.start, MCX_LOOK_AFTER);
     if (UNLIKELY(straight->connection == NULL)) {
         goto not_plain;
     }

@@ -6,15 +6,12 @@
 
 #include "process.h"
 
-/* What a thread remembers: the connection it used last, by pool. A struct lives as long as its
- * pool and ids are never used twice, so a remembered pointer whose id matches a pool in hand is
- * valid; whether the connection is free, its busy flag tells. */
-#define REMEMBERED 16
+static _Thread_local mc_remembered remembered[MC_REMEMBERED];
 
-static _Thread_local struct {
-    uint64_t id;
-    mc_connection *connection;
-} remembered[REMEMBERED];
+mc_remembered *mc_pool_remembered(void)
+{
+    return remembered;
+}
 
 static _Atomic uint64_t next_id = 1;
 
@@ -27,6 +24,7 @@ int mc_pool_init(mc_pool *pool)
     pool->id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
     atomic_init(&pool->generation, mc_process_generation());
     atomic_init(&pool->epoch, 0);
+    atomic_init(&pool->latest, NULL);
     return pthread_mutex_init(&pool->lock, NULL) == 0;
 }
 
@@ -59,6 +57,7 @@ static void start_over(mc_pool *pool, uint32_t generation)
     pthread_mutex_init(&pool->lock, NULL);
     pool->count = pool->capacity = pool->cursor = pool->reaped = 0;
     pool->list = NULL; /* last: another fork may come at any moment */
+    atomic_store_explicit(&pool->latest, NULL, memory_order_relaxed);
     pool->id = atomic_fetch_add_explicit(&next_id, 1, memory_order_relaxed);
     atomic_store_explicit(&pool->generation, generation, memory_order_release);
     for (size_t i = 0; i < count; i++) {
@@ -105,26 +104,11 @@ static inline uint32_t turn_of(mc_connection *connection)
     return atomic_load_explicit(&connection->turn, memory_order_acquire);
 }
 
-static inline bool try_take(mc_connection *connection)
-{
-    uint32_t turn = turn_of(connection);
-
-    return turn % 2 == 0 &&
-           atomic_compare_exchange_strong_explicit(&connection->turn, &turn, turn + 1,
-                                                   memory_order_acquire, memory_order_relaxed);
-}
-
-static inline bool is_old(const mc_connection *connection)
-{
-    return connection->epoch !=
-           atomic_load_explicit(&connection->pool->epoch, memory_order_seq_cst);
-}
-
 /* Gives up ownership. mc_pool_disconnect may have passed while the connection was still owned: then
  * nobody else closes it, so it is looked at once more. True where it is owned again, open and old,
  * for the caller to close: not under the lock, because a transport may run Python code, which may
  * come back to this pool, or wait for a thread that does. */
-static bool give_up(mc_connection *connection)
+static inline bool give_up(mc_connection *connection)
 {
     mc_pool *pool = connection->pool;
 
@@ -134,16 +118,17 @@ static bool give_up(mc_connection *connection)
 
         atomic_store_explicit(&connection->turn, turn_of(connection) + 1, memory_order_seq_cst);
         if (!open || epoch == atomic_load_explicit(&pool->epoch, memory_order_seq_cst) ||
-            !try_take(connection)) {
+            !mc_pool_try_take(connection)) {
             return false;
         }
-        if (atomic_load_explicit(&connection->open, memory_order_relaxed) && is_old(connection)) {
+        if (atomic_load_explicit(&connection->open, memory_order_relaxed) &&
+            mc_pool_is_old(connection)) {
             return true;
         }
     }
 }
 
-static void release(mc_connection *connection)
+void mc_pool_release(mc_connection *connection)
 {
     while (give_up(connection)) {
         mc_connection_close(connection);
@@ -183,7 +168,7 @@ static mc_connection *find_free_lock_held(mc_pool *pool, const void *kind, uint6
             mc_connection *connection = pool->list[at];
 
             if (!atomic_load_explicit(&connection->open, memory_order_relaxed) ||
-                !try_take(connection)) {
+                !mc_pool_try_take(connection)) {
                 continue;
             }
             if (is_fitting(connection, kind, owner) || give_up(connection)) {
@@ -203,9 +188,9 @@ static mc_connection *find_vacant_lock_held(mc_pool *pool)
         mc_connection *connection = pool->list[i];
 
         if (!atomic_load_explicit(&connection->open, memory_order_relaxed) &&
-            try_take(connection)) {
+            mc_pool_try_take(connection)) {
             if (!atomic_load_explicit(&connection->open, memory_order_relaxed) ||
-                is_old(connection) || give_up(connection)) {
+                mc_pool_is_old(connection) || give_up(connection)) {
                 return connection;
             }
         }
@@ -232,24 +217,29 @@ static mc_connection *find_vacant_lock_held(mc_pool *pool)
     return connection;
 }
 
-static inline void remember(const mc_pool *pool, mc_connection *connection)
+mc_connection *mc_pool_remember_latest(mc_pool *pool, mc_remembered *own)
 {
-    remembered[pool->id % REMEMBERED].id = pool->id;
-    remembered[pool->id % REMEMBERED].connection = connection;
+    mc_connection *connection = atomic_load_explicit(&pool->latest, memory_order_acquire);
+
+    if (connection != NULL) {
+        *own = (mc_remembered){pool->id, connection};
+    }
+    return connection;
 }
 
 mc_connection *mc_pool_take(mc_pool *pool, const void *kind, uint64_t owner)
 {
     check_fork(pool);
 
-    mc_connection *connection = remembered[pool->id % REMEMBERED].connection;
+    mc_remembered *own = &remembered[pool->id % MC_REMEMBERED];
+    mc_connection *connection = own->connection;
 
-    if (remembered[pool->id % REMEMBERED].id != pool->id || !try_take(connection)) {
+    if (own->id != pool->id || !mc_pool_try_take(connection)) {
         connection = NULL;
     }
     else if (!is_fitting(connection, kind, owner) ||
              !atomic_load_explicit(&connection->open, memory_order_relaxed)) {
-        release(connection);
+        mc_pool_release(connection);
         connection = NULL;
     }
     while (connection == NULL) {
@@ -265,15 +255,16 @@ mc_connection *mc_pool_take(mc_pool *pool, const void *kind, uint64_t owner)
         if (atomic_load_explicit(&connection->open, memory_order_relaxed) &&
             !is_fitting(connection, kind, owner)) { /* an old one; one that fits may be there */
             mc_connection_close(connection);
-            release(connection);
+            mc_pool_release(connection);
             connection = NULL;
             continue;
         }
-        remember(pool, connection);
+        *own = (mc_remembered){pool->id, connection};
+        atomic_store_explicit(&pool->latest, connection, memory_order_release);
     }
     bool open = atomic_load_explicit(&connection->open, memory_order_relaxed) != 0;
 
-    if (open && is_old(connection)) {
+    if (open && mc_pool_is_old(connection)) {
         mc_connection_close(connection);
         open = false;
     }
@@ -283,25 +274,6 @@ mc_connection *mc_pool_take(mc_pool *pool, const void *kind, uint64_t owner)
         connection->epoch = atomic_load_explicit(&pool->epoch, memory_order_seq_cst);
     }
     return connection;
-}
-
-mc_connection *mc_pool_take_last(mc_pool *pool, int64_t now, int64_t idle_limit)
-{
-    uint64_t id = pool->id;
-    mc_connection *connection = remembered[id % REMEMBERED].connection;
-
-    if (remembered[id % REMEMBERED].id != id ||
-        atomic_load_explicit(&pool->generation, memory_order_acquire) != mc_process_generation() ||
-        !try_take(connection)) {
-        return NULL;
-    }
-    if (connection->kind == NULL && connection->owner == 0 && !is_old(connection) &&
-        atomic_load_explicit(&connection->open, memory_order_relaxed) &&
-        now - atomic_load_explicit(&connection->last_used, memory_order_relaxed) < idle_limit) {
-        return connection;
-    }
-    release(connection);
-    return NULL;
 }
 
 void mc_pool_opened(mc_connection *connection)
@@ -318,7 +290,7 @@ void mc_pool_give(mc_connection *connection, bool clean, int64_t now)
         return;
     }
     if (!clean || !atomic_load_explicit(&connection->open, memory_order_relaxed) ||
-        connection->generation != mc_process_generation() || is_old(connection)) {
+        connection->generation != mc_process_generation() || mc_pool_is_old(connection)) {
         mc_connection_close(connection);
     }
     else {
@@ -328,7 +300,7 @@ void mc_pool_give(mc_connection *connection, bool clean, int64_t now)
         mc_buffer_trim(&connection->in, 2 * IDLE_BUFFER);
         mc_buffer_trim(&connection->out, IDLE_BUFFER);
     }
-    release(connection);
+    mc_pool_release(connection);
 }
 
 mc_connection *mc_pool_take_idle(mc_pool *pool, int64_t before, size_t *steps)
@@ -343,11 +315,11 @@ mc_connection *mc_pool_take_idle(mc_pool *pool, int64_t before, size_t *steps)
         (*steps)--;
         if (!atomic_load_explicit(&connection->open, memory_order_relaxed) ||
             atomic_load_explicit(&connection->last_used, memory_order_relaxed) >= before ||
-            !try_take(connection)) {
+            !mc_pool_try_take(connection)) {
             continue;
         }
         if (atomic_load_explicit(&connection->open, memory_order_relaxed) &&
-            (is_old(connection) ||
+            (mc_pool_is_old(connection) ||
              atomic_load_explicit(&connection->last_used, memory_order_relaxed) < before)) {
             found = connection;
         }
@@ -381,10 +353,11 @@ mc_connection *mc_pool_take_old(mc_pool *pool, size_t *cursor)
     while (found == NULL && *cursor < pool->count) {
         mc_connection *connection = pool->list[(*cursor)++];
 
-        if (!try_take(connection)) {
+        if (!mc_pool_try_take(connection)) {
             continue; /* its owner will see that it is old */
         }
-        if (atomic_load_explicit(&connection->open, memory_order_relaxed) && is_old(connection)) {
+        if (atomic_load_explicit(&connection->open, memory_order_relaxed) &&
+            mc_pool_is_old(connection)) {
             found = connection;
         }
         else if (give_up(connection)) {

@@ -118,7 +118,7 @@ static void take(int call, int class, bool last)
     mc_connection *connection;
     taking[class]++;
     count_calls(class);
-    connection = last ? mc_pool_take_last(&pool, now, 50)
+    connection = last ? mc_pool_take_last(&pool, mc_pool_remembered(), now, 50)
                       : mc_pool_take(&pool, classes[class].kind, classes[class].owner);
     taking[class]--;
     if (connection == NULL) {
