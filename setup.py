@@ -17,8 +17,9 @@ NEEDED = {
     "zlib.h": "zlib's headers (Debian: apt-get install zlib1g-dev)",
 }
 
-# The way of a call goes through several files: it is shorter where the linker sees them all.
-LINK_TIME = ["-flto=auto"]
+# The way of a call goes through several files: it is shorter where the linker sees them all. All names are bound when
+# the extension is loaded, so calls need not go through the table that could bind them later.
+WHERE_KNOWN = ["-flto=auto", "-fno-plt"]
 
 
 def missing(compiler, include_dirs):
@@ -46,10 +47,10 @@ class BuildExtension(build_ext):
         lack = missing(self.compiler.compiler_so, self.compiler.include_dirs)
         if lack:
             raise SystemExit(f"error: mcext cannot be built without {lack}")
-        if links(self.compiler.compiler_so, LINK_TIME):
-            for extension in self.extensions:
-                # Before the flags of whoever builds, which may say otherwise.
-                extension.extra_compile_args[:0] = extension.extra_link_args[:0] = LINK_TIME
+        known = [flag for flag in WHERE_KNOWN if links(self.compiler.compiler_so, [flag])]
+        for extension in self.extensions:
+            # Before the flags of whoever builds, which may say otherwise.
+            extension.extra_compile_args[:0] = extension.extra_link_args[:0] = known
         super().build_extensions()
 
 
