@@ -64,6 +64,7 @@ typedef struct {
     item *items;
     size_t count;
     bool has_owners; /* some item has one */
+    bool plain_keys; /* every one is an ASCII str, sent as it is */
     leg **legs;
     size_t leg_count;
     uint32_t *leg_of_server; /* one more than the leg's number; UINT32_MAX: no connection */
@@ -395,6 +396,7 @@ static int collect(multi *all, PyObject *prefix_object)
             goto done;
         }
     }
+    all->plain_keys = !not_str;
     if (not_str) { /* each plain str is another text */
         result = merge_aliases(all);
     }
@@ -939,18 +941,19 @@ static int produce(multi *all, leg *each, bool whole)
 
 /* ---- events --------------------------------------------------------------------------------- */
 
-static int keep_value(multi *all, leg *each, PyObject *value)
+/* Steals value, of the leg's key number index; NULL: there is an exception. */
+static inline int keep_value(multi *all, leg *each, size_t index, PyObject *value)
 {
     int result = -1;
 
-    if (value != NULL) {
-        item *of = &all->items[each->items[each->io.exchange.index]];
+    if (LIKELY(value != NULL)) {
+        item *of = &all->items[each->items[index]];
         item *standing = of->standing;
 
         result = 0;
         if (LIKELY(standing->found_by <= of->leg)) {
             standing->found_by = of->leg;
-            result = PyDict_SetItem(all->result, standing->object, value);
+            result = mcx_dict_put(all->result, standing->object, value);
         }
         Py_DECREF(value);
     }
@@ -973,7 +976,7 @@ static int take_value_by_hook(multi *all, leg *each)
     }
     Py_XDECREF(args[1]);
     Py_XDECREF(args[2]);
-    return value != NULL ? keep_value(all, each, value)
+    return value != NULL ? keep_value(all, each, exchange->index, value)
                          : fail_leg(all, each, mcx_host_exception(all->call));
 }
 
@@ -988,7 +991,7 @@ static int take_value(multi *all, leg *each)
     }
     if (exchange->body != NULL) {
         return keep_value(
-            all, each,
+            all, each, exchange->index,
             mcx_decode(call, exchange->reply.flags, (mc_slice){exchange->body, length}, NULL));
     }
     each->body = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length);
@@ -1009,7 +1012,7 @@ static int take_filled(multi *all, leg *each)
     each->body = NULL;
     value = mcx_decode(all->call, each->flags, text, body);
     Py_DECREF(body);
-    return keep_value(all, each, value);
+    return keep_value(all, each, each->io.exchange.index, value);
 }
 
 static int take_answer(multi *all, leg *each)
@@ -1104,30 +1107,48 @@ static int forget_values(multi *all, leg *each)
     return 0;
 }
 
+/* Values that come in a row. */
+static int take_values(multi *all, leg *each)
+{
+    mc_exchange *exchange = &each->io.exchange;
+    mc_value_run run;
+    mc_slice text;
+    uint32_t flags;
+    int result = 0;
+    /* What decodes a value or compares a key may be Python code, which must not find a run open;
+     * so may what ends an object in whose place another comes, where it can reach the connection.
+     */
+    bool plain = all->plain_keys && !all->call->slow;
+
+    mc_exchange_begin_run(exchange, &run);
+    while (result == 0 && mc_value_run_next(&run, &flags, &text)) {
+        size_t index = (size_t)(run.key - exchange->keys) - 1;
+
+        if (LIKELY(flags == 0 && plain)) {
+            result = keep_value(all, each, index,
+                                PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)text.length));
+            continue;
+        }
+        mc_exchange_end_run(exchange, &run);
+        result = keep_value(all, each, index, mcx_decode(all->call, flags, text, NULL));
+        mc_exchange_begin_run(exchange, &run);
+    }
+    mc_exchange_end_run(exchange, &run);
+    return result;
+}
+
 /* The events that come most, as far as they come in a row. */
 static int take_plain(multi *all, leg *each)
 {
-    mc_exchange *exchange = &each->io.exchange;
-    mc_slice text;
-    uint32_t flags;
-
     if (all->command == MC_SET) {
-        size_t at, count = mc_exchange_take_stored(exchange, &at);
+        size_t at, count = mc_exchange_take_stored(&each->io.exchange, &at);
 
         for (size_t end = at + count; at < end; at++) {
             all->items[each->items[at]].stored = true;
         }
     }
-    else if (!MCX_IS_SET(all->call->hooks, RECV_VALUE)) {
-        while (mc_exchange_take_value(exchange, &flags, &text)) {
-            PyObject *value = flags == 0
-                                  ? PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)text.length)
-                                  : mcx_decode(all->call, flags, text, NULL);
-
-            if (keep_value(all, each, value) < 0) {
-                return -1;
-            }
-        }
+    else if (all->command == MC_GET && !MCX_IS_SET(all->call->hooks, RECV_VALUE)) {
+        return take_values(all, each);
     }
     return 0;
 }
@@ -1148,12 +1169,12 @@ static int process(multi *all, leg *each)
 {
     mc_exchange *exchange = &each->io.exchange;
 
-    if (take_plain(all, each) < 0) {
-        return -1;
-    }
     for (;;) {
         int result = 0;
 
+        if (take_plain(all, each) < 0) {
+            return -1;
+        }
         switch (mc_exchange_next(exchange)) {
         case MC_EVENT_AGAIN:
             return 0;

@@ -40,6 +40,20 @@ static inline PyObject *mcx_dict_for(Py_ssize_t items)
 #endif
 }
 
+/* dict[key] = value; no Python code runs where both are str. Up to 3.11 a hash that is known
+ * already saves a look at the dict and the key. */
+static inline int mcx_dict_put(PyObject *dict, PyObject *key, PyObject *value)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    Py_hash_t hash = PyUnicode_CheckExact(key) ? ((PyASCIIObject *)key)->hash : -1;
+
+    if (hash != -1) {
+        return _PyDict_SetItem_KnownHash(dict, key, value, hash);
+    }
+#endif
+    return PyDict_SetItem(dict, key, value);
+}
+
 /* A dict's version changes with every change of the dict; later it is gone. */
 #define MCX_HAS_DICT_VERSION (PY_VERSION_HEX < 0x030C0000)
 

@@ -268,33 +268,33 @@ static mc_event listing_line(mc_exchange *exchange)
     return broken(exchange);
 }
 
-bool mc_exchange_take_value(mc_exchange *exchange, uint32_t *flags, mc_slice *body)
+void mc_exchange_begin_run(mc_exchange *exchange, mc_value_run *run)
 {
-    mc_buffer *in = exchange->in;
-    uint32_t size;
+    bool fits = exchange->state == STATE_LINE && exchange->command == MC_GET;
 
-    if (exchange->state != STATE_LINE || exchange->command != MC_GET ||
-        exchange->cursor == exchange->line_end) {
-        return false;
-    }
-    if (exchange->consume != 0) {
+    if (fits && exchange->consume != 0) {
         drop_consumed(exchange);
     }
-    size_t held = mc_buffer_length(in);
-    if (held == 0) {
-        return false;
+    if (!fits || mc_buffer_length(exchange->in) == 0) {
+        *run = (mc_value_run){.key = NULL};
+        return;
     }
-    const char *data = mc_buffer_bytes(in);
-    size_t line = mc_reply_match_value(data, held, exchange->keys[exchange->cursor], flags, &size);
-    if (line == 0 || size > exchange->max_length || held - line < (size_t)size + 2 ||
-        data[line + size] != '\r' || data[line + size + 1] != '\n') {
-        return false;
+    *run = (mc_value_run){.at = mc_buffer_bytes(exchange->in),
+                          .left = mc_buffer_length(exchange->in),
+                          .key = exchange->keys + exchange->cursor,
+                          .last = exchange->keys + exchange->line_end,
+                          .max_length = exchange->max_length};
+}
+
+void mc_exchange_end_run(mc_exchange *exchange, const mc_value_run *run)
+{
+    if (run->key == NULL || run->key == exchange->keys + exchange->cursor) {
+        return;
     }
-    *body = (mc_slice){data + line, size};
     exchange->started = true;
-    exchange->index = exchange->cursor++;
-    mc_buffer_consume(in, line + size + 2);
-    return true;
+    exchange->cursor = (size_t)(run->key - exchange->keys);
+    exchange->index = exchange->cursor - 1;
+    mc_buffer_consume(exchange->in, mc_buffer_length(exchange->in) - run->left);
 }
 
 size_t mc_exchange_take_stored(mc_exchange *exchange, size_t *first)

@@ -54,10 +54,46 @@ void mc_exchange_expect(mc_exchange *exchange, size_t more);
  * that no answer has, or empty where the bytes were no line. */
 mc_event mc_exchange_next(mc_exchange *exchange);
 
-/* What mostly comes next, at less cost than an event: the whole value of the next key, with no cas.
- * False where anything else is next, or not all of it, which mc_exchange_next then judges. index is
- * set; body is valid until more is received. */
-bool mc_exchange_take_value(mc_exchange *exchange, uint32_t *flags, mc_slice *body);
+/* What mostly comes next, at less cost than events: whole values of the next keys, in order and
+ * with no cas. Between begin and end nothing else may be done with the exchange or its buffer. */
+typedef struct {
+    const char *at; /* the input that is not yet taken */
+    size_t left;
+    const mc_slice *key; /* the next one, and where those of this "get" line end */
+    const mc_slice *last;
+    uint64_t max_length;
+} mc_value_run;
+
+void mc_exchange_begin_run(mc_exchange *exchange, mc_value_run *run);
+
+/* The value of run->key, which moves on; body is valid until more is received. False where anything
+ * else is next, or not all of it, which mc_exchange_next then judges. */
+static inline bool mc_value_run_next(mc_value_run *run, uint32_t *flags, mc_slice *body)
+{
+    uint32_t size;
+
+    if (run->key == run->last) {
+        return false;
+    }
+    size_t line = mc_reply_match_value(run->at, run->left, *run->key, flags, &size);
+
+    if (line == 0 || size > run->max_length || run->left - line < (size_t)size + 2) {
+        return false;
+    }
+    const char *tail = run->at + line + size;
+
+    if (memcmp(tail, "\r\n", 2) != 0) {
+        return false;
+    }
+    *body = (mc_slice){run->at + line, size};
+    run->at = tail + 2;
+    run->left -= line + size + 2;
+    run->key++;
+    return true;
+}
+
+/* What was taken is off the buffer; index is that of the last value. */
+void mc_exchange_end_run(mc_exchange *exchange, const mc_value_run *run);
 
 /* Answers of storage commands that are STORED, as far as they have come: how many, in place of as
  * many REPLY events; *first is the index of the first. */

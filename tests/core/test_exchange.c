@@ -47,13 +47,23 @@ static bool plain; /* take what can be taken without an event: the story must be
 
 static void pull_plain(mc_exchange *exchange, story *told)
 {
+    mc_value_run run;
     mc_slice body;
     uint32_t flags;
     size_t at;
 
-    while (mc_exchange_take_value(exchange, &flags, &body)) {
-        tell(told, "v%zu=%.*s ", exchange->index, body.bytes, body.length);
+    mc_exchange_begin_run(exchange, &run);
+    while (mc_value_run_next(&run, &flags, &body)) {
+        size_t index = (size_t)(run.key - exchange->keys) - 1;
+
+        tell(told, "v%zu=%.*s ", index, body.bytes, body.length);
+        if (index % 2 == 0) { /* a run may end anywhere */
+            mc_exchange_end_run(exchange, &run);
+            CHECK_NUMBER(exchange->index, index);
+            mc_exchange_begin_run(exchange, &run);
+        }
     }
+    mc_exchange_end_run(exchange, &run);
     for (size_t count = mc_exchange_take_stored(exchange, &at); count > 0; count--, at++) {
         tell(told, "r%zu:%.*s ", at, "STORED", 6);
     }

@@ -107,15 +107,24 @@ static void pull_plain(player *self)
 {
     mc_exchange *exchange = &self->exchange;
     size_t held = mc_buffer_length(&self->in);
+    mc_value_run run;
     mc_slice body;
     size_t first;
 
-    while (mc_exchange_take_value(exchange, &self->flags, &body)) {
-        PROMISED(mc_buffer_length(&self->in) + body.length + 2 < held);
-        held = mc_buffer_length(&self->in);
+    mc_exchange_begin_run(exchange, &run);
+    while (mc_value_run_next(&run, &self->flags, &body)) {
+        PROMISED(run.left + body.length + 2 < held);
+        held = run.left;
         self->cas = 0;
+        if (exchange->cursor % 2 == 0) { /* some runs are of one value */
+            mc_exchange_end_run(exchange, &run);
+            PROMISED(mc_buffer_length(&self->in) == held);
+            mc_exchange_begin_run(exchange, &run);
+        }
+        exchange->index = (size_t)(run.key - exchange->keys) - 1;
         value(self, body.bytes, body.length);
     }
+    mc_exchange_end_run(exchange, &run);
     for (size_t count = mc_exchange_take_stored(exchange, &first); count > 0; count--, first++) {
         PROMISED(first < exchange->replies);
         happened(&self->told, 'r', first, "STORED", 6);
