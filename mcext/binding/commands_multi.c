@@ -21,15 +21,22 @@
 
 #define ARENA_CHUNK ((size_t)65536)
 
-typedef struct item {
-    PyObject *object;      /* the caller's key, borrowed from the list of keys */
-    struct item *standing; /* the one whose object stands for this text: see merge_aliases */
-    PyObject *owner;       /* strong or NULL: what text points into, else the object or the arena */
-    PyObject *hash;        /* borrowed from a (hash, key) tuple, or NULL */
-    uint32_t leg;          /* one more than the leg's number; 0: no server */
-    uint32_t found_by;     /* of the one that stands: the leg whose value is in the result, or 0 */
-    bool stored;           /* set_multi: the server said so, or it was sent with noreply */
+typedef struct {
+    PyObject *object; /* the caller's key, strong */
+    uint32_t leg;     /* one more than the leg's number; 0: no server */
+    union {
+        uint32_t
+            found_by; /* get_multi, of the one that stands: whose value is in the result, or 0 */
+        bool stored;  /* set_multi: the server said so, or it was sent with noreply */
+    };
 } item;
+
+/* What only items have whose key is no plain str. */
+typedef struct {
+    PyObject *owner;   /* strong or NULL: what the text points into, else the object or the arena */
+    PyObject *hash;    /* borrowed from a (hash, key) tuple, or NULL */
+    uint32_t standing; /* the item whose object stands for this text: see merge_aliases */
+} detail;
 
 typedef struct {
     mc_leg io;
@@ -59,12 +66,11 @@ typedef struct arena {
 typedef struct {
     mcx_call *call;
     mc_command command; /* MC_GET, MC_SET, MC_DELETE */
-    PyObject *objects;  /* list: the caller's keys */
-    mc_slice *texts;    /* with the prefix: count of them, as of items */
+    mc_slice *texts;    /* with the prefix: count of them, as of items, details and values */
     item *items;
+    detail *details; /* NULL: every key is an ASCII str, sent as it is */
     size_t count;
-    bool has_owners; /* some item has one */
-    bool plain_keys; /* every one is an ASCII str, sent as it is */
+    bool in_first_leg; /* all items are */
     leg **legs;
     size_t leg_count;
     uint32_t *leg_of_server; /* one more than the leg's number; UINT32_MAX: no connection */
@@ -74,16 +80,22 @@ typedef struct {
     bool failed;       /* delete_multi: a server failed */
     PyObject *result;  /* get_multi: dict */
     PyObject *mapping; /* set_multi; borrowed */
-    PyObject *values;  /* list: its values, where it is a dict; else they are asked for */
+    PyObject **values; /* strong: its values, where it is a dict; else they are asked for */
     PyObject *min_compress;
     size_t plain_length; /* set_multi: a plain value up to this length goes out as it is */
 } multi;
 
 /* ---- items ---------------------------------------------------------------------------------- */
 
-static inline mc_slice *text_of(const multi *all, const item *each)
+/* The item whose object stands for the text of item number. */
+static inline size_t standing_of(const multi *all, size_t number)
 {
-    return &all->texts[each - all->items];
+    return LIKELY(all->details == NULL) ? number : all->details[number].standing;
+}
+
+static inline PyObject *hash_of(const multi *all, size_t number)
+{
+    return all->details == NULL ? NULL : all->details[number].hash;
 }
 
 static char *reserve_text(multi *all, size_t size)
@@ -190,7 +202,7 @@ static int check_hashable(PyObject *object)
     return -1;
 }
 
-static int add_item(multi *all, item *each, PyObject *object, mc_slice prefix)
+static int add_item(multi *all, size_t number, PyObject *object, mc_slice prefix)
 {
     mcx_call *call = all->call;
     PyObject *encoder = call->snapshot->options[MCX_OPT_KEY_ENCODER];
@@ -206,7 +218,7 @@ static int add_item(multi *all, item *each, PyObject *object, mc_slice prefix)
                          "a key that is a tuple must be (hash, key), not %R", object);
             return -1;
         }
-        each->hash = PyTuple_GET_ITEM(object, 0);
+        all->details[number].hash = PyTuple_GET_ITEM(object, 0);
         part = PyTuple_GET_ITEM(object, 1);
     }
     if (UNLIKELY(encoder != NULL)) {
@@ -240,9 +252,8 @@ static int add_item(multi *all, item *each, PyObject *object, mc_slice prefix)
         text = (mc_slice){room, prefix.length + text.length};
         Py_CLEAR(owner);
     }
-    *text_of(all, each) = text;
-    each->owner = owner;
-    all->has_owners |= owner != NULL;
+    all->texts[number] = text;
+    all->details[number].owner = owner;
     return 0;
 }
 
@@ -288,14 +299,13 @@ static int merge_aliases(multi *all)
     }
     last = PyDict_New(); /* {text: the number of the last item that has it} */
     for (size_t i = all->count; last != NULL && i > 0; i--) {
-        item *each = &all->items[i - 1];
         mc_slice view = all->texts[i - 1];
         PyObject *text = PyBytes_FromStringAndSize(view.bytes, (Py_ssize_t)view.length);
         PyObject *number = text ? PyLong_FromSize_t(i - 1) : NULL;
         PyObject *standing = number ? PyDict_SetDefault(last, text, number) : NULL; /* borrowed */
 
         if (standing != NULL) {
-            each->standing = &all->items[PyLong_AsSize_t(standing)];
+            all->details[i - 1].standing = (uint32_t)PyLong_AsSize_t(standing);
         }
         Py_XDECREF(text);
         Py_XDECREF(number);
@@ -307,7 +317,7 @@ static int merge_aliases(multi *all)
     return last == NULL ? -1 : 0;
 }
 
-/* Room for count items; -1 with MemoryError. */
+/* Room for count items; -1 with MemoryError. No Python code runs. */
 static int make_items(multi *all, size_t count)
 {
     if (count < UINT32_MAX) {
@@ -321,38 +331,103 @@ static int make_items(multi *all, size_t count)
     return 0;
 }
 
+static int make_details(multi *all, size_t count)
+{
+    all->details = PyMem_Calloc(count + 1, sizeof *all->details);
+    if (all->details == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (size_t i = 0; i < count; i++) {
+        all->details[i].standing = (uint32_t)i;
+    }
+    return 0;
+}
+
+/* In the first leg, until choose_servers says otherwise. */
+static inline item new_item(PyObject *object)
+{
+    return (item){.object = Py_NewRef(object), .leg = 1};
+}
+
 /* The keys and values of a dict, all of one moment: what is serialised may change it. */
 static int list_dict(multi *all, PyObject *dict)
 {
     PyObject *key, *value;
-    Py_ssize_t at = 0, i = 0, size;
+    Py_ssize_t at = 0;
+    size_t count = 0;
+    int result;
 
     Py_BEGIN_CRITICAL_SECTION(dict);
-    do { /* to make a list may run the collector, and with it code that changes the dict */
-        size = PyDict_GET_SIZE(dict);
-        Py_XSETREF(all->objects, PyList_New(size));
-        Py_XSETREF(all->values, PyList_New(size));
-    } while (all->objects != NULL && all->values != NULL && size != PyDict_GET_SIZE(dict));
-    while (all->objects != NULL && all->values != NULL && PyDict_Next(dict, &at, &key, &value)) {
-        PyList_SET_ITEM(all->objects, i, Py_NewRef(key));
-        PyList_SET_ITEM(all->values, i, Py_NewRef(value));
-        i++;
+    size_t size = (size_t)PyDict_GET_SIZE(dict);
+
+    result = make_items(all, size);
+    if (result == 0 && (all->values = PyMem_New(PyObject *, size + 1)) == NULL) {
+        PyErr_NoMemory();
+        result = -1;
+    }
+    if (result == 0) {
+        item *items = all->items;
+        PyObject **values = all->values;
+
+        for (; PyDict_Next(dict, &at, &key, &value); count++) {
+            items[count] = new_item(key);
+            values[count] = Py_NewRef(value);
+        }
+    }
+    all->count = count;
+    Py_END_CRITICAL_SECTION();
+    return result;
+}
+
+/* The keys of a list or tuple, all of one moment. */
+static int list_sequence(multi *all, PyObject *keys)
+{
+    int result;
+
+    Py_BEGIN_CRITICAL_SECTION(keys);
+    size_t size = (size_t)PySequence_Fast_GET_SIZE(keys);
+    PyObject **objects = PySequence_Fast_ITEMS(keys);
+
+    result = make_items(all, size);
+    if (result == 0) {
+        item *items = all->items;
+
+        for (size_t i = 0; i < size; i++) {
+            items[i] = new_item(objects[i]);
+        }
+        all->count = size;
     }
     Py_END_CRITICAL_SECTION();
-    return all->objects != NULL && all->values != NULL ? 0 : -1;
+    return result;
+}
+
+/* list(keys). */
+static PyObject *list_of(PyObject *keys)
+{
+    PyObject *list = PySequence_List(keys);
+
+    if (list == NULL && PyErr_ExceptionMatches(PyExc_TypeError) && Py_TYPE(keys)->tp_iter == NULL) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_TypeError, "keys must be an iterable of keys, not %.100s",
+                     Py_TYPE(keys)->tp_name);
+    }
+    return list;
 }
 
 /* What get_multi and delete_multi are given, and the keys of set_multi's mapping. */
 static int list_keys(multi *all, PyObject *keys)
 {
-    all->objects = PySequence_List(keys);
-    if (all->objects == NULL && PyErr_ExceptionMatches(PyExc_TypeError) &&
-        Py_TYPE(keys)->tp_iter == NULL) {
-        PyErr_Clear();
-        PyErr_Format(PyExc_TypeError, "keys must be an iterable of keys, not %.100s",
-                     Py_TYPE(keys)->tp_name);
+    PyObject *list;
+    int result;
+
+    if (PyList_CheckExact(keys) || PyTuple_CheckExact(keys)) {
+        return list_sequence(all, keys);
     }
-    return all->objects ? 0 : -1;
+    list = list_of(keys);
+    result = list ? list_sequence(all, list) : -1;
+    Py_XDECREF(list);
+    return result;
 }
 
 static int collect(multi *all, PyObject *prefix_object)
@@ -364,24 +439,16 @@ static int collect(multi *all, PyObject *prefix_object)
     if (read_prefix(all, prefix_object, &prefix, &owner) < 0) {
         return -1;
     }
-    size_t count = (size_t)PyList_GET_SIZE(all->objects);
-    if (make_items(all, count) < 0) {
-        result = -1;
-        goto done;
-    }
-    bool not_str = false;
     bool plain = prefix.length == 0 && all->call->snapshot->straight_key_length != 0 &&
                  !MCX_IS_SET(all->call->hooks, CHECK_KEY);
     size_t longest = (size_t)all->call->snapshot->max_key_length;
+    size_t count = all->count;
 
     longest = longest == 0 ? SIZE_MAX : longest;
     result = 0;
     for (size_t i = 0; i < count; i++) {
-        PyObject *object = PyList_GET_ITEM(all->objects, (Py_ssize_t)i);
-        item *each = &all->items[i];
+        PyObject *object = all->items[i].object;
 
-        *each = (item){.object = object, .standing = each};
-        all->count = i + 1;
         if (LIKELY(plain && PyUnicode_CheckExact(object) && PyUnicode_IS_COMPACT_ASCII(object))) {
             mc_slice text = {PyUnicode_DATA(object), (size_t)PyUnicode_GET_LENGTH(object)};
 
@@ -390,14 +457,13 @@ static int collect(multi *all, PyObject *prefix_object)
                 continue;
             }
         }
-        not_str = true;
-        if (add_item(all, each, object, prefix) < 0) {
+        if ((all->details == NULL && make_details(all, count) < 0) ||
+            add_item(all, i, object, prefix) < 0) {
             result = -1;
             goto done;
         }
     }
-    all->plain_keys = !not_str;
-    if (not_str) { /* each plain str is another text */
+    if (all->details != NULL) { /* each plain str is another text */
         result = merge_aliases(all);
     }
 done:
@@ -466,20 +532,21 @@ static int connect_leg(mcx_call *call, size_t bucket, void *context)
 }
 
 /* Through a replaced _get_server. */
-static int choose_by_hook(multi *all, item *each)
+static int choose_by_hook(multi *all, size_t number)
 {
-    mcx_key key = {.text = *text_of(all, each),
-                   .owner = Py_XNewRef(each->owner),
-                   .hash = Py_XNewRef(each->hash)};
+    item *each = &all->items[number];
+    mcx_key key = {.text = all->texts[number],
+                   .owner = Py_XNewRef(all->details[number].owner),
+                   .hash = Py_XNewRef(hash_of(all, number))};
     PyObject *server = NULL;
     mcx_target target;
     int found = mcx_get_server_hook(all->call, &key, &server);
 
+    each->leg = 0;
     if (found > 0) {
-        if (key.text.bytes != text_of(all, each)->bytes) { /* another key in its place */
-            Py_XSETREF(each->owner, Py_XNewRef(key.owner));
-            *text_of(all, each) = key.text;
-            all->has_owners = true;
+        if (key.text.bytes != all->texts[number].bytes) { /* another key in its place */
+            Py_XSETREF(all->details[number].owner, Py_XNewRef(key.owner));
+            all->texts[number] = key.text;
         }
         for (size_t i = 0; i < all->leg_count && each->leg == 0; i++) {
             if (all->legs[i]->target.host == server) {
@@ -509,19 +576,21 @@ static int choose_servers(multi *all)
         PyErr_NoMemory();
         return -1;
     }
-    bool one = call->snapshot->bucket_count == 1 && !MCX_IS_SET(call->hooks, GET_SERVER) &&
+    bool by_hook = UNLIKELY(MCX_IS_SET(call->hooks, GET_SERVER));
+    bool one = call->snapshot->bucket_count == 1 && !by_hook &&
                atomic_load(&call->module->hash_kind) != MCX_HASH_PYTHON;
 
+    if (by_hook && all->details == NULL && make_details(all, all->count) < 0) {
+        return -1;
+    }
     for (size_t i = 0; i < all->count; i++) {
-        item *each = &all->items[i];
-
-        if (UNLIKELY(MCX_IS_SET(call->hooks, GET_SERVER))) {
-            if (choose_by_hook(all, each) < 0) {
+        if (by_hook) {
+            if (choose_by_hook(all, i) < 0) {
                 return -1;
             }
             continue;
         }
-        mcx_key key = {.text = all->texts[i], .hash = each->hash};
+        mcx_key key = {.text = all->texts[i], .hash = hash_of(all, i)};
         int found = mcx_choose(call, &key, connect_leg, &search);
 
         if (UNLIKELY(found < 0)) {
@@ -530,9 +599,13 @@ static int choose_servers(multi *all)
         if (found == 0) {
             search.found = 0;
         }
-        each->leg = search.found;
+        all->items[i].leg = search.found;
         if (LIKELY(one)) { /* the only server, found for the first */
-            while (i + 1 < all->count && all->items[i + 1].hash == NULL) {
+            if (LIKELY(search.found == 1 && all->details == NULL)) {
+                all->in_first_leg = true;
+                return 0;
+            }
+            while (i + 1 < all->count && hash_of(all, i + 1) == NULL) {
                 all->items[++i].leg = search.found;
             }
         }
@@ -552,10 +625,8 @@ static int add_left_out(multi *all, PyObject *given, PyObject *originals)
 
         there = PySet_Contains(mapped, object);
         if (there == 0) {
-            there = PyList_Append(all->objects, object);
-            all->items[all->count] = (item){.object = object};
-            all->items[all->count].standing = &all->items[all->count];
-            all->texts[all->count++] = (mc_slice){"", 0};
+            all->texts[all->count] = (mc_slice){"", 0};
+            all->items[all->count++] = (item){.object = Py_NewRef(object)};
         }
     }
     Py_XDECREF(mapped);
@@ -568,7 +639,7 @@ static int map_by_hook(multi *all, PyObject *keys, PyObject *prefix)
 {
     mcx_call *call = all->call;
     PyObject *empty = PyUnicode_FromString("");
-    PyObject *given = list_keys(all, keys) == 0 ? Py_NewRef(all->objects) : NULL;
+    PyObject *given = list_of(keys);
     /* An iterator can be read but once. */
     PyObject *args[2] = {PyIter_Check(keys) ? given : keys, prefix ? prefix : empty};
     PyObject *answer =
@@ -599,11 +670,10 @@ static int map_by_hook(multi *all, PyObject *keys, PyObject *prefix)
         }
         total += (size_t)size;
     }
-    Py_XSETREF(all->objects, servers ? PyList_New(0) : NULL);
-    if (all->objects == NULL || make_items(all, total + asked) < 0) {
+    if (servers == NULL || make_items(all, total + asked) < 0 ||
+        make_details(all, total + asked) < 0) {
         goto done;
     }
-    all->has_owners = true;
     at = 0;
     while (PyDict_Next(servers, &at, &server, &list)) {
         mcx_target target;
@@ -616,14 +686,13 @@ static int map_by_hook(multi *all, PyObject *keys, PyObject *prefix)
         for (Py_ssize_t i = 0; all->count < total; i++) {
             PyObject *text = PySequence_GetItem(list, i);
             PyObject *object = NULL;
-            item *each = &all->items[all->count];
 
             if (text == NULL && PyErr_ExceptionMatches(PyExc_IndexError)) {
                 PyErr_Clear();
                 break;
             }
             if (text == NULL || PyDict_GetItemRef(originals, text, &object) < 0 ||
-                !PyBytes_Check(text) || object == NULL || PyList_Append(all->objects, object) < 0) {
+                !PyBytes_Check(text) || object == NULL) {
                 if (!PyErr_Occurred()) {
                     PyErr_SetString(PyExc_TypeError,
                                     "_map_and_prefix_keys must list keys as bytes, each with its "
@@ -635,10 +704,9 @@ static int map_by_hook(multi *all, PyObject *keys, PyObject *prefix)
             }
             mc_slice view = {PyBytes_AS_STRING(text), (size_t)PyBytes_GET_SIZE(text)};
 
-            /* The list keeps the object. */
-            *each = (item){.object = object, .standing = each, .owner = text, .leg = number};
-            all->texts[all->count++] = view;
-            Py_DECREF(object);
+            all->details[all->count].owner = text;
+            all->texts[all->count] = view;
+            all->items[all->count++] = (item){.object = object, .leg = number};
             if (!mc_key_is_safe(view)) {
                 PyErr_SetString(call->module->key_character_error,
                                 "_map_and_prefix_keys returned a key that cannot be sent");
@@ -657,18 +725,13 @@ done:
 /* Gives each leg its items, in order. */
 static int distribute(multi *all)
 {
-    size_t in_one_leg = 0;
-
-    for (size_t i = 0; i < all->count && all->leg_count == 1; i++) {
-        in_one_leg += all->items[i].leg;
-    }
-    for (size_t i = 0; i < all->count && all->leg_count > 1; i++) {
+    for (size_t i = 0; i < all->count && !all->in_first_leg; i++) {
         if (all->items[i].leg != 0) {
             all->legs[all->items[i].leg - 1]->count++;
         }
     }
-    if (all->leg_count == 1) {
-        all->legs[0]->count = in_one_leg;
+    if (all->in_first_leg) {
+        all->legs[0]->count = all->count;
     }
     for (size_t i = 0; i < all->leg_count; i++) {
         leg *each = all->legs[i];
@@ -748,13 +811,13 @@ static int produce_delete(multi *all, leg *each, mc_buffer *out)
     return 0;
 }
 
-/* The value of the item's key, a new reference. */
-static PyObject *value_of(multi *all, const item *each)
+/* The value of an item's key, a new reference. */
+static PyObject *value_of(multi *all, size_t standing)
 {
     if (LIKELY(all->values != NULL)) {
-        return Py_NewRef(PyList_GET_ITEM(all->values, each->standing - all->items));
+        return Py_NewRef(all->values[standing]);
     }
-    return PyObject_GetItem(all->mapping, each->standing->object);
+    return PyObject_GetItem(all->mapping, all->items[standing].object);
 }
 
 /* See there; 0 where values need more than a look. */
@@ -778,23 +841,24 @@ static size_t plain_length(const multi *all)
 static int produce_one_set(multi *all, leg *each, mc_buffer *out, int *pieces, size_t *run)
 {
     mcx_call *call = all->call;
-    item *of = &all->items[each->items[each->next]];
-    mc_slice text = *text_of(all, of);
+    size_t number = each->items[each->next], standing = standing_of(all, number);
+    mc_slice text = all->texts[number];
     PyObject *value;
     mcx_stored stored;
     int kept, encoded;
 
     if (LIKELY(all->plain_length != 0 && all->values != NULL &&
-               mcx_plain_value(PyList_GET_ITEM(all->values, of->standing - all->items), &stored) &&
+               mcx_plain_value(all->values[standing], &stored) &&
                stored.text.length <= all->plain_length)) {
         if (!mc_request_store_whole(out, MC_SET, text, stored.flags, all->time.text, stored.text)) {
             PyErr_NoMemory();
             return -1;
         }
-        each->items[each->sent++] = each->items[each->next++];
+        each->items[each->sent++] = (uint32_t)number;
+        each->next++;
         return 0;
     }
-    value = value_of(all, of);
+    value = value_of(all, standing);
     if (value == NULL) {
         return -1;
     }
@@ -947,8 +1011,8 @@ static inline int keep_value(multi *all, leg *each, size_t index, PyObject *valu
     int result = -1;
 
     if (LIKELY(value != NULL)) {
-        item *of = &all->items[each->items[index]];
-        item *standing = of->standing;
+        size_t number = each->items[index];
+        item *of = &all->items[number], *standing = &all->items[standing_of(all, number)];
 
         result = 0;
         if (LIKELY(standing->found_by <= of->leg)) {
@@ -1091,15 +1155,16 @@ static int fail_leg(multi *all, leg *each, mc_status status)
 static int forget_values(multi *all, leg *each)
 {
     for (size_t i = 0; all->command == MC_GET && i < each->io.exchange.cursor; i++) {
-        item *of = &all->items[each->items[i]];
+        size_t number = each->items[i];
+        item *of = &all->items[number], *standing = &all->items[standing_of(all, number)];
 
-        if (of->standing->found_by == of->leg) {
-            int there = PyDict_Contains(all->result, of->standing->object);
+        if (standing->found_by == of->leg) {
+            int there = PyDict_Contains(all->result, standing->object);
 
-            of->standing->found_by = 0;
+            standing->found_by = 0;
             /* Gone already is a key that was asked for twice, or that equals one with another text,
              * as 1 and True do. */
-            if (there < 0 || (there > 0 && PyDict_DelItem(all->result, of->standing->object) < 0)) {
+            if (there < 0 || (there > 0 && PyDict_DelItem(all->result, standing->object) < 0)) {
                 return -1;
             }
         }
@@ -1118,7 +1183,7 @@ static int take_values(multi *all, leg *each)
     /* What decodes a value or compares a key may be Python code, which must not find a run open;
      * so may what ends an object in whose place another comes, where it can reach the connection.
      */
-    bool plain = all->plain_keys && !all->call->slow;
+    bool plain = all->details == NULL && !all->call->slow;
 
     mc_exchange_begin_run(exchange, &run);
     while (result == 0 && mc_value_run_next(&run, &flags, &text)) {
@@ -1460,13 +1525,20 @@ static void finish(multi *all)
     }
     PyMem_Free(all->legs);
     PyMem_Free(all->leg_of_server);
-    for (size_t i = 0; all->has_owners && i < all->count; i++) {
-        Py_XDECREF(all->items[i].owner);
+    for (size_t i = 0; i < all->count; i++) {
+        Py_DECREF(all->items[i].object);
+    }
+    PyObject **values = all->values;
+    for (size_t i = values != NULL ? all->count : 0; i > 0; i--) {
+        Py_DECREF(values[i - 1]);
+    }
+    for (size_t i = 0; all->details != NULL && i < all->count; i++) {
+        Py_XDECREF(all->details[i].owner);
     }
     PyMem_Free(all->items);
     PyMem_Free(all->texts);
-    Py_XDECREF(all->objects);
-    Py_XDECREF(all->values);
+    PyMem_Free(all->details);
+    PyMem_Free(all->values);
     Py_XDECREF(all->time.owner);
     Py_XDECREF(all->result);
     while (all->memory != NULL) {
@@ -1517,6 +1589,10 @@ static int run_multi(multi *all, int what, PyObject *keys, PyObject *prefix)
         result = choose_servers(all);
     }
     Py_XDECREF(asked_for);
+    if (result == 0 && all->command == MC_GET) {
+        all->result = mcx_dict_for((Py_ssize_t)all->count);
+        result = all->result != NULL ? 0 : -1;
+    }
     return result < 0 || distribute(all) < 0 ? -1 : run(all);
 }
 
@@ -1535,8 +1611,7 @@ MCX_METHOD(client_get_multi)
         mcx_call_begin(&call, self) < 0) {
         return NULL;
     }
-    all.result = mcx_dict_for(PyList_CheckExact(values[0]) ? PyList_GET_SIZE(values[0]) : 0);
-    if (all.result != NULL && run_multi(&all, MCX_COUNT_GET_MULTI, values[0], values[1]) == 0) {
+    if (run_multi(&all, MCX_COUNT_GET_MULTI, values[0], values[1]) == 0) {
         result = Py_NewRef(all.result);
     }
     finish(&all);
@@ -1637,7 +1712,7 @@ static const mcx_signature map_signature = {.method = "_map_and_prefix_keys",
 
 static int add_mapped(multi *all, item *each, PyObject *servers, PyObject *originals)
 {
-    mc_slice text = *text_of(all, each);
+    mc_slice text = all->texts[each - all->items];
     PyObject *key = PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)text.length);
     PyObject *list = NULL;
     PyObject *host = all->legs[each->leg - 1]->target.host;
