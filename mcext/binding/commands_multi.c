@@ -847,8 +847,7 @@ static int produce_one_set(multi *all, leg *each, mc_buffer *out, int *pieces, s
     mcx_stored stored;
     int kept, encoded;
 
-    if (LIKELY(all->plain_length != 0 && all->values != NULL &&
-               mcx_plain_value(all->values[standing], &stored) &&
+    if (LIKELY(all->plain_length != 0 && mcx_plain_value(all->values[standing], &stored) &&
                stored.text.length <= all->plain_length)) {
         if (!mc_request_store_whole(out, MC_SET, text, stored.flags, all->time.text, stored.text)) {
             PyErr_NoMemory();
@@ -914,7 +913,7 @@ static bool reserve_batch(const leg *each, mc_buffer *out)
 
 static int produce_set(multi *all, leg *each, mc_buffer *out, int *pieces, size_t *run)
 {
-    size_t outside = 0;
+    size_t outside = 0; /* of what is produced, values that go out from where they are */
     bool first = each->next == 0;
 
     while (each->next < each->count && mc_buffer_length(out) + outside < BATCH_BYTES &&
@@ -1589,6 +1588,9 @@ static int run_multi(multi *all, int what, PyObject *keys, PyObject *prefix)
         result = choose_servers(all);
     }
     Py_XDECREF(asked_for);
+    if (all->values == NULL) {
+        all->plain_length = 0; /* to ask for a value may run any code */
+    }
     if (result == 0 && all->command == MC_GET) {
         all->result = mcx_dict_for((Py_ssize_t)all->count);
         result = all->result != NULL ? 0 : -1;

@@ -90,8 +90,77 @@ static inline char *mc_bytes_put(char *to, const char *from, size_t length)
     return to + length;
 }
 
+#define MC_ONES UINT64_C(0x0101010101010101)
+#define MC_HIGHS UINT64_C(0x8080808080808080)
+
+/* The high bit of each byte of word that is below limit (limit at most 128). Exact where used as
+ * "any": a borrow can only reach a byte above one that is itself below. */
+static inline uint64_t mc_any_below(uint64_t word, uint64_t limit)
+{
+    return (word - MC_ONES * limit) & ~word & MC_HIGHS;
+}
+
+static inline uint64_t mc_bad_of_word(uint64_t word)
+{
+    return mc_any_below(word, 0x21) | mc_any_below(word ^ (MC_ONES * 0x7f), 1);
+}
+
+/* Sixteen bytes at once, in what registers the machine has for that. */
+typedef unsigned char mc_block __attribute__((vector_size(16)));
+
+static inline mc_block mc_bad_of_block(const char *at)
+{
+    mc_block bytes;
+
+    memcpy(&bytes, at, sizeof bytes);
+    return (mc_block)(bytes <= 0x20) | (mc_block)(bytes == 0x7f);
+}
+
+static inline bool mc_is_zero(mc_block bytes)
+{
+    uint64_t halves[2];
+
+    memcpy(halves, &bytes, sizeof halves);
+    return (halves[0] | halves[1]) == 0;
+}
+
 /* True where no byte is a control byte (0x00-0x1f, 0x7f) or a space: python-memcached's rule. */
-bool mc_key_is_plain(mc_slice key);
+static inline bool mc_key_is_plain(mc_slice key)
+{
+    const char *at = key.bytes;
+    size_t left = key.length;
+    uint64_t bad = 0;
+    uint64_t word;
+
+    if (left >= 16) {
+        mc_block bad_block = {0};
+
+        for (; left > 16; left -= 16, at += 16) {
+            bad_block |= mc_bad_of_block(at);
+        }
+        bad_block |= mc_bad_of_block(key.bytes + key.length - 16); /* some bytes twice */
+        return mc_is_zero(bad_block);
+    }
+    if (left >= 8) {
+        memcpy(&word, at, 8);
+        bad = mc_bad_of_word(word);
+        memcpy(&word, at + left - 8, 8);
+        return (bad | mc_bad_of_word(word)) == 0;
+    }
+    if (left >= 4) {
+        uint32_t first, last;
+
+        memcpy(&first, at, 4);
+        memcpy(&last, at + left - 4, 4);
+        return mc_bad_of_word((uint64_t)first << 32 | last) == 0;
+    }
+    for (; left > 0; left--, at++) {
+        unsigned char byte = (unsigned char)*at;
+
+        bad |= byte <= 0x20 || byte == 0x7f;
+    }
+    return bad == 0;
+}
 
 /* True where the bytes cannot end or split a command line: no NUL, LF, space, and not empty.
  * What check_keys=False still has to keep. */
