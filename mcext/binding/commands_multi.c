@@ -209,7 +209,7 @@ static int add_item(multi *all, size_t number, PyObject *object, mc_slice prefix
     PyObject *part = object, *encoded = NULL, *owner = NULL;
     mc_slice text;
 
-    if (all->result != NULL && check_hashable(object) < 0) {
+    if (all->command == MC_GET && check_hashable(object) < 0) {
         return -1;
     }
     if (UNLIKELY(PyTuple_Check(object))) {

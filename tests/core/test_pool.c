@@ -99,6 +99,37 @@ static void calls_at_one_time_own_one_connection_each(void)
     }
 }
 
+static void forget_all(void)
+{
+    memset(mc_pool_remembered(), 0, MC_REMEMBERED * sizeof(mc_remembered));
+}
+
+static void a_thread_that_remembers_none_takes_the_latest_if_it_is_free(void)
+{
+    int64_t now = mc_clock_now();
+    int peer = -1;
+
+    CHECK(mc_pool_init(&pool));
+    CHECK(mc_pool_take_last(&pool, mc_pool_remembered(), now, MC_SECOND) == NULL);
+    mc_connection *first = take_open(&peer);
+    first->kind = NULL; /* native, as the straight way wants it */
+    forget_all();
+    CHECK(mc_pool_take_last(&pool, mc_pool_remembered(), now, MC_SECOND) == NULL); /* it is owned */
+    mc_pool_give(first, true, now);
+    forget_all();
+    CHECK(mc_pool_take_last(&pool, mc_pool_remembered(), now, MC_SECOND) == first);
+    CHECK(mc_pool_remembered()[pool.id % MC_REMEMBERED].connection == first);
+    mc_pool_give(first, true, now);
+    forget_all();
+    CHECK(mc_pool_take_last(&pool, mc_pool_remembered(), now + MC_SECOND, MC_SECOND) == NULL);
+    mc_pool_disconnect(&pool);
+    forget_all();
+    CHECK(mc_pool_take_last(&pool, mc_pool_remembered(), now, MC_SECOND) == NULL);
+    CHECK(is_closed(peer)); /* whoever finds it old closes it */
+    close(peer);
+    mc_pool_fini(&pool);
+}
+
 static void another_kind_or_owner_does_not_get_it(void)
 {
     int peer = -1;
@@ -314,7 +345,10 @@ static void after_a_fork_the_child_starts_over_and_sends_nothing(void)
     pid_t child = fork();
     if (child == 0) {
         alarm(20); /* nothing of the parent's is waited for */
-        bool right = mc_pool_open_count(&pool) == 0;
+        bool right = mc_pool_take_last(&pool, mc_pool_remembered(), 0, MC_SECOND) == NULL;
+
+        right = right && mc_pool_open_count(&pool) == 0;
+        right = right && mc_pool_take_last(&pool, mc_pool_remembered(), 0, MC_SECOND) == NULL;
         mc_connection *mine = mc_pool_take(&pool, &native, 0);
 
         right = right && mine != NULL && mine != busy && !atomic_load(&mine->open);
@@ -340,6 +374,7 @@ int main(void)
     PROMISE(a_connection_given_back_clean_is_taken_again);
     PROMISE(one_that_is_not_clean_is_closed);
     PROMISE(calls_at_one_time_own_one_connection_each);
+    PROMISE(a_thread_that_remembers_none_takes_the_latest_if_it_is_free);
     PROMISE(another_kind_or_owner_does_not_get_it);
     PROMISE(after_disconnect_none_from_before_is_used);
     PROMISE(the_reaper_takes_the_idle_ones_only);

@@ -299,6 +299,47 @@ static void a_whole_get_reply_is_taken_in_one_look(void)
     }
 }
 
+static size_t match_line(const char *text, size_t length, uint32_t *flags, uint32_t *size)
+{
+    return mc_reply_match_value(check_guard_copy(guard, text, length), length, (mc_slice){"key", 3},
+                                flags, size);
+}
+
+static void a_value_line_known_at_one_look_is_exact_and_never_read_past(void)
+{
+    static const uint32_t sizes[] = {0, 9, 10, 99, 100, 999, 1000, 99999, 100000, 999999};
+    static const char body[] = "0123456789";
+    char text[128];
+    uint32_t flags, size;
+
+    for (uint32_t wanted = 0; wanted < 100; wanted++) {
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            int line = snprintf(text, sizeof text, "VALUE key %u %u\r\n", wanted, sizes[i]);
+            size_t length = (size_t)line + (size_t)snprintf(text + line, 32, "%s", body);
+
+            CHECK_NUMBER(match_line(text, length, &flags, &size), line);
+            CHECK(flags == wanted && size == sizes[i]);
+            for (size_t cut = 0; cut < length; cut++) { /* too little is never a line of its own */
+                size_t matched = match_line(text, cut, &flags, &size);
+
+                CHECK(matched == 0 || (matched == (size_t)line && size == sizes[i]));
+            }
+            /* Any other byte in the place of one of its own is another line or none. */
+            for (size_t at = 0; at < (size_t)line; at++) {
+                char own = text[at];
+                bool number = own >= '0' && own <= '9';
+
+                text[at] = number ? ':' : own == ' ' ? '/' : (char)(own + 1);
+                CHECK_NUMBER(match_line(text, length, &flags, &size), 0);
+                text[at] = own;
+            }
+        }
+    }
+    /* What is longer is for mc_reply_parse. */
+    CHECK_NUMBER(match_line("VALUE key 100 5\r\nhello\r\n", 24, &flags, &size), 0);
+    CHECK_NUMBER(match_line("VALUE key 0 1234567\r\nhello\r\n", 28, &flags, &size), 0);
+}
+
 int main(void)
 {
     guard = check_guard_new(2 * MC_LINE_MAX);
@@ -314,6 +355,7 @@ int main(void)
     PROMISE(a_line_is_at_most_line_max_bytes);
     PROMISE(any_byte_may_follow_an_error_word);
     PROMISE(a_whole_get_reply_is_taken_in_one_look);
+    PROMISE(a_value_line_known_at_one_look_is_exact_and_never_read_past);
     check_guard_free(guard);
     return check_result();
 }
