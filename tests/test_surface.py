@@ -1600,7 +1600,7 @@ def test_importing_the_module_imports_no_module_that_is_not_needed_yet():
     assert (done.stdout, done.stderr) == ("set()\n", "")
 
 
-@pytest.mark.parametrize("name", ["address", "ip", "port", "family", "socket", "buffer"])
+@pytest.mark.parametrize("name", ["address", "ip", "port", "family"])
 def test_what_a_host_is_connected_to_can_only_be_read(name):
     host = memcache._Host("127.0.0.1:11211")
     before = getattr(host, name)

@@ -113,15 +113,17 @@ static void pull_plain(player *self)
 
     mc_exchange_begin_run(exchange, &run);
     while (mc_value_run_next(&run, &self->flags, &body)) {
+        size_t index = (size_t)(run.key - exchange->keys) - 1;
+
         PROMISED(run.left + body.length + 2 < held);
         held = run.left;
         self->cas = 0;
         if (exchange->cursor % 2 == 0) { /* some runs are of one value */
             mc_exchange_end_run(exchange, &run);
-            PROMISED(mc_buffer_length(&self->in) == held);
+            PROMISED(mc_buffer_length(&self->in) == held && exchange->index == index);
             mc_exchange_begin_run(exchange, &run);
         }
-        exchange->index = (size_t)(run.key - exchange->keys) - 1;
+        exchange->index = index;
         value(self, body.bytes, body.length);
     }
     mc_exchange_end_run(exchange, &run);
