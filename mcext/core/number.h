@@ -20,7 +20,7 @@ bool mc_number_parse_u32(const char *text, size_t length, uint32_t *value);
 /* Writes value's digits, no terminator; to has room for MC_NUMBER_MAX_DIGITS. Returns the count. */
 size_t mc_number_format(char *to, uint64_t value);
 
-extern const char mc_number_pairs[200]; /* "00" to "99" */
+extern const char mc_number_pairs[201]; /* "00" to "99" */
 
 /* The same for what is mostly a small number; returns where it ends. */
 static inline char *mc_number_put(char *to, uint64_t value)
