@@ -45,7 +45,7 @@ typedef struct {
     mc_slice name;
     mc_family family;
     bool repeatable; /* may be sent once more where no reply byte came */
-    char begin[8];   /* of a storage command: its name and a space, no NUL */
+    char begin[9];   /* of a storage command: its name and a space, eight bytes at most */
 } mc_command_info;
 
 extern const mc_command_info mc_commands[MC_COMMANDS];
