@@ -42,11 +42,11 @@ static inline char *mc_number_put(char *to, uint64_t value)
             *to++ = (char)('0' + high);
         }
         else {
-            memcpy(to, mc_number_pairs + 2 * high, 2);
+            memcpy(to, mc_number_pairs + (size_t)2 * high, 2);
             to += 2;
         }
     }
-    memcpy(to, mc_number_pairs + 2 * low, 2);
+    memcpy(to, mc_number_pairs + (size_t)2 * low, 2);
     return to + 2;
 }
 size_t mc_number_format_signed(char *to, int64_t value); /* one more byte for the sign */

@@ -18,6 +18,15 @@
 static _Atomic int check_failed;   /* checks that failed, in all */
 static _Atomic long check_counted; /* checks made, in all */
 
+/* Whether this runs under ThreadSanitizer. */
+#if defined(__has_feature)
+#define CHECK_THREADS __has_feature(thread_sanitizer)
+#elif defined(__SANITIZE_THREAD__)
+#define CHECK_THREADS 1
+#else
+#define CHECK_THREADS 0
+#endif
+
 #define CHECK(condition)                                                                           \
     do {                                                                                           \
         check_counted++;                                                                           \
