@@ -1573,7 +1573,7 @@ static int run_multi(multi *all, int what, PyObject *keys, PyObject *prefix)
     if (mcx_statlog(all->call, what) < 0) {
         return -1;
     }
-    if (keys == NULL && (is_mapped || !PyDict_CheckExact(all->mapping))) {
+    if (all->mapping != NULL && (is_mapped || !PyDict_CheckExact(all->mapping))) {
         keys = asked_for = keys_of(all->call->module, all->mapping);
         if (keys == NULL) {
             return -1;
