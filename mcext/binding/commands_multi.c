@@ -1570,10 +1570,12 @@ static int run_multi(multi *all, int what, PyObject *keys, PyObject *prefix)
     PyObject *asked_for = NULL;
     int result = -1;
 
+    assert(keys != NULL || all->mapping != NULL);
+
     if (mcx_statlog(all->call, what) < 0) {
         return -1;
     }
-    if (all->mapping != NULL && (is_mapped || !PyDict_CheckExact(all->mapping))) {
+    if (keys == NULL && (is_mapped || !PyDict_CheckExact(all->mapping))) {
         keys = asked_for = keys_of(all->call->module, all->mapping);
         if (keys == NULL) {
             return -1;
