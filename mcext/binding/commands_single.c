@@ -455,11 +455,12 @@ static int stored_from_info(PyObject *info, mcx_stored *stored)
         return -1;
     }
     flags = PyLong_AsUnsignedLong(PyTuple_GET_ITEM(info, 0));
-    if (flags == (unsigned long)-1 && PyErr_Occurred()) {
+    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_OverflowError)) {
         return -1;
     }
-    if (flags > UINT32_MAX) {
-        PyErr_SetString(PyExc_ValueError, "_val_to_store_info returned flags of more than 32 bits");
+    if (flags > UINT32_MAX) { /* all bits, where an exception is set */
+        PyErr_SetString(PyExc_ValueError,
+                        "_val_to_store_info must return flags between 0 and 2**32-1");
         return -1;
     }
     bytes = PyTuple_GET_ITEM(info, 2);
