@@ -40,6 +40,7 @@ byte count;        /* structs in the list */
 byte pool_epoch;
 bit locked;
 byte last[CALLERS];
+byte latest; /* what some caller came to remember last; tried by those that remember none */
 
 /* Seen by the proof alone: */
 byte owners[SLOTS];
@@ -205,6 +206,10 @@ inline begin_epoch(c) {
 
 inline take(c) {
     c = last[me];
+    if
+    :: c == NONE -> atomic { c = latest; last[me] = c }
+    :: else
+    fi;
     got = 0;
     if
     :: c != NONE -> try_take(c, got)
@@ -226,7 +231,8 @@ inline take(c) {
         :: else
         fi;
         unlock();
-        last[me] = c
+        last[me] = c;
+        latest = c
     fi;
     /* A stream of an old epoch goes, the call opens its own. */
     if
@@ -375,6 +381,7 @@ init {
         :: else -> break
         od;
         n = 0;
+        latest = (OPEN == 0 -> NONE : OPEN - 1);
         do
         :: n < CALLERS ->
             /* The first two remember the same one. */
