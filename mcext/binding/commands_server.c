@@ -625,9 +625,8 @@ PyMethodDef mcx_server_methods[] = {
         "Returns None. Raises TypeError or ValueError for what is no server; then nothing has\n"
         "changed."),
     MCX_DEF("_init_buckets", client__init_buckets,
-            "_init_buckets($self)\n--\n\nMake buckets from servers, as that list stands now: each "
-            "as often "
-            "as its weight."),
+            "_init_buckets($self)\n--\n\n"
+            "Make buckets from servers, as that list stands now: each as often as its weight."),
     MCX_DEF("_get_server", client__get_server,
             "_get_server($self, key)\n--\n\n"
             "Choose and connect the server for key, bytes or (hash, bytes).\n\n"
