@@ -265,7 +265,8 @@ def test_a_silent_server_costs_none_of_the_others_answers(sockets):
     with contextlib.ExitStack() as stack:
         silent = stack.enter_context(ScriptedServer(lambda command, number: STALL))
         good = [stack.enter_context(ScriptedServer(key_script)) for _ in range(4)]
-        mc = mcext.Client([silent.address, *(s.address for s in good)], socket_timeout=1, dead_retry=0)
+        servers = [silent.address, *(server.address for server in good)]
+        mc = mcext.Client(servers, socket_timeout=1, connect_timeout=20, dead_retry=0)
         keys = [f"key{i}" for i in range(300)]
         here = {key for key in keys if mc._get_server(key)[0].port == silent.port}
         assert here and len(here) < len(keys)
