@@ -11,6 +11,7 @@ import re
 import socket
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import threading
 import time
@@ -856,7 +857,8 @@ def test_weak_references(client):
     reference = weakref.ref(other)
     del other
     gc.collect()
-    assert reference() is None
+    if sys.version_info >= (3, 14) or not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        assert reference() is None  # else classes live for ever once there were two threads
 
 
 @pytest.mark.parametrize("function", [copy.copy, copy.deepcopy, pickle.dumps])
