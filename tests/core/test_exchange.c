@@ -606,6 +606,41 @@ static void a_body_in_the_buffer_may_be_taken_off_it(void)
     mc_buffer_fini(&in);
 }
 
+static void the_last_reply_is_off_the_buffer_where_nothing_stands_behind_it(void)
+{
+    for (int more = 0; more < 2; more++) {
+        mc_buffer in = {0};
+        mc_exchange exchange;
+
+        CHECK(mc_buffer_append(&in, "END\r\nx", (size_t)(5 + more)));
+        mc_exchange_init(&exchange, &in, MC_GET, keys, 1, false);
+        CHECK(mc_exchange_next(&exchange) == MC_EVENT_DONE);
+        CHECK(mc_exchange_end(&exchange) == (more == 0));
+        CHECK_NUMBER(mc_buffer_length(&in), more == 0 ? 0 : 6);
+        mc_buffer_fini(&in);
+    }
+}
+
+static void it_says_whether_a_body_is_still_to_come(void)
+{
+    mc_buffer in = {0};
+    mc_exchange exchange;
+    char room[5];
+
+    CHECK(mc_buffer_append(&in, "VALUE k0 0 5\r\n", 14));
+    mc_exchange_init(&exchange, &in, MC_GET, keys, 1, false);
+    CHECK(!mc_exchange_is_in_body(&exchange));
+    CHECK(mc_exchange_next(&exchange) == MC_EVENT_VALUE);
+    mc_exchange_give_room(&exchange, room);
+    CHECK(mc_exchange_is_in_body(&exchange));
+    memcpy(exchange.room, "hello", 5);
+    mc_exchange_put(&exchange, 5);
+    CHECK(mc_exchange_next(&exchange) == MC_EVENT_AGAIN && mc_exchange_is_in_body(&exchange));
+    CHECK(mc_buffer_append(&in, "\r\n", 2));
+    CHECK(mc_exchange_next(&exchange) == MC_EVENT_FILLED && !mc_exchange_is_in_body(&exchange));
+    mc_buffer_fini(&in);
+}
+
 static void a_large_body_goes_past_the_buffer(void)
 {
     size_t size = 1000000;
@@ -658,6 +693,8 @@ int main(void)
     PROMISE(nothing_asked_is_done_at_once);
     PROMISE(a_body_may_be_taken_off_by_somebody_else);
     PROMISE(a_body_in_the_buffer_may_be_taken_off_it);
+    PROMISE(the_last_reply_is_off_the_buffer_where_nothing_stands_behind_it);
+    PROMISE(it_says_whether_a_body_is_still_to_come);
     PROMISE(a_large_body_goes_past_the_buffer);
     return check_result();
 }

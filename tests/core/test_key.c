@@ -62,9 +62,50 @@ static void long_keys_are_read_to_their_last_byte(void)
     }
 }
 
+static void bytes_are_equal_where_each_of_them_is(void)
+{
+    check_guard other = check_guard_new(4096);
+    char bytes[40];
+
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        bytes[i] = (char)('a' + i);
+    }
+    for (size_t length = 0; length <= sizeof bytes; length++) {
+        char *left = check_guard_copy(guard, bytes, length);
+        char *right = check_guard_copy(other, bytes, length);
+
+        CHECK(mc_bytes_equal(left, right, length));
+        for (size_t at = 0; at < length; at++) {
+            right[at] ^= 1;
+            CHECK(!mc_bytes_equal(left, right, length));
+            right[at] ^= 1;
+        }
+    }
+    check_guard_free(other);
+}
+
+static void bytes_are_put_where_there_is_just_room_for_them(void)
+{
+    check_guard other = check_guard_new(4096);
+    char bytes[40];
+
+    memset(bytes, 'b', sizeof bytes);
+    for (size_t length = 0; length <= sizeof bytes; length++) {
+        char *from = check_guard_copy(guard, bytes, length);
+        char *to = check_guard_room(other, length);
+
+        CHECK(mc_bytes_put(to, from, length) == to + length);
+        CHECK(memcmp(to, bytes, length) == 0);
+        memset(to, 0, length);
+    }
+    check_guard_free(other);
+}
+
 int main(void)
 {
     guard = check_guard_new(4096);
+    PROMISE(bytes_are_equal_where_each_of_them_is);
+    PROMISE(bytes_are_put_where_there_is_just_room_for_them);
     PROMISE(each_byte_value_is_judged_alike_at_every_place);
     PROMISE(a_bad_byte_is_seen_among_any_neighbours);
     PROMISE(an_empty_key_is_plain_but_never_safe);

@@ -54,6 +54,8 @@ static void a_small_value_goes_with_its_line(void)
 {
     CHECK(mc_request_store_whole(&to, MC_SET, TEXT("k"), 16, TEXT("60"), TEXT("hello")));
     wrote("set k 16 60 5\r\nhello\r\n");
+    CHECK(mc_request_store_whole(&to, MC_ADD, TEXT("k"), 0, TEXT("0"), TEXT("hello")));
+    wrote("add k 0 0 5\r\nhello\r\n");
     CHECK(mc_request_store_whole(&to, MC_PREPEND, TEXT("k"), UINT32_MAX, TEXT("-1"), TEXT("")));
     wrote("prepend k 4294967295 -1 0\r\n\r\n");
     char *value = malloc(100000);

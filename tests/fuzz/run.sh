@@ -65,7 +65,7 @@ build_fuzzer() {
 build_extension() {
     if [ ! -x "$build/venv/bin/python" ]; then
         "${PYTHON:-python3}" -m venv "$build/venv"
-        "$build/venv/bin/pip" install -q --disable-pip-version-check atheris setuptools
+        "$build/venv/bin/pip" install -q --disable-pip-version-check atheris 'setuptools>=77'
     fi
     rm -rf "$build/value"
     mkdir -p "$build/value"
@@ -138,9 +138,13 @@ case $mode in
     cov=$(command -v llvm-cov || ls /usr/bin/llvm-cov-* | tail -n 1)
     profdata=$(command -v llvm-profdata || ls /usr/bin/llvm-profdata-* | tail -n 1)
     "$profdata" merge -sparse $profiles -o "$build/fuzz.profdata"
-    "$cov" report ${objects# -object } -instr-profile="$build/fuzz.profdata" $core
+    headers=
+    for name in $pure; do
+        headers="$headers $root/mcext/core/$name.h"
+    done
+    "$cov" report ${objects# -object } -instr-profile="$build/fuzz.profdata" $core $headers
     "$cov" show ${objects# -object } -instr-profile="$build/fuzz.profdata" -show-branches=count \
-        $core > "$build/coverage.txt"
+        -show-instantiations=false $core $headers > "$build/coverage.txt"
     echo "line by line: $build/coverage.txt"
     ;;
 *)
