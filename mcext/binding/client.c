@@ -485,16 +485,9 @@ MCX_METHOD(client_check_key)
     if (mcx_bind(&check_key_signature, args, nargs, kwnames, values) < 0) {
         return NULL;
     }
-    if (values[1] != NULL) {
-        if (!PyIndex_Check(values[1])) {
-            PyErr_Format(PyExc_TypeError, "key_extra_len must be an int, not %.100s",
-                         Py_TYPE(values[1])->tp_name);
-            return NULL;
-        }
-        extra = PyNumber_AsSsize_t(values[1], NULL); /* what does not fit is too long, too */
-        if (extra == -1 && PyErr_Occurred()) {
-            return NULL;
-        }
+    /* What does not fit is too long, too. */
+    if (values[1] != NULL && mcx_int(values[1], "key_extra_len", &extra) < 0) {
+        return NULL;
     }
     if (mcx_call_begin_inner(&call, self) < 0) {
         return NULL;

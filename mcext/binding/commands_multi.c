@@ -1025,24 +1025,6 @@ static inline int keep_value(multi *all, leg *each, size_t index, PyObject *valu
 
 static int fail_leg(multi *all, leg *each, mc_status status);
 
-/* Through a replaced _recv_value, which takes the body off the host itself. */
-static int take_value_by_hook(multi *all, leg *each)
-{
-    mc_exchange *exchange = &each->io.exchange;
-    PyObject *args[3] = {each->target.host, PyLong_FromUnsignedLong(exchange->reply.flags),
-                         PyLong_FromUnsignedLongLong(exchange->reply.length)};
-    PyObject *value = NULL;
-
-    mc_exchange_skip_body(exchange);
-    if (args[1] != NULL && args[2] != NULL) {
-        value = mcx_call_hook(all->call, MCX_HOOK_RECV_VALUE, args, 3);
-    }
-    Py_XDECREF(args[1]);
-    Py_XDECREF(args[2]);
-    return value != NULL ? keep_value(all, each, exchange->index, value)
-                         : fail_leg(all, each, mcx_host_exception(all->call));
-}
-
 static int take_value(multi *all, leg *each)
 {
     mcx_call *call = all->call;
@@ -1050,7 +1032,10 @@ static int take_value(multi *all, leg *each)
     size_t length = (size_t)exchange->reply.length;
 
     if (UNLIKELY(MCX_IS_SET(call->hooks, RECV_VALUE))) {
-        return take_value_by_hook(all, each);
+        PyObject *value = mcx_recv_value_hook(call, each->target.host, exchange);
+
+        return value != NULL ? keep_value(all, each, exchange->index, value)
+                             : fail_leg(all, each, mcx_host_exception(call));
     }
     if (exchange->body != NULL) {
         return keep_value(

@@ -80,21 +80,19 @@ static int remember_cas(mcx_call *call, mc_slice key, uint64_t cas)
     return result;
 }
 
-/* Through a replaced _recv_value, which takes the body off the host itself. */
-static mc_status recv_value_hook(mcx_call *call, mcx_target *target, mc_exchange *exchange,
-                                 retrieved *got)
+PyObject *mcx_recv_value_hook(mcx_call *call, PyObject *host, mc_exchange *exchange)
 {
-    uint64_t length = exchange->reply.length;
-    PyObject *args[3] = {target->host, PyLong_FromUnsignedLong(exchange->reply.flags),
-                         PyLong_FromUnsignedLongLong(length)};
+    PyObject *args[3] = {host, PyLong_FromUnsignedLong(exchange->reply.flags),
+                         PyLong_FromUnsignedLongLong(exchange->reply.length)};
+    PyObject *value = NULL;
 
     mc_exchange_skip_body(exchange);
     if (args[1] != NULL && args[2] != NULL) {
-        got->value = mcx_call_hook(call, MCX_HOOK_RECV_VALUE, args, 3);
+        value = mcx_call_hook(call, MCX_HOOK_RECV_VALUE, args, 3);
     }
     Py_XDECREF(args[1]);
     Py_XDECREF(args[2]);
-    return got->value == NULL ? mcx_host_exception(call) : MC_OK;
+    return value;
 }
 
 /* A VALUE header has come: makes the object that the body goes into, or at once the value. */
@@ -135,7 +133,11 @@ static mc_status take_value(mcx_call *call, mcx_target *target, mc_exchange *exc
     if (status == MC_OK && remembers && remember_cas(call, *exchange->keys, cas) < 0) {
         status = MC_RAISED;
     }
-    return status == MC_OK && by_hook ? recv_value_hook(call, target, exchange, got) : status;
+    if (status == MC_OK && by_hook) {
+        got->value = mcx_recv_value_hook(call, target->host, exchange);
+        return got->value == NULL ? mcx_host_exception(call) : MC_OK;
+    }
+    return status;
 }
 
 static mc_status read_value(mcx_call *call, mcx_target *target, mc_exchange *exchange,

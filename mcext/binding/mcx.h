@@ -766,6 +766,10 @@ int mcx_call_begin_inner(mcx_call *call, PyObject *self);
 int mcx_store_info_hook(mcx_call *call, PyObject *value, PyObject *min_compress,
                         mcx_stored *stored);
 
+/* The value that a VALUE header announced, through a replaced _recv_value, which takes the body off
+ * the host itself. A new reference, or NULL with what it raised: mcx_host_exception judges that. */
+PyObject *mcx_recv_value_hook(mcx_call *call, PyObject *host, mc_exchange *exchange);
+
 int mcx_set_servers(mcx_module *module, mcx_core *core, PyObject *self, PyObject *servers);
 int mcx_init_buckets(mcx_module *module, mcx_core *core);
 
