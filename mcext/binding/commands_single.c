@@ -135,7 +135,10 @@ static mc_status take_value(mcx_call *call, mcx_target *target, mc_exchange *exc
     }
     if (status == MC_OK && by_hook) {
         got->value = mcx_recv_value_hook(call, target->host, exchange);
-        return got->value == NULL ? mcx_host_exception(call) : MC_OK;
+        if (got->value == NULL) {
+            status = mcx_host_exception(call);
+            assert(status != MC_OK);
+        }
     }
     return status;
 }
