@@ -8,7 +8,7 @@ import sys
 from types import ModuleType
 
 from mcext import _core
-from mcext._core import Client, _ConnectionDeadError, _Error, _Host, cmemcache_hash
+from mcext._core import Client, _ConnectionDeadError, _Error, cmemcache_hash
 
 __author__ = "the mcext authors"
 __version__ = "1.62"  # of the interface: python-memcached's
@@ -64,6 +64,10 @@ class _Module(ModuleType):
     def __getattr__(self, name):
         if name in _MODULES:
             return __import__(name)
+        if name == "_Host":
+            from mcext.pure.host import _Host
+
+            return _Host
         if name == "valid_key_chars_re":
             import re
 

@@ -11,8 +11,8 @@ from re import Pattern
 from mcext._core import Client as Client
 from mcext._core import _ConnectionDeadError as _ConnectionDeadError
 from mcext._core import _Error as _Error
-from mcext._core import _Host as _Host
 from mcext._core import cmemcache_hash as cmemcache_hash
+from mcext.pure.host import _Host as _Host
 
 __all__ = [
     "Client",

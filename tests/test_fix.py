@@ -1160,12 +1160,20 @@ def test_a_name_is_resolved_at_each_connect(tmp_path):
 # Client("localhost"); an iterator of servers
 
 
-@pytest.mark.parametrize("servers", ["localhost", "127.0.0.1:11211", b"localhost", None, 5])
+@pytest.mark.parametrize("servers", [b"localhost", None, 5])
 def test_servers_that_are_no_list_raise_type_error(servers):
     with pytest.raises(TypeError):
         memcache.Client(servers)
     with pytest.raises(TypeError):
         memcache.Client([]).set_servers(servers)
+
+
+def test_a_single_str_is_one_server(server):
+    client = memcache.Client(server.address, check_keys=False)
+    assert [str(host) for host in client.servers] == [f"unix:{server.path}"]
+    assert client.set("a", 1) is True
+    client.set_servers("127.0.0.1:11211")
+    assert [str(host) for host in client.servers] == ["inet:127.0.0.1:11211"]
 
 
 def test_an_iterator_of_servers_is_read_once(server):

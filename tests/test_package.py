@@ -116,6 +116,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
         names = {name for name in archive.namelist() if not name.endswith("/")}
     assert names == {
         *(f"mcext/{path.name}" for path in ROOT.glob("mcext/*.py")),
+        *(f"mcext/pure/{path.name}" for path in ROOT.glob("mcext/pure/*.py")),
         *("memcache.py", "memcache-stubs/__init__.pyi", "mcext/_core.pyi", "mcext/py.typed", f"mcext/_core{SUFFIX}"),
         *(f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "top_level.txt")),
         f"{info}/licenses/LICENSE",

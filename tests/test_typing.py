@@ -150,7 +150,7 @@ def real_parameters(function):
     return found[1:] if found and found[0][0] == "self" else found
 
 
-METHODS = [(kind, name) for kind in ("Client", "_Host") for name in functions(kind)]
+METHODS = [(kind, name) for kind in ("Client", "_Server") for name in functions(kind)]
 
 
 @pytest.mark.parametrize("kind, name", METHODS, ids=lambda part: part)
@@ -164,7 +164,7 @@ def test_the_stubs_signature_is_the_real_one(kind, name):
             assert default.strip("'\"") == real_default.strip("'\"") if default else real_default is None, name
 
 
-@pytest.mark.parametrize("kind", ["Client", "_Host"])
+@pytest.mark.parametrize("kind", ["Client", "_Server"])
 def test_the_stub_names_every_attribute_of_the_type(kind):
     real_type = getattr(_core, kind)
     named = set()
@@ -187,8 +187,8 @@ def test_the_stub_has_the_bases_of_the_types():
     for name, node in CLASSES.items():
         real = getattr(_core, name)
         bases = [ast.unparse(base) for base in node.bases]
-        assert bases == {"Client": ["threading.local"], "_Host": []}.get(name, ["Exception"])
-        assert real.__mro__[1] is {"Client": threading.local, "_Host": object}.get(name, Exception)
+        assert bases == {"Client": ["threading.local"], "_Server": []}.get(name, ["Exception"])
+        assert real.__mro__[1] is {"Client": threading.local, "_Server": object}.get(name, Exception)
 
 
 def test_the_stub_has_the_nested_exceptions():

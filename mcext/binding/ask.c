@@ -52,22 +52,19 @@ mc_status mcx_begin_exchange(mcx_call *call, mcx_target *target, const mcx_reque
                              mc_exchange *exchange, const mc_slice *keys)
 {
     mc_connection *connection = target->connection;
-    mc_buffer *out = mcx_output(call, target);
-    bool marker = connection != NULL && connection->unanswered != 0;
+    mc_buffer *out = &connection->out;
+    bool marker = connection->unanswered != 0;
     struct iovec pieces[3];
     int count;
 
     mc_buffer_clear(out);
-    if (UNLIKELY(mcx_goes_through_host(target))) {
-        mc_buffer_clear(&call->lines);
-    }
     if ((marker && !mc_buffer_append(out, MCX_MARKER, sizeof MCX_MARKER - 1)) ||
         !encode(out, request, keys) || (count = lay_out(out, request, pieces)) == 0) {
         return MC_NO_MEMORY;
     }
     mcx_target_note_time(call, target);
     target->asked = true;
-    mc_exchange_init(exchange, mcx_input(call, target), request->command, keys, 1, marker);
+    mc_exchange_init(exchange, &connection->in, request->command, keys, 1, marker);
     exchange->max_length = (uint64_t)call->snapshot->max_length;
     mc_status status = mcx_roundtrip(call, target, pieces, count, exchange);
     if (LIKELY(status == MC_OK) && marker) {
@@ -79,9 +76,7 @@ mc_status mcx_begin_exchange(mcx_call *call, mcx_target *target, const mcx_reque
 int mcx_try_again(mcx_call *call, mcx_target *target, mc_command command, bool started,
                   mc_status status, int *attempt)
 {
-    if (status != MC_CLOSED || started || *attempt > 0 || !mc_commands[command].repeatable ||
-        !mcx_is_host(call->module, target->host) ||
-        (target->held != NULL && target->held->was_cut)) {
+    if (status != MC_CLOSED || started || *attempt > 0 || !mc_commands[command].repeatable) {
         return 0;
     }
     (*attempt)++;
@@ -92,7 +87,7 @@ int mcx_try_again(mcx_call *call, mcx_target *target, mc_command command, bool s
 static mc_status send_only(mcx_call *call, mcx_target *target, const mcx_request *request)
 {
     mc_connection *connection = target->connection;
-    mc_buffer *out = mcx_output(call, target);
+    mc_buffer *out = &connection->out;
     struct iovec pieces[4];
     int count;
 
@@ -102,9 +97,7 @@ static mc_status send_only(mcx_call *call, mcx_target *target, const mcx_request
     if (!encode(out, request, NULL) || (count = lay_out(out, request, pieces)) == 0) {
         return MC_NO_MEMORY;
     }
-    if (connection != NULL &&
-        (++connection->unanswered > MCX_UNANSWERED_AT_MOST || target->probe) &&
-        !mcx_goes_through_host(target)) {
+    if (++connection->unanswered > MCX_UNANSWERED_AT_MOST || target->probe) {
         mc_exchange exchange;
         mc_event event;
 
@@ -189,8 +182,8 @@ static int ask(mcx_call *call, mcx_target *target, const mcx_request *request, m
             status = send_only(call, target, request);
             if (status == MC_OK) {
                 mcx_target_end(call, target,
-                               mcx_noreply_is_clean(target, request->key) &&
-                                   mc_buffer_length(mcx_input(call, target)) == 0);
+                               mcx_noreply_is_clean(request->key) &&
+                                   mc_buffer_length(&target->connection->in) == 0);
                 return 1;
             }
         }
@@ -212,9 +205,6 @@ static int ask(mcx_call *call, mcx_target *target, const mcx_request *request, m
                 mcx_target_end(call, target, mc_exchange_end(&exchange));
                 return 1;
             }
-        }
-        if (status == MC_MALFORMED && call->slow && call->last_line != NULL) {
-            Py_XSETREF(answer->line, Py_NewRef(call->last_line)); /* as readline gave it */
         }
         int again = mcx_try_again(call, target, request->command, started, status, &attempt);
         if (again < 0) {

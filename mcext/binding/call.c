@@ -11,252 +11,69 @@
 #define REAP_STEPS 16
 #define REAP_AT_MOST 2
 
-#define ALL_HOOKS UINT32_MAX
-
-/* Replaced methods of a client that see a host in the middle of a call. */
-#define HOOKS_WITH_HOST                                                                            \
-    ((UINT32_C(1) << MCX_HOOK_GET_SERVER) | (UINT32_C(1) << MCX_HOOK_RECV_VALUE) |                 \
-     (UINT32_C(1) << MCX_HOOK_MAP_AND_PREFIX_KEYS))
-
-/* ---- which methods are replaced ------------------------------------------------------------- */
-
-static int compare_hooks(PyTypeObject *type, PyObject *const *names, PyObject *const *originals,
-                         int count, uint32_t *hooks)
-{
-    *hooks = 0;
-    for (int hook = 0; hook < count; hook++) {
-        PyObject *found = PyObject_GetAttr((PyObject *)type, names[hook]);
-
-        if (found == NULL) {
-            return -1;
-        }
-        if (found != originals[hook]) {
-            *hooks |= UINT32_C(1) << hook;
-        }
-        Py_DECREF(found);
-    }
-    return 0;
-}
-
-/* A type's version and hooks as they are kept: version << 32 | hooks. A version belongs to one
- * state of one type. */
-static int find_hooks(PyTypeObject *type, PyObject *const *names, PyObject *const *originals,
-                      int count, _Atomic uint64_t *check, uint32_t *hooks)
-{
-    for (int again = 0; again < 3; again++) {
-        if (compare_hooks(type, names, originals, count, hooks) < 0) {
-            return -1;
-        }
-        uint32_t version = mcx_type_version(type);
-        uint32_t seen;
-
-        /* The version was given by the look-ups above, unless the type changed among them. */
-        if (compare_hooks(type, names, originals, count, &seen) < 0) {
-            return -1;
-        }
-        if (version == mcx_type_version(type) && seen == *hooks) {
-            atomic_store_explicit(check, (uint64_t)version << 32 | *hooks, memory_order_release);
-            return 0;
-        }
-    }
-    return 0;
-}
-
-static int find_client_hooks(mcx_module *module, mcx_core *core, PyTypeObject *type,
-                             uint32_t *hooks)
-{
-    PyObject *retries = PyObject_GetAttr((PyObject *)type, module->str_server_retries);
-    long count = retries ? PyLong_AsLong(retries) : -1;
-
-    Py_XDECREF(retries);
-    if (count == -1 && PyErr_Occurred()) {
-        return -1;
-    }
-    atomic_store(&core->server_retries, count < 0 ? 0 : count > 1000000 ? 1000000 : (int)count);
-    atomic_store(&core->plain_version, 0);
-    if (find_hooks(type, module->client_hooks, module->client_originals, MCX_CLIENT_HOOK_COUNT,
-                   &core->type_check, hooks) < 0) {
-        return -1;
-    }
-    if (*hooks == 0 && module->local_is_native &&
-        type->tp_getattro == module->client_type->tp_getattro) {
-        atomic_store(&core->plain_version, (uint32_t)(atomic_load(&core->type_check) >> 32));
-    }
-    if (atomic_load(&core->instance_hooks) != 0) {
-        atomic_store(&core->plain_version, 0);
-    }
-    return 0;
-}
-
-/* A subclass with a __setattr__ of its own, or object's, may set what ours does not see. */
-static int instance_dict_hooks(mcx_module *module, PyObject *self, uint32_t *hooks)
-{
-    PyObject *dict = PyObject_GetAttr(self, module->str_dict);
-
-    if (dict == NULL || !PyDict_Check(dict)) {
-        PyErr_Clear();
-        Py_XDECREF(dict);
-        return 0;
-    }
-    for (int hook = 0; hook < MCX_CLIENT_HOOK_COUNT; hook++) {
-        int there = PyDict_Contains(dict, module->client_hooks[hook]);
-
-        if (there < 0) {
-            Py_DECREF(dict);
-            return -1;
-        }
-        *hooks |= (uint32_t)there << hook;
-    }
-    Py_DECREF(dict);
-    return 0;
-}
-
-static inline int client_hooks(mcx_module *module, mcx_core *core, PyObject *self, uint32_t *hooks)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    uint64_t check = atomic_load_explicit(&core->type_check, memory_order_acquire);
-    uint32_t version = mcx_type_version(type);
-
-    *hooks = (uint32_t)check;
-    if (UNLIKELY(version == 0 || check >> 32 != version)) {
-        Py_INCREF(type); /* a descriptor of the class may give self another one */
-        int found = find_client_hooks(module, core, type, hooks);
-        Py_DECREF(type);
-        if (found < 0) {
-            return -1;
-        }
-    }
-    *hooks |= atomic_load_explicit(&core->instance_hooks, memory_order_relaxed);
-    if (UNLIKELY(MCX_IS_SET(*hooks, SETATTR))) {
-        return instance_dict_hooks(module, self, hooks);
-    }
-    return 0;
-}
-
-static inline int host_class_hooks(mcx_module *module, uint32_t *hooks)
-{
-    uint64_t check = atomic_load_explicit(&module->host_check, memory_order_acquire);
-    uint32_t version = mcx_type_version(module->host_type);
-
-    *hooks = (uint32_t)check;
-    if (UNLIKELY(version == 0 || check >> 32 != version)) {
-        atomic_store(&module->plain_host_version, 0);
-        if (find_hooks(module->host_type, module->host_hooks, module->host_originals,
-                       MCX_HOST_HOOK_COUNT, &module->host_check, hooks) < 0) {
-            return -1;
-        }
-        if (*hooks == 0) {
-            atomic_store(&module->plain_host_version,
-                         (uint32_t)(atomic_load(&module->host_check) >> 32));
-        }
-    }
-    return 0;
-}
-
-bool mcx_is_host(mcx_module *module, PyObject *object)
-{
-    return PyObject_TypeCheck(object, module->host_type);
-}
-
-uint32_t mcx_host_hooks(mcx_module *module, PyObject *host)
-{
-    uint32_t hooks = ALL_HOOKS;
-
-    if (!mcx_is_host(module, host)) {
-        return hooks;
-    }
-    if (Py_IS_TYPE(host, module->host_type)) {
-        if (host_class_hooks(module, &hooks) < 0) {
-            PyErr_Clear();
-            return ALL_HOOKS;
-        }
-    }
-    else if (compare_hooks(Py_TYPE(host), module->host_hooks, module->host_originals,
-                           MCX_HOST_HOOK_COUNT, &hooks) < 0) {
-        PyErr_Clear();
-        return ALL_HOOKS;
-    }
-    return hooks | atomic_load_explicit(&((mcx_host *)host)->instance_hooks, memory_order_relaxed);
-}
-
 /* ---- begin and end -------------------------------------------------------------------------- */
 
-/* From here on connections of this call are found by hosts' methods. */
-static int make_slow(mcx_call *call)
+/* Enters the snapshot that is current; see mcx_call_begin. */
+static int enter(mcx_call *call)
 {
-    mcx_module *module = call->module;
-    PyObject *before = NULL;
-    PyObject *home;
+    int replaces = 0;
 
-    if (call->slow) {
-        return 0;
+    call->snapshot = mcx_core_enter(call->core);
+    if (!mcx_is_plain(call->module, call->core, call->snapshot, call->self)) {
+        replaces = mcx_replaces_slow(call->module, call->core, call->snapshot, call->self);
     }
-    home = mcx_held_home(module);
-    if (home == NULL || PyObject_GetOptionalAttr(home, module->str_held, &before) < 0) {
-        Py_XDECREF(home);
-        return -1;
+    call->debuglog_is_replaced = replaces > 0 && (replaces & MCX_REPLACES_DEBUGLOG);
+    if (UNLIKELY(replaces < 0 || (replaces & MCX_REPLACES_INSIDES))) {
+        mcx_core_leave(call->snapshot);
+        return replaces < 0 ? -1 : 1;
     }
-    call->held = PyDict_New();
-    if (call->held == NULL || PyObject_SetAttr(home, module->str_held, call->held) < 0) {
-        Py_CLEAR(call->held);
-        Py_XDECREF(before);
-        Py_DECREF(home);
-        return -1;
-    }
-    call->held_before = before;
-    call->held_home = home;
-    call->lines = call->output = (mc_buffer){0};
-    call->last_line = NULL;
-    call->slow = true;
     return 0;
 }
 
 static int begin(mcx_call *call, PyObject *self, bool inner)
 {
     mcx_module *module = mcx_module_of(self);
+    int begun = 0;
 
+    if (UNLIKELY(module == NULL)) {
+        PyErr_SetString(PyExc_TypeError, "the class of this client is no Client any more");
+        return -1;
+    }
     call->self = self;
     call->module = module;
     call->core = mcx_core_of(module, self);
     if (UNLIKELY(call->core == NULL)) {
         return -1;
     }
-    call->slow = call->inner = false;
-    call->held = call->held_before = call->held_home = NULL;
     call->kind = NULL;
     call->owner = 0;
     call->socket_class = NULL;
+    call->is_customised = false;
     call->record = mcx_record_of(module, call->core, self);
     if (UNLIKELY(call->record == NULL)) {
         return -1;
     }
-    if (UNLIKELY(client_hooks(module, call->core, self, &call->hooks) < 0 ||
-                 host_class_hooks(module, &call->host_hooks) < 0 ||
-                 mcx_find_socket_class(module, &call->socket_class) < 0)) {
+    if (UNLIKELY(mcx_find_socket_class(module, &call->socket_class) < 0)) {
+        begun = -1;
+    }
+    else if (UNLIKELY(inner)) {
+        call->snapshot = mcx_core_enter(call->core);
+        call->debuglog_is_replaced = true; /* whether or not: the method is called */
+    }
+    else {
+        begun = enter(call);
+    }
+    if (UNLIKELY(begun != 0)) {
+        Py_XDECREF(call->socket_class);
         Py_DECREF(call->record);
-        return -1;
+        return begun;
     }
     if (UNLIKELY(call->socket_class != NULL)) {
         call->kind = call->socket_class;
-        call->owner = PyThread_get_thread_ident();
+        call->owner = mcx_socket_owner(call->socket_class);
     }
-    if (UNLIKELY(inner)) {
-        call->hooks &= ~HOOKS_WITH_HOST;
-        call->held = mcx_held_dict(module);
-        call->lines = call->output = (mc_buffer){0};
-        call->last_line = NULL;
-        call->slow = call->inner = true;
-    }
-    if (UNLIKELY((inner && call->held == NULL) ||
-                 (((call->hooks & HOOKS_WITH_HOST) || call->host_hooks) && make_slow(call) < 0))) {
-        Py_XDECREF(call->socket_class);
-        Py_DECREF(call->record);
-        return -1;
-    }
-    call->shard = mcx_shard();
-    call->snapshot = mcx_core_enter(call->core, call->shard);
-    mcx_calls_add(1);
-    mc_clock_start(&call->clock, call->snapshot->socket_timeout, call->snapshot->connect_timeout);
+    mc_process_add_calls(1);
+    mc_clock_start(&call->clock, MC_NO_TIMEOUT, MC_NO_TIMEOUT); /* until a server is chosen */
     return 0;
 }
 
@@ -270,48 +87,16 @@ int mcx_call_begin_inner(mcx_call *call, PyObject *self)
     return begin(call, self, true);
 }
 
-PyObject *mcx_call_hook(mcx_call *call, int hook, PyObject *const *args, size_t nargs)
+int mcx_call_begin_listed(mcx_call *call, PyObject *self)
 {
-    PyObject *method = PyObject_GetAttr(call->self, call->module->client_hooks[hook]);
-    PyObject *result = method ? PyObject_Vectorcall(method, args, nargs, NULL) : NULL;
+    int begun = mcx_call_begin(call, self);
 
-    Py_XDECREF(method);
-    return result;
-}
-
-/* Gives back what a slow call holds, and what was held before is in force again. */
-static void end_slow(mcx_call *call)
-{
-    PyObject *type, *value, *traceback;
-    PyObject *key, *each;
-    Py_ssize_t at = 0;
-    mcx_module *module = call->module;
-
-    PyErr_Fetch(&type, &value, &traceback);
-    while (!call->inner && PyDict_Next(call->held, &at, &key, &each)) {
-        mcx_held *held = (mcx_held *)each;
-        mc_connection *connection = held->connection;
-
-        held->connection = NULL;
-        if (connection != NULL) {
-            bool clean = !held->broken && !held->dropped && mc_buffer_length(&connection->in) == 0;
-
-            mc_pool_give(connection, clean, mc_clock_now());
-        }
+    if (begun == 0 && UNLIKELY(!mcx_lists_are_current(call->snapshot))) {
+        begun = mcx_core_take_lists(call->core);
+        (void)mcx_call_end(call, NULL);
+        return begun < 0 ? -1 : mcx_call_begin(call, self);
     }
-    Py_CLEAR(call->held);
-    if (!call->inner &&
-        (call->held_before != NULL
-             ? PyObject_SetAttr(call->held_home, module->str_held, call->held_before)
-             : PyObject_DelAttr(call->held_home, module->str_held)) < 0) {
-        PyErr_WriteUnraisable(call->held_home);
-    }
-    Py_CLEAR(call->held_before);
-    Py_CLEAR(call->held_home);
-    Py_CLEAR(call->last_line);
-    mc_buffer_fini(&call->lines);
-    mc_buffer_fini(&call->output);
-    PyErr_Restore(type, value, traceback);
+    return begun;
 }
 
 /* Closes connections that have been idle for long: a few looks, at most two closed. */
@@ -330,10 +115,10 @@ void mcx_reap(mcx_module *module, mcx_core *core, mcx_snapshot *snapshot, int64_
             break;
         }
         mc_connection *idle = NULL;
-        if (mcx_is_host(module, snapshot->server[at])) {
-            mcx_host *host = (mcx_host *)snapshot->server[at];
-
-            idle = mc_pool_take_idle(&host->server.pool, now - IDLE_LIMIT, &steps);
+        mcx_server *host = (mcx_server *)snapshot->server[at];
+        if (mcx_is_server(module, snapshot->server[at]) && host->initialised) {
+            idle = mc_pool_take_idle(&host->server.pool, mcx_thread_number(), now - IDLE_LIMIT,
+                                     &steps);
         }
         if (idle != NULL) {
             mc_pool_give(idle, false, now);
@@ -349,9 +134,6 @@ void mcx_reap(mcx_module *module, mcx_core *core, mcx_snapshot *snapshot, int64_
 
 PyObject *mcx_call_end(mcx_call *call, PyObject *result)
 {
-    if (UNLIKELY(call->slow)) {
-        end_slow(call);
-    }
     if (UNLIKELY(call->clock.start >=
                  atomic_load_explicit(&call->core->next_reap, memory_order_relaxed))) {
         PyObject *type, *value, *traceback;
@@ -360,25 +142,46 @@ PyObject *mcx_call_end(mcx_call *call, PyObject *result)
         mcx_reap(call->module, call->core, call->snapshot, call->clock.start);
         PyErr_Restore(type, value, traceback);
     }
-    mcx_calls_add(-1);
-    mcx_core_leave(call->core, call->shard);
-    if (UNLIKELY(atomic_load_explicit(&call->core->has_retired, memory_order_relaxed))) {
-        PyObject *type, *value, *traceback;
-
-        PyErr_Fetch(&type, &value, &traceback);
-        mcx_core_collect(call->core);
-        PyErr_Restore(type, value, traceback);
-    }
+    mc_process_add_calls(-1);
+    mcx_core_leave(call->snapshot);
     Py_XDECREF(call->socket_class);
     Py_DECREF(call->record);
     return result;
 }
 
+PyObject *mcx_call_finish(mcx_call *call, PyObject *result, int method, PyObject *const *args,
+                          Py_ssize_t nargs, PyObject *kwnames)
+{
+    bool is_customised = call->is_customised;
+    PyObject *self = call->self;
+
+    result = mcx_call_end(call, result);
+    return UNLIKELY(is_customised) ? mcx_pure(self, method, args, nargs, kwnames) : result;
+}
+
 /* ---- words ---------------------------------------------------------------------------------- */
+
+/* sys.stderr of this moment: a new reference, or NULL without an exception. */
+static PyObject *find_stderr(void)
+{
+    PyObject *stream = NULL;
+
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject *sys = PyImport_ImportModule("sys");
+
+    if (sys == NULL || PyObject_GetOptionalAttrString(sys, "stderr", &stream) < 0) {
+        PyErr_Clear();
+    }
+    Py_XDECREF(sys);
+#else
+    stream = Py_XNewRef(PySys_GetObject("stderr"));
+#endif
+    return stream;
+}
 
 int mcx_write_stderr(mcx_module *module, PyObject *text)
 {
-    PyObject *stream = Py_XNewRef(PySys_GetObject("stderr"));
+    PyObject *stream = find_stderr();
     PyObject *result;
 
     if (stream == NULL || stream == Py_None) {
@@ -391,33 +194,24 @@ int mcx_write_stderr(mcx_module *module, PyObject *text)
     return result == NULL ? -1 : 0;
 }
 
-static int write_line(mcx_module *module, PyObject *text)
-{
-    PyObject *line = PyUnicode_FromFormat("MemCached: %U\n", text);
-    int result = line == NULL ? -1 : mcx_write_stderr(module, line);
-
-    Py_XDECREF(line);
-    return result;
-}
-
-/* A debug line must not eat the exception that it stands beside. */
-static int say(mcx_module *module, PyObject *method_of, PyObject *method, const char *format,
-               va_list words)
+int mcx_debuglog(mcx_call *call, const char *format, ...)
 {
     PyObject *type, *value, *traceback, *text, *result = NULL;
-    int failed = -1;
+    va_list words;
 
-    PyErr_Fetch(&type, &value, &traceback);
-    text = PyUnicode_FromFormatV(format, words);
-    if (text != NULL) {
-        if (method != NULL) {
-            result = PyObject_CallMethodOneArg(method_of, method, text);
-            failed = result == NULL ? -1 : 0;
-        }
-        else {
-            failed = write_line(module, text);
-        }
+    if (!call->snapshot->debug && !call->debuglog_is_replaced) {
+        return 0;
     }
+    PyErr_Fetch(&type, &value, &traceback); /* a debug line must not eat what it stands beside */
+    va_start(words, format);
+    text = PyUnicode_FromFormatV(format, words);
+    va_end(words);
+    if (text != NULL) {
+        result = PyObject_CallMethodOneArg(
+            call->self, call->module->client_insides[MCX_INSIDE_DEBUGLOG], text);
+    }
+    int failed = result == NULL ? -1 : 0;
+
     Py_XDECREF(text);
     Py_XDECREF(result);
     if (type != NULL) {
@@ -425,62 +219,6 @@ static int say(mcx_module *module, PyObject *method_of, PyObject *method, const 
         PyErr_Restore(type, value, traceback);
     }
     return failed;
-}
-
-int mcx_debuglog(mcx_call *call, const char *format, ...)
-{
-    bool replaced = MCX_IS_SET(call->hooks, DEBUGLOG);
-    va_list words;
-    int result;
-
-    if (!call->snapshot->debug && !replaced) {
-        return 0;
-    }
-    va_start(words, format);
-    result = say(call->module, call->self,
-                 replaced ? call->module->client_hooks[MCX_HOOK_DEBUGLOG] : NULL, format, words);
-    va_end(words);
-    return result;
-}
-
-int mcx_host_debuglog(mcx_module *module, PyObject *host, const char *format, ...)
-{
-    bool own = mcx_is_host(module, host);
-    bool replaced = !own || MCX_IS_SET(mcx_host_hooks(module, host), HOST_DEBUGLOG);
-    va_list words;
-    int result;
-
-    if (own && !replaced && !atomic_load(&((mcx_host *)host)->is_debug)) {
-        return 0;
-    }
-    if (!own) {
-        return 0;
-    }
-    va_start(words, format);
-    result = say(module, host, replaced ? module->host_hooks[MCX_HOOK_HOST_DEBUGLOG] : NULL, format,
-                 words);
-    va_end(words);
-    return result;
-}
-
-int mcx_statlog(mcx_call *call, int what)
-{
-    if (UNLIKELY(MCX_IS_SET(call->hooks, STATLOG))) {
-        int64_t before = mc_clock_now();
-        PyObject *result =
-            PyObject_CallMethodOneArg(call->self, call->module->client_hooks[MCX_HOOK_STATLOG],
-                                      call->module->count_names[what]);
-
-        mcx_leave_out(call, before);
-        Py_XDECREF(result);
-        return result == NULL ? -1 : 0;
-    }
-    return mcx_record_count(call->module, call->record, what);
-}
-
-int mcx_check_signals(void)
-{
-    return PyErr_CheckSignals();
 }
 
 /* ---- bytes ---------------------------------------------------------------------------------- */
@@ -496,13 +234,10 @@ mc_status mcx_roundtrip(mcx_call *call, mcx_target *target, struct iovec *pieces
     mc_connection *connection = target->connection;
     mc_status status;
 
-    if (mcx_goes_through_host(target)) {
-        status = mcx_host_send(call, target->host, pieces, count, false);
-        return status != MC_OK ? status : mcx_host_receive(call, target->host, exchange);
-    }
     do {
         if (LIKELY(is_native(connection))) {
-            Py_BEGIN_ALLOW_THREADS status =
+            Py_BEGIN_ALLOW_THREADS
+            status =
                 mc_connection_send(connection, &pieces, &count, &call->clock);
             if (status == MC_OK) {
                 status = mc_connection_receive(connection, exchange, &call->clock);
@@ -515,7 +250,7 @@ mc_status mcx_roundtrip(mcx_call *call, mcx_target *target, struct iovec *pieces
                 status = mc_connection_receive(connection, exchange, &call->clock);
             }
         }
-        if (UNLIKELY(status == MC_INTERRUPTED) && mcx_check_signals() < 0) {
+        if (UNLIKELY(status == MC_INTERRUPTED) && PyErr_CheckSignals() < 0) {
             return MC_RAISED;
         }
     } while (status == MC_INTERRUPTED);
@@ -527,19 +262,17 @@ mc_status mcx_send(mcx_call *call, mcx_target *target, struct iovec *pieces, int
     mc_connection *connection = target->connection;
     mc_status status;
 
-    if (mcx_goes_through_host(target)) {
-        return mcx_host_send(call, target->host, pieces, count, false);
-    }
     do {
         if (is_native(connection)) {
-            Py_BEGIN_ALLOW_THREADS status =
+            Py_BEGIN_ALLOW_THREADS
+            status =
                 mc_connection_send(connection, &pieces, &count, &call->clock);
             Py_END_ALLOW_THREADS
         }
         else {
             status = mc_connection_send(connection, &pieces, &count, &call->clock);
         }
-        if (status == MC_INTERRUPTED && mcx_check_signals() < 0) {
+        if (status == MC_INTERRUPTED && PyErr_CheckSignals() < 0) {
             return MC_RAISED;
         }
     } while (status == MC_INTERRUPTED);
@@ -551,12 +284,10 @@ mc_status mcx_receive(mcx_call *call, mcx_target *target, mc_exchange *exchange)
     mc_connection *connection = target->connection;
     mc_status status;
 
-    if (mcx_goes_through_host(target)) {
-        return mcx_host_receive(call, target->host, exchange);
-    }
     do {
         if (is_native(connection)) {
-            Py_BEGIN_ALLOW_THREADS status =
+            Py_BEGIN_ALLOW_THREADS
+            status =
                 mc_connection_receive(connection, exchange, &call->clock);
             Py_END_ALLOW_THREADS
         }
@@ -564,7 +295,7 @@ mc_status mcx_receive(mcx_call *call, mcx_target *target, mc_exchange *exchange)
             status = mc_connection_receive(connection, exchange, &call->clock);
         }
         /* A long receive returns early with what it has when a signal comes. */
-        if (mcx_check_signals() < 0) {
+        if (PyErr_CheckSignals() < 0) {
             return MC_RAISED;
         }
     } while (status == MC_INTERRUPTED);
@@ -581,6 +312,7 @@ int mcx_fail(mcx_call *call, mcx_target *target, mc_status status)
     PyObject *reason;
     int result = 0;
 
+    (void)call;
     if (status == MC_RAISED) {
         return -1;
     }
@@ -588,35 +320,21 @@ int mcx_fail(mcx_call *call, mcx_target *target, mc_status status)
         PyErr_NoMemory();
         return -1;
     }
-    if (!mcx_is_host(call->module, target->host)) {
-        return 0;
-    }
     reason = mcx_status_text(target->connection, status);
     if (reason == NULL) {
         return -1;
     }
     if (status == MC_TIMEOUT && !target->late) {
-        if (MCX_IS_SET(target->host_hooks, MARK_DEAD)) {
-            PyObject *done = PyObject_CallMethodOneArg(
-                target->host, call->module->host_hooks[MCX_HOOK_MARK_DEAD], reason);
-
-            result = done == NULL ? -1 : 0;
-            Py_XDECREF(done);
-        }
-        else {
-            result = mcx_host_mark_dead(call->module, (mcx_host *)target->host, reason);
-        }
+        result = mcx_server_mark_dead(target->host, reason);
     }
-    else if (atomic_load(&((mcx_host *)target->host)->is_debug)) {
-        PyObject *name = PyObject_Str(target->host);
+    else if (atomic_load(&target->host->is_debug)) {
+        PyObject *name = PyObject_Str((PyObject *)target->host);
 
-        if (name == NULL) {
-            result = -1;
-        }
-        else {
-            result = mcx_host_debuglog(call->module, target->host,
-                                       "MemCache: %U: %U.  Closing the connection.", name, reason);
-        }
+        result = name == NULL
+                     ? -1
+                     : mcx_server_debuglog(target->host,
+                                           "MemCache: %U: %U.  Closing the connection.", name,
+                                           reason);
         Py_XDECREF(name);
     }
     Py_DECREF(reason);
@@ -626,9 +344,10 @@ int mcx_fail(mcx_call *call, mcx_target *target, mc_status status)
 /* ---- connections ---------------------------------------------------------------------------- */
 
 /* The first thing on a new connection where the host asked for it: flush_all, once. */
-static mc_status flush_first(mcx_call *call, mcx_host *host, mc_connection *connection, bool *clean)
+static mc_status flush_first(mcx_call *call, mcx_server *host, mc_connection *connection,
+                             bool *clean)
 {
-    mcx_target target = {.host = (PyObject *)host, .connection = connection};
+    mcx_target target = {.host = host, .connection = connection};
     mc_exchange exchange;
     char command[] = "flush_all\r\n";
     struct iovec piece = {command, sizeof command - 1};
@@ -649,8 +368,7 @@ static mc_status flush_first(mcx_call *call, mcx_host *host, mc_connection *conn
     return status;
 }
 
-static int connect_failed(mcx_call *call, mcx_host *host, mc_connection *connection,
-                          mc_status status)
+static int connect_failed(mcx_server *host, mc_connection *connection, mc_status status)
 {
     PyObject *text, *reason = NULL;
     int result = -1;
@@ -666,16 +384,7 @@ static int connect_failed(mcx_call *call, mcx_host *host, mc_connection *connect
         reason = PyUnicode_FromFormat("connect: %U", text);
     }
     if (reason != NULL) {
-        if (MCX_IS_SET(mcx_host_hooks(call->module, (PyObject *)host), MARK_DEAD)) {
-            PyObject *done = PyObject_CallMethodOneArg(
-                (PyObject *)host, call->module->host_hooks[MCX_HOOK_MARK_DEAD], reason);
-
-            result = done == NULL ? -1 : 0;
-            Py_XDECREF(done);
-        }
-        else {
-            result = mcx_host_mark_dead(call->module, host, reason);
-        }
+        result = mcx_server_mark_dead(host, reason);
     }
     Py_XDECREF(text);
     Py_XDECREF(reason);
@@ -683,7 +392,7 @@ static int connect_failed(mcx_call *call, mcx_host *host, mc_connection *connect
 }
 
 /* Opens connection, which the call owns. 1, or 0 and -1: then it has been given back. */
-static int open_connection(mcx_call *call, mcx_host *host, mc_connection *connection)
+static int open_connection(mcx_call *call, mcx_server *host, mc_connection *connection)
 {
     mc_status status;
 
@@ -693,7 +402,7 @@ static int open_connection(mcx_call *call, mcx_host *host, mc_connection *connec
     }
     connection->kind = call->kind;
     connection->owner = call->owner;
-    status = mcx_host_open(call->module, host, connection, call->socket_class, &call->clock);
+    status = mcx_server_open(host, connection, call->socket_class, &call->clock);
     if (status == MC_OK) {
         mc_pool_opened(connection);
         if (atomic_exchange(&host->server.flush_on_connect, 0)) {
@@ -712,16 +421,19 @@ static int open_connection(mcx_call *call, mcx_host *host, mc_connection *connec
     if (status == MC_OK) {
         return 1;
     }
-    int result = connect_failed(call, host, connection, status);
+    int result = connect_failed(host, connection, status);
     mc_pool_give(connection, false, 0);
     return result;
 }
 
 /* A connection to host that this call owns: 1, 0, -1. fresh: newly opened. *probe: the server's
  * dead mark has run out and this call alone tries it; how it ends decides about the mark. */
-static int acquire(mcx_call *call, mcx_host *host, bool fresh, mc_connection **found, bool *probe)
+static int acquire(mcx_call *call, mcx_server *host, bool fresh, mc_connection **found, bool *probe)
 {
     *probe = false;
+    call->clock.timeout = atomic_load_explicit(&host->timeout, memory_order_relaxed);
+    call->clock.connect_timeout =
+        atomic_load_explicit(&host->connect_within, memory_order_relaxed);
     if (UNLIKELY(atomic_load_explicit(&host->server.dead_until, memory_order_relaxed) != 0)) {
         int64_t now;
 
@@ -755,183 +467,60 @@ static int acquire(mcx_call *call, mcx_host *host, bool fresh, mc_connection **f
 settle:
     *found = opened > 0 ? connection : NULL;
     if (UNLIKELY(*probe && opened <= 0)) {
-        *probe = false; /* whatever the mark is now: a replaced mark_dead may have left it */
+        *probe = false;
         mc_server_give_up_probe(&host->server);
     }
     return opened;
 }
 
-int mcx_connect_direct(mcx_module *module, mcx_host *host)
+static int connect_host(mcx_call *call, mcx_server *host, bool fresh, mcx_target *target)
 {
-    mcx_call call = {.module = module};
-    int64_t timeout = atomic_load(&host->timeout);
-    mc_connection *connection = NULL;
-    bool probe;
-    int connected;
-
-    if (mcx_find_socket_class(module, &call.socket_class) < 0) {
-        return -1;
-    }
-    if (call.socket_class != NULL) {
-        call.kind = call.socket_class;
-        call.owner = PyThread_get_thread_ident();
-    }
-    mc_clock_start(&call.clock, timeout, timeout);
-    connected = acquire(&call, host, false, &connection, &probe);
-    if (probe) {
-        mc_server_mark_alive(&host->server); /* it took the connection: all that is known here */
-    }
-    if (connected > 0 && mcx_held_put(module, host, connection) < 0) {
-        mc_pool_give(connection, false, 0);
-        connected = -1;
-    }
-    Py_XDECREF(call.socket_class);
-    return connected;
-}
-
-/* Where Python code may look for this call's connection, it is held for the host. */
-static int connect_slow(mcx_call *call, mcx_host *host, bool fresh, mcx_target *target)
-{
-    mcx_module *module = call->module;
-    mcx_held *held = fresh ? NULL : mcx_held_find(module, (PyObject *)host);
-
-    if (held == NULL && MCX_IS_SET(target->host_hooks, CONNECT)) {
-        int64_t before = mc_clock_now();
-
-        if (mc_clock_connect_left(&call->clock) == 0) {
-            return 0;
-        }
-        PyObject *answer =
-            PyObject_CallMethodNoArgs((PyObject *)host, module->host_hooks[MCX_HOOK_CONNECT]);
-        int connected = answer == NULL ? -1 : PyObject_IsTrue(answer);
-
-        call->clock.connecting += mc_clock_now() - before;
-        Py_XDECREF(answer);
-        if (connected <= 0) {
-            return connected;
-        }
-        held = mcx_held_find(module, (PyObject *)host);
-        if (held == NULL && (target->host_hooks & MCX_IO_HOOKS)) {
-            return 1; /* all of its I/O is somebody else's */
-        }
-    }
-    if (held == NULL) {
-        mc_connection *connection = NULL;
-        int connected = acquire(call, host, fresh, &connection, &target->probe);
-
-        if (connected <= 0) {
-            return connected;
-        }
-        if (mcx_held_put(module, host, connection) < 0) {
-            mc_pool_give(connection, false, 0);
-        }
-        else {
-            held = mcx_held_find(module, (PyObject *)host);
-            if (held == NULL) {
-                PyErr_SetString(PyExc_RuntimeError, "the host's connection was taken away");
-            }
-        }
-        if (held == NULL) {
-            if (target->probe) {
-                target->probe = false;
-                mc_server_give_up_probe(&host->server);
-            }
-            return -1;
-        }
-    }
-    target->held = held;
-    target->connection = held->connection;
-    return 1;
-}
-
-static int connect_host(mcx_call *call, PyObject *object, bool fresh, mcx_target *target)
-{
-    mcx_module *module = call->module;
-    mcx_host *host = (mcx_host *)object;
     int connected;
 
     target->host = NULL;
     target->connection = NULL;
-    target->held = NULL;
-    target->probe = false;
-    target->asked = false;
-    target->late = false;
-    target->host_hooks = call->host_hooks;
-    if (UNLIKELY(!Py_IS_TYPE(object, module->host_type))) {
-        target->host_hooks = mcx_host_hooks(module, object);
-    }
-    else {
-        target->host_hooks |= atomic_load_explicit(&host->instance_hooks, memory_order_relaxed);
-    }
-    if (UNLIKELY(target->host_hooks != 0) && make_slow(call) < 0) {
-        return -1;
-    }
-    if (UNLIKELY(!mcx_is_host(module, object))) {
-        PyObject *answer = PyObject_CallMethodNoArgs(object, module->host_hooks[MCX_HOOK_CONNECT]);
-
-        connected = answer == NULL ? -1 : PyObject_IsTrue(answer);
-        Py_XDECREF(answer);
-        target->host = connected > 0 ? Py_NewRef(object) : NULL;
-        return connected;
-    }
+    target->probe = target->asked = target->late = false;
     if (UNLIKELY(!host->initialised)) {
         PyErr_SetString(PyExc_RuntimeError, "_Host.__init__ has not been called");
         return -1;
     }
-    connected = UNLIKELY(call->slow)
-                    ? connect_slow(call, host, fresh, target)
-                    : acquire(call, host, fresh, &target->connection, &target->probe);
+    connected = acquire(call, host, fresh, &target->connection, &target->probe);
     if (connected > 0) {
-        target->host = Py_NewRef(object);
+        target->host = (mcx_server *)Py_NewRef((PyObject *)host);
     }
     return connected;
 }
 
-int mcx_connect_host(mcx_call *call, PyObject *host, mcx_target *target)
+int mcx_connect_host(mcx_call *call, mcx_server *host, mcx_target *target)
 {
     return connect_host(call, host, false, target);
 }
 
 int mcx_reconnect(mcx_call *call, mcx_target *target)
 {
-    PyObject *host = Py_NewRef(target->host);
+    mcx_server *host = (mcx_server *)Py_NewRef((PyObject *)target->host);
     int connected;
 
     mcx_target_end(call, target, false);
     connected = connect_host(call, host, true, target);
-    Py_DECREF(host);
+    Py_DECREF((PyObject *)host);
     return connected;
 }
 
 void mcx_target_end(mcx_call *call, mcx_target *target, bool clean)
 {
     if (UNLIKELY(target->probe)) {
-        mc_server *server = &((mcx_host *)target->host)->server;
+        mc_server *server = &target->host->server;
 
         target->probe = false;
-        /* An inner call connects for others to ask: that it could is all that is known here. */
-        if (clean && (target->asked || call->inner)) {
+        if (clean && target->asked) {
             mc_server_mark_alive(server);
         }
         else {
             mc_server_give_up_probe(server); /* after a dead mark of this call: no change */
         }
     }
-    if (target->held != NULL) {
-        /* Python code may have used it in the middle of this call; what it sent, nobody knows. */
-        target->held->broken = !clean || (target->held->broken && !mcx_goes_through_host(target));
-        if (!clean && !target->held->dropped) {
-            PyObject *type, *value, *traceback;
-
-            PyErr_Fetch(&type, &value, &traceback);
-            if (mcx_held_drop(call->module, target->host) < 0) {
-                PyErr_WriteUnraisable(target->host);
-            }
-            PyErr_Restore(type, value, traceback);
-        }
-        Py_CLEAR(target->held);
-    }
-    else if (target->connection != NULL) {
+    if (target->connection != NULL) {
         if (LIKELY(clean || is_native(target->connection))) {
             mc_pool_give(target->connection, clean, call->clock.start);
         }
@@ -954,7 +543,7 @@ static PyObject *call_hash(mcx_module *module, mc_slice text)
 {
     PyObject *function = NULL, *key, *hash = NULL;
 
-    Py_BEGIN_CRITICAL_SECTION(module->local);
+    Py_BEGIN_CRITICAL_SECTION(module->guard);
     function = Py_XNewRef(module->hash_function);
     Py_END_CRITICAL_SECTION();
     key = PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)text.length);
@@ -1082,84 +671,16 @@ static int walk_next(mcx_call *call, ring_walk *walk)
     return result;
 }
 
-PyObject *mcx_key_object(const mcx_key *key)
+PyObject *mcx_server_hash(mcx_module *module, mc_slice text)
 {
-    PyObject *text = PyBytes_FromStringAndSize(key->text.bytes, (Py_ssize_t)key->text.length);
-
-    if (text == NULL || key->hash == NULL) {
-        return text;
+    switch (atomic_load_explicit(&module->hash_kind, memory_order_acquire)) {
+    case MCX_HASH_PYTHON:
+        return call_hash(module, text);
+    case MCX_HASH_CRC32:
+        return PyLong_FromUnsignedLong(mc_hash_crc32(text));
+    default:
+        return PyLong_FromUnsignedLong(mc_hash_default(text));
     }
-    PyObject *pair = PyTuple_Pack(2, key->hash, text);
-    Py_DECREF(text);
-    return pair;
-}
-
-/* By way of a replaced _get_server: *server is a new reference: 1, 0 for none, -1. */
-int mcx_get_server_hook(mcx_call *call, mcx_key *key, PyObject **found)
-{
-    mcx_module *module = call->module;
-    PyObject *object = mcx_key_object(key), *answer = NULL, *server, *changed;
-    mcx_key new_key = {.owner = NULL};
-    int64_t before = mc_clock_now();
-    int result = -1;
-
-    if (object == NULL) {
-        return -1;
-    }
-    answer =
-        PyObject_CallMethodOneArg(call->self, module->client_hooks[MCX_HOOK_GET_SERVER], object);
-    mcx_leave_out(call, before); /* where it connects, that has a deadline of its own */
-    Py_DECREF(object);
-    if (answer == NULL) {
-        return -1;
-    }
-    if (!PyTuple_Check(answer) || PyTuple_GET_SIZE(answer) != 2) {
-        PyErr_Format(PyExc_TypeError, "_get_server must return (server, key), not %.100s",
-                     Py_TYPE(answer)->tp_name);
-        goto done;
-    }
-    server = PyTuple_GET_ITEM(answer, 0);
-    changed = PyTuple_GET_ITEM(answer, 1);
-    int there = PyObject_IsTrue(server);
-    if (there <= 0) {
-        result = there;
-        goto done;
-    }
-    if (mcx_key_view(call, changed, &new_key) < 0) {
-        goto done;
-    }
-    mcx_key_clear(key);
-    *key = new_key;
-    if (!mc_key_is_safe(key->text)) {
-        PyErr_Format(module->key_character_error, "_get_server returned a key that cannot be sent");
-        goto done;
-    }
-    *found = Py_NewRef(server);
-    result = 1;
-done:
-    Py_DECREF(answer);
-    return result;
-}
-
-static int select_replaced(mcx_call *call, mcx_key *key, mcx_target *target)
-{
-    PyObject *server = NULL;
-    int result = mcx_get_server_hook(call, key, &server);
-
-    if (result > 0) {
-        result = mcx_connect_chosen(call, server, target);
-    }
-    Py_XDECREF(server);
-    return result;
-}
-
-int mcx_connect_chosen(mcx_call *call, PyObject *server, mcx_target *target)
-{
-    if (mcx_is_host(call->module, server)) {
-        return mcx_connect_host(call, server, target);
-    }
-    *target = (mcx_target){.host = Py_NewRef(server), .host_hooks = ALL_HOOKS};
-    return 1;
 }
 
 /* After the walk's tries: any server that lives, in order. */
@@ -1213,19 +734,64 @@ done:
     return connected;
 }
 
-static int connect_bucket(mcx_call *call, size_t bucket, void *target)
+/* The bucket's list was changed in place: the call goes on with what it holds now. As mcx_select. */
+static int take_lists(mcx_call *call)
 {
-    return mcx_connect_host(call, call->snapshot->bucket[bucket], target);
+    int entered;
+
+    if (mcx_core_take_lists(call->core) < 0) {
+        return -1;
+    }
+    mcx_snapshot *before = call->snapshot;
+
+    entered = enter(call);
+    if (entered != 0) {
+        call->snapshot = before;
+        call->is_customised = entered > 0;
+        return -1;
+    }
+    mcx_core_leave(before);
+    return 0;
 }
 
-int mcx_select(mcx_call *call, mcx_key *key, mcx_target *target)
+typedef struct {
+    mcx_target *target;
+    bool is_stale;
+} selection;
+
+static int connect_bucket(mcx_call *call, size_t bucket, void *context)
 {
-    target->probe = false;
-    target->host = NULL;
-    target->connection = NULL;
-    target->held = NULL;
-    if (UNLIKELY(MCX_IS_SET(call->hooks, GET_SERVER))) {
-        return select_replaced(call, key, target);
+    selection *selected = context;
+
+    if (UNLIKELY(!mcx_bucket_is(call->snapshot, bucket))) {
+        selected->is_stale = true;
+        return -1;
     }
-    return mcx_choose(call, key, connect_bucket, target);
+    return mcx_connect_host(call, (mcx_server *)call->snapshot->bucket[bucket], selected->target);
+}
+
+int mcx_select(mcx_call *call, const mcx_key *key, mcx_target *target)
+{
+    for (int again = 0;; again++) {
+        selection selected = {target, false};
+        int found = -1;
+
+        *target = (mcx_target){.host = NULL};
+        if (LIKELY((size_t)PyList_GET_SIZE(call->snapshot->buckets) ==
+                   call->snapshot->bucket_count)) {
+            found = mcx_choose(call, key, connect_bucket, &selected);
+        }
+        else {
+            selected.is_stale = true;
+        }
+        if (LIKELY(!selected.is_stale)) {
+            return found;
+        }
+        if (again == 10) { /* somebody changes it all the time */
+            return 0;
+        }
+        if (take_lists(call) < 0) {
+            return -1;
+        }
+    }
 }

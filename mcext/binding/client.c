@@ -93,45 +93,86 @@ static PyObject **core_slot(mcx_module *module, PyObject *self)
     return (PyObject **)((char *)self + module->core_offset);
 }
 
+/* The options of a constructor's call, in place of what was in force. */
+static int set_options(mcx_module *module, mcx_core *core, PyObject *const *values)
+{
+    mcx_snapshot *snapshot;
+
+    do {
+        snapshot = mcx_snapshot_copy(core);
+        if (snapshot == NULL) {
+            return -1;
+        }
+        Py_CLEAR(snapshot->options[MCX_OPT_PICKLER_IS_KEYWORD]);
+        snapshot->deleted = 0;
+        for (int i = 1; i < ARGUMENT_COUNT; i++) {
+            if (mcx_snapshot_set_option(module, snapshot, argument_options[i], values[i]) < 0) {
+                mcx_snapshot_free(snapshot);
+                return -1;
+            }
+        }
+        if (mcx_snapshot_probe_pickler(snapshot) < 0) {
+            mcx_snapshot_free(snapshot);
+            return -1;
+        }
+    } while (!mcx_core_replace(core, snapshot));
+    return 0;
+}
+
+/* What each thread begins with: python-memcached's constructor makes both anew. */
+static int reset_thread(mcx_module *module, mcx_core *core, PyObject *self)
+{
+    mcx_record *record = mcx_record_of(module, core, self);
+
+    if (record == NULL) {
+        return -1;
+    }
+    memset(record->counts, 0, sizeof record->counts);
+    Py_CLEAR(record->stats);
+    record->stats_deleted = false;
+    Py_DECREF(record);
+
+    PyObject *result = PyObject_CallMethodNoArgs(self, module->str_reset_cas);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* The options and servers of a constructor's call, for all threads. */
+static int set_up(mcx_module *module, mcx_core *core, PyObject *self, PyObject *const *values)
+{
+    PyObject *result;
+
+    result = PyObject_CallMethodOneArg(self, module->str_set_servers, values[ARGUMENT_SERVERS]);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : reset_thread(module, core, self);
+}
+
 static int open_client(mcx_module *module, PyObject *self, PyObject *const *values)
 {
     PyObject *module_object = ((PyHeapTypeObject *)module->client_type)->ht_module;
     mcx_core *core = mcx_core_new(module, module_object);
-    mcx_snapshot *snapshot = core ? mcx_snapshot_copy(core) : NULL;
-    PyObject *result = NULL;
 
-    if (snapshot == NULL) {
+    if (core == NULL || set_options(module, core, values) < 0) {
         Py_XDECREF(core);
         return -1;
     }
-    for (int i = 1; i < ARGUMENT_COUNT; i++) {
-        if (mcx_snapshot_set_option(module, snapshot, argument_options[i], values[i]) < 0) {
-            mcx_snapshot_free(snapshot);
-            Py_DECREF(core);
-            return -1;
-        }
-    }
-    if (mcx_snapshot_probe_pickler(snapshot) < 0) {
-        mcx_snapshot_free(snapshot);
-        Py_DECREF(core);
-        return -1;
-    }
-    (void)mcx_core_replace(core, snapshot); /* nobody else has seen it */
-
     PyObject *none = NULL;
     if (!__atomic_compare_exchange_n(core_slot(module, self), &none, (PyObject *)core, false,
                                      __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
         Py_DECREF(core); /* opened in the meantime, by what an option's own methods called */
         return 0;
     }
-    result = PyObject_CallMethodOneArg(self, module->client_hooks[MCX_HOOK_SET_SERVERS],
-                                       values[ARGUMENT_SERVERS]);
-    if (result != NULL) {
-        Py_SETREF(result,
-                  PyObject_CallMethodNoArgs(self, module->client_hooks[MCX_HOOK_RESET_CAS]));
-    }
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return mcx_record_first(module, core, self) < 0 ? -1 : set_up(module, core, self, values);
+}
+
+/* Whether this thread has met the client: threading.local runs __init__ in each that has not. */
+static int is_known_here(mcx_module *module, PyObject *self)
+{
+    PyObject *record = NULL;
+    int found = PyObject_GetOptionalAttr(self, module->str_record, &record);
+
+    Py_XDECREF(record);
+    return found;
 }
 
 static int init(mcx_module *module, PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -147,20 +188,15 @@ static int init(mcx_module *module, PyObject *self, PyObject *const *args, Py_ss
     if (mcx_bind(&init_signature, args, nargs, kwnames, values) < 0) {
         return -1;
     }
-    PyObject *core = __atomic_load_n(core_slot(module, self), __ATOMIC_ACQUIRE);
+    mcx_core *core = (mcx_core *)__atomic_load_n(core_slot(module, self), __ATOMIC_ACQUIRE);
     if (core == NULL) {
         return open_client(module, self, values);
     }
-    /* threading.local runs __init__ in each thread: what is shared is there already, and a thread's
-     * own begins empty. */
-    mcx_record *record = mcx_record_of(module, (mcx_core *)core, self);
-    if (record == NULL) {
-        return -1;
+    int known = is_known_here(module, self);
+    if (known <= 0) { /* what is shared is there already, and a thread's own begins empty */
+        return known < 0 ? -1 : reset_thread(module, core, self);
     }
-    Py_CLEAR(record->cas_ids);
-    record->cas_ids_deleted = false;
-    Py_DECREF(record);
-    return 0;
+    return set_options(module, core, values) < 0 ? -1 : set_up(module, core, self, values);
 }
 
 /* __init__ is a slot wrapper, not a method: so inspect takes the class's own text signature. It
@@ -249,10 +285,13 @@ static int hand_to_hosts(mcx_module *module, mcx_snapshot *snapshot, int option,
         [MCX_OPT_DEAD_RETRY] = "dead_retry",
         [MCX_OPT_SOCKET_TIMEOUT] = "socket_timeout",
         [MCX_OPT_FLUSH_ON_RECONNECT] = "flush_on_reconnect",
+        [MCX_OPT_CONNECT_TIMEOUT] = "connect_timeout",
     };
 
-    (void)module;
     for (size_t i = 0; names[option] != NULL && i < snapshot->server_count; i++) {
+        if (option == MCX_OPT_CONNECT_TIMEOUT && !mcx_is_server(module, snapshot->server[i])) {
+            continue; /* of python-memcached's hosts nobody expects it */
+        }
         if (PyObject_SetAttrString(snapshot->server[i], names[option], value) < 0) {
             return -1;
         }
@@ -309,21 +348,20 @@ static PyObject *get_list(PyObject *self, void *closure)
 {
     int attribute = ((mcx_attribute *)closure)->option;
     mcx_core *core = core_of_attribute(self, closure);
-    unsigned shard = mcx_shard();
     mcx_snapshot *snapshot;
     PyObject *list = NULL;
 
     if (core == NULL) {
         return NULL;
     }
-    snapshot = mcx_core_enter(core, shard);
+    snapshot = mcx_core_enter(core);
     if ((snapshot->deleted >> attribute) & 1) {
         PyErr_SetString(PyExc_AttributeError, attribute == MCX_BUCKETS ? "buckets" : "servers");
     }
     else {
         list = Py_NewRef(attribute == MCX_BUCKETS ? snapshot->buckets : snapshot->servers);
     }
-    mcx_core_leave(core, shard);
+    mcx_core_leave(snapshot);
     return list;
 }
 
@@ -462,12 +500,8 @@ MCX_METHOD(client___setattr__)
         return NULL;
     }
     PyObject *core = __atomic_load_n(core_slot(module, self), __ATOMIC_ACQUIRE);
-    for (int hook = 0; core != NULL && PyUnicode_Check(values[0]) && hook < MCX_CLIENT_HOOK_COUNT;
-         hook++) {
-        if (PyUnicode_Compare(values[0], module->client_hooks[hook]) == 0) {
-            atomic_fetch_or(&((mcx_core *)core)->instance_hooks, UINT32_C(1) << hook);
-            atomic_store(&((mcx_core *)core)->plain_version, 0);
-        }
+    if (core != NULL) {
+        mcx_note_client_attribute(module, (mcx_core *)core, values[0]);
     }
     Py_RETURN_NONE;
 }
@@ -579,7 +613,7 @@ MCX_METHOD(client___reduce__)
     return NULL;
 }
 
-/* ---- privates that take no part in a call here ---------------------------------------------- */
+/* ---- privates of which the way in Python makes use ------------------------------------------ */
 
 static const mcx_signature val_to_store_info_signature = {.method = "_val_to_store_info",
                                                           .count = 2,
@@ -611,52 +645,6 @@ MCX_METHOD(client__val_to_store_info)
     return mcx_call_end(&call, result);
 }
 
-static const mcx_signature recv_value_signature = {
-    .method = "_recv_value", .count = 3, .required = 3, .names = {"server", "flags", "rlen"}};
-
-MCX_METHOD(client__recv_value)
-{
-    PyObject *values[3], *size = NULL, *data = NULL, *body = NULL, *result = NULL;
-    mcx_call call;
-    Py_ssize_t flags, length;
-
-    if (mcx_bind(&recv_value_signature, args, nargs, kwnames, values) < 0 ||
-        mcx_int(values[1], "flags", &flags) < 0 || mcx_int(values[2], "rlen", &length) < 0) {
-        return NULL;
-    }
-    if (flags < 0 || (uint64_t)flags > UINT32_MAX) {
-        PyErr_SetString(PyExc_ValueError, "flags must be between 0 and 2**32-1");
-        return NULL;
-    }
-    if (length < 0 || length > PY_SSIZE_T_MAX - 2) {
-        PyErr_SetString(PyExc_ValueError, "rlen must be a number of bytes");
-        return NULL;
-    }
-    if (mcx_call_begin_inner(&call, self) < 0) {
-        return NULL;
-    }
-    size = PyLong_FromSsize_t(length + 2);
-    data = size ? PyObject_CallMethodOneArg(values[0], call.module->host_hooks[MCX_HOOK_RECV], size)
-                : NULL;
-    body = data ? PyBytes_FromObject(data) : NULL;
-    if (body != NULL && PyBytes_GET_SIZE(body) != length + 2) {
-        PyErr_Format(call.module->error, "received %zd bytes when expecting %zd",
-                     PyBytes_GET_SIZE(body), length + 2);
-    }
-    else if (body != NULL) {
-        Py_SETREF(body, PyBytes_FromStringAndSize(PyBytes_AS_STRING(body), length));
-        if (body != NULL) {
-            mc_slice text = {PyBytes_AS_STRING(body), (size_t)length};
-
-            result = mcx_decode(&call, (uint32_t)flags, text, body);
-        }
-    }
-    Py_XDECREF(size);
-    Py_XDECREF(data);
-    Py_XDECREF(body);
-    return mcx_call_end(&call, result);
-}
-
 static const mcx_signature encode_key_signature = {
     .method = "_encode_key", .count = 1, .required = 1, .names = {"key"}};
 
@@ -668,146 +656,6 @@ MCX_METHOD(client__encode_key)
     return mcx_bind(&encode_key_signature, args, nargs, kwnames, values) < 0
                ? NULL
                : mcx_encode_key(values[0]);
-}
-
-/* _encode_cmd(cmd, key, headers, noreply, *args) */
-MCX_METHOD(client__encode_cmd)
-{
-    PyObject *parts, *joined = NULL, *separator = NULL;
-    int noreply;
-
-    (void)self;
-    if (kwnames != NULL && PyTuple_GET_SIZE(kwnames) > 0) {
-        PyErr_SetString(PyExc_TypeError, "_encode_cmd() takes no keyword arguments");
-        return NULL;
-    }
-    if (nargs < 4) {
-        PyErr_SetString(PyExc_TypeError,
-                        "_encode_cmd() takes at least 4 arguments: cmd, key, headers, noreply");
-        return NULL;
-    }
-    noreply = PyObject_IsTrue(args[3]);
-    if (noreply < 0 || !PyUnicode_Check(args[0])) {
-        if (noreply >= 0) {
-            PyErr_SetString(PyExc_TypeError, "cmd must be a str");
-        }
-        return NULL;
-    }
-    parts = Py_BuildValue("[NyO]", PyUnicode_AsUTF8String(args[0]), " ", args[1]);
-    int has_headers = parts ? PyObject_IsTrue(args[2]) : -1;
-    if (has_headers > 0) {
-        PyObject *headers = PyUnicode_Check(args[2]) ? PyUnicode_AsUTF8String(args[2]) : NULL;
-        PyObject *space = PyBytes_FromString(" ");
-
-        if (headers == NULL && !PyErr_Occurred()) {
-            PyErr_SetString(PyExc_TypeError, "headers must be a str");
-        }
-        has_headers = headers == NULL || space == NULL || PyList_Append(parts, space) < 0 ||
-                              PyList_Append(parts, headers) < 0
-                          ? -1
-                          : 1;
-        Py_XDECREF(space);
-        Py_XDECREF(headers);
-    }
-    if (has_headers >= 0 && noreply) {
-        PyObject *word = PyBytes_FromString(" noreply");
-
-        has_headers = word == NULL || PyList_Append(parts, word) < 0 ? -1 : 0;
-        Py_XDECREF(word);
-    }
-    if (has_headers >= 0 && nargs > 4) {
-        PyObject *space = PyBytes_FromString(" ");
-
-        has_headers = space == NULL || PyList_Append(parts, space) < 0 ? -1 : 0;
-        Py_XDECREF(space);
-    }
-    for (Py_ssize_t i = 4; has_headers >= 0 && i < nargs; i++) {
-        has_headers = PyList_Append(parts, args[i]);
-    }
-    separator = PyBytes_FromString("");
-    if (has_headers >= 0 && separator != NULL) {
-        joined = PyObject_CallMethod(separator, "join", "O", parts);
-    }
-    Py_XDECREF(separator);
-    Py_XDECREF(parts);
-    return joined;
-}
-
-/* The fields of a VALUE line as bytes and ints, None for each where it is another line. */
-static PyObject *expect_value(PyObject *const *values, int fields)
-{
-    PyObject *line = values[1] ? Py_NewRef(values[1]) : NULL;
-    PyObject *words = NULL, *result = NULL;
-    int is_line = line ? PyObject_IsTrue(line) : 0;
-
-    if (is_line == 0) {
-        Py_XSETREF(line, PyObject_CallMethod(values[0], "readline", "O",
-                                             values[2] ? values[2] : Py_False));
-    }
-    if (line == NULL || is_line < 0) {
-        goto done;
-    }
-    if (!PyBytes_Check(line) || PyBytes_GET_SIZE(line) < 5 ||
-        memcmp(PyBytes_AS_STRING(line), "VALUE", 5) != 0) {
-        result = fields == 3 ? PyTuple_Pack(3, Py_None, Py_None, Py_None)
-                             : PyTuple_Pack(4, Py_None, Py_None, Py_None, Py_None);
-        goto done;
-    }
-    if (!PyBytes_CheckExact(line)) { /* so that the list is bytes' own */
-        Py_SETREF(line, PyBytes_FromStringAndSize(PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line)));
-    }
-    words = line ? PyObject_CallMethod(line, "split", NULL) : NULL;
-    if (words == NULL || PyList_GET_SIZE(words) != fields + 1) {
-        if (words != NULL) {
-            PyErr_Format(PyExc_ValueError, "not a VALUE line of %d fields: %R", fields, line);
-        }
-        goto done;
-    }
-    for (int i = 2; i <= fields; i++) { /* all behind the key are numbers */
-        PyObject *number = PyNumber_Long(PyList_GET_ITEM(words, i));
-
-        if (number == NULL || PyList_SetItem(words, i, number) < 0) {
-            goto done;
-        }
-    }
-    if (PyList_SetSlice(words, 0, 1, NULL) == 0) { /* the word VALUE */
-        result = PyList_AsTuple(words);
-    }
-done:
-    Py_XDECREF(line);
-    Py_XDECREF(words);
-    return result;
-}
-
-static const mcx_signature expectvalue_signature = {.method = "_expectvalue",
-                                                    .count = 3,
-                                                    .required = 1,
-                                                    .names = {"server", "line", "raise_exception"}};
-
-MCX_METHOD(client__expectvalue)
-{
-    PyObject *values[3];
-
-    (void)self;
-    return mcx_bind(&expectvalue_signature, args, nargs, kwnames, values) < 0
-               ? NULL
-               : expect_value(values, 3);
-}
-
-static const mcx_signature expect_cas_value_signature = {
-    .method = "_expect_cas_value",
-    .count = 3,
-    .required = 1,
-    .names = {"server", "line", "raise_exception"}};
-
-MCX_METHOD(client__expect_cas_value)
-{
-    PyObject *values[3];
-
-    (void)self;
-    return mcx_bind(&expect_cas_value_signature, args, nargs, kwnames, values) < 0
-               ? NULL
-               : expect_value(values, 4);
 }
 
 PyMethodDef mcx_client_methods[] = {
@@ -831,20 +679,8 @@ PyMethodDef mcx_client_methods[] = {
     MCX_DEF("_val_to_store_info", client__val_to_store_info,
             "_val_to_store_info($self, val, min_compress_len)\n--\n\n"
             "val as it is stored: (flags, length, bytes), or 0 where it is too large."),
-    MCX_DEF("_recv_value", client__recv_value,
-            "_recv_value($self, server, flags, rlen)\n--\n\n"
-            "Receive a value of rlen bytes from server and decode it by its flags."),
     MCX_DEF("_encode_key", client__encode_key,
             "_encode_key($self, key)\n--\n\nkey with a str as UTF-8 bytes."),
-    MCX_DEF(
-        "_encode_cmd", client__encode_cmd,
-        "_encode_cmd($self, cmd, key, headers, noreply, *args)\n--\n\nA command line as bytes."),
-    MCX_DEF("_expectvalue", client__expectvalue,
-            "_expectvalue($self, server, line=None, raise_exception=False)\n--\n\n"
-            "A VALUE line as (key, flags, length), or three times None."),
-    MCX_DEF("_expect_cas_value", client__expect_cas_value,
-            "_expect_cas_value($self, server, line=None, raise_exception=False)\n--\n\n"
-            "A VALUE line as (key, flags, length, cas), or four times None."),
     {NULL, NULL, 0, NULL},
 };
 
@@ -975,9 +811,17 @@ static int add_exceptions(mcx_module *module)
 /* class Client(threading.local): __slots__ = ("_mcext_core",) */
 static int make_type(mcx_module *module, PyObject *module_object)
 {
+    /* What has no dict of its own (object, say, in place of threading.local) gets one. */
+    bool needs_dict = module->local_type->tp_dictoffset == 0 &&
+                      module->local_type->tp_getattro == PyObject_GenericGetAttr &&
+                      !PyType_HasFeature(module->local_type, MCX_MANAGED_DICT);
+    PyObject *slots = needs_dict
+                          ? Py_BuildValue("(sss)", "_mcext_core", "__dict__", "__weakref__")
+                          : Py_BuildValue("(s)", "_mcext_core");
     PyObject *namespace =
-        Py_BuildValue("{s(s)ssssss}", "__slots__", "_mcext_core", "__module__", "memcache",
-                      "__qualname__", "Client", "__doc__", "Client(" INIT_PARAMETERS);
+        slots ? Py_BuildValue("{sNssssss}", "__slots__", slots, "__module__", "memcache",
+                              "__qualname__", "Client", "__doc__", "Client(" INIT_PARAMETERS)
+              : NULL;
     PyObject *type = NULL, *slot = NULL, *doc = NULL;
     int result = -1;
 
@@ -1027,7 +871,7 @@ int mcx_add_client_type(mcx_module *module, PyObject *module_object)
         add_exceptions(module) < 0 || add_attributes(module) < 0 ||
         add_methods(module, mcx_single_methods) < 0 || add_methods(module, mcx_multi_methods) < 0 ||
         add_methods(module, mcx_server_methods) < 0 ||
-        add_methods(module, mcx_client_methods) < 0) {
+        add_methods(module, mcx_client_methods) < 0 || add_methods(module, mcx_pure_methods) < 0) {
         return -1;
     }
     return add_constant(module->client_type, "_FLAG_PICKLE", MCX_FLAG_PICKLE) < 0 ||

@@ -2,9 +2,8 @@
  *
  * Keys become items, each with its server; a server's items are a leg: a connection, a run of
  * commands produced piece by piece, and an exchange that reads their replies in the same order.
- * Native legs are served together by the core's fan-out; others (Python sockets, hosts with
- * replaced methods) in turn, a batch at a time, so that no side waits for the other's buffers; the
- * first batches of Python sockets go out together. */
+ * Native legs are served together by the core's fan-out; those over Python sockets in turn, a batch
+ * at a time, so that no side waits for the other's buffers; their first batches go out together. */
 #include "mcx.h"
 
 #include <string.h>
@@ -46,6 +45,7 @@ typedef struct {
     size_t count;
     size_t next; /* the next one to be produced */
     size_t sent; /* commands produced (storage, deletion) */
+    int64_t timeout; /* its host's, of the whole call */
     int attempt;
     bool over;
     bool marker_last; /* noreply: the exchange is for the marker behind the last command */
@@ -151,40 +151,13 @@ static int check_item(multi *all, mc_slice text, size_t prefix)
     mcx_call *call = all->call;
     mcx_snapshot *snapshot = call->snapshot;
 
-    if (snapshot->check_keys && UNLIKELY(MCX_IS_SET(call->hooks, CHECK_KEY))) {
-        PyObject *bytes = PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)text.length);
-        PyObject *extra = PyLong_FromSize_t(prefix);
-        PyObject *args[2] = {bytes, extra};
-        PyObject *done = bytes && extra ? mcx_call_hook(call, MCX_HOOK_CHECK_KEY, args, 2) : NULL;
-
-        Py_XDECREF(bytes);
-        Py_XDECREF(extra);
-        Py_XDECREF(done);
-        if (done == NULL) {
-            return -1;
-        }
-    }
-    else if (LIKELY(snapshot->check_keys)) {
+    if (LIKELY(snapshot->check_keys)) {
         return mcx_key_check(call->module, snapshot, text, prefix, NULL);
     }
     if (text.length == 0 && prefix != 0) {
         return 0;
     }
-    if (text.length == 0) {
-        PyErr_SetString(call->module->key_none_error, "Key is empty");
-        return -1;
-    }
-    if (!mc_key_is_safe(text)) {
-        PyObject *bytes = PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)text.length);
-
-        if (bytes != NULL) {
-            PyErr_Format(call->module->key_character_error,
-                         "Control/space characters not allowed (key=%R)", bytes);
-            Py_DECREF(bytes);
-        }
-        return -1;
-    }
-    return 0;
+    return mcx_key_check_safe(call->module, text);
 }
 
 /* get_multi: a key that cannot stand in the result is refused before anything is sent. */
@@ -222,7 +195,7 @@ static int add_item(multi *all, size_t number, PyObject *object, mc_slice prefix
         part = PyTuple_GET_ITEM(object, 1);
     }
     if (UNLIKELY(encoder != NULL)) {
-        encoded = PyObject_CallOneArg(encoder, part);
+        encoded = mcx_call_encoder(encoder, part);
         if (encoded == NULL) {
             return -1;
         }
@@ -439,8 +412,7 @@ static int collect(multi *all, PyObject *prefix_object)
     if (read_prefix(all, prefix_object, &prefix, &owner) < 0) {
         return -1;
     }
-    bool plain = prefix.length == 0 && all->call->snapshot->straight_key_length != 0 &&
-                 !MCX_IS_SET(all->call->hooks, CHECK_KEY);
+    bool plain = prefix.length == 0 && all->call->snapshot->straight_key_length != 0;
     size_t longest = (size_t)all->call->snapshot->max_key_length;
     size_t count = all->count;
 
@@ -489,6 +461,7 @@ static uint32_t add_leg(multi *all, mcx_target *target)
     }
     memset(each, 0, offsetof(leg, values)); /* the arrays have counts */
     each->target = *target;
+    each->timeout = atomic_load_explicit(&target->host->timeout, memory_order_relaxed);
     legs[all->leg_count++] = each;
     return (uint32_t)all->leg_count;
 }
@@ -508,7 +481,7 @@ static int connect_leg(mcx_call *call, size_t bucket, void *context)
     if (server == call->snapshot->server_count) {
         known = NULL; /* a bucket that is not among the servers: found by its host */
         for (size_t i = 0; i < all->leg_count; i++) {
-            if (all->legs[i]->target.host == call->snapshot->bucket[bucket]) {
+            if ((PyObject *)all->legs[i]->target.host == call->snapshot->bucket[bucket]) {
                 search->found = (uint32_t)i + 1;
                 return 1;
             }
@@ -519,7 +492,7 @@ static int connect_leg(mcx_call *call, size_t bucket, void *context)
         return *known == UINT32_MAX ? 0 : 1;
     }
     mcx_target target;
-    int connected = mcx_connect_host(call, call->snapshot->bucket[bucket], &target);
+    int connected = mcx_connect_host(call, (mcx_server *)call->snapshot->bucket[bucket], &target);
 
     if (connected > 0) {
         search->found = add_leg(all, &target);
@@ -529,41 +502,6 @@ static int connect_leg(mcx_call *call, size_t bucket, void *context)
         *known = connected ? search->found : UINT32_MAX;
     }
     return connected;
-}
-
-/* Through a replaced _get_server. */
-static int choose_by_hook(multi *all, size_t number)
-{
-    item *each = &all->items[number];
-    mcx_key key = {.text = all->texts[number],
-                   .owner = Py_XNewRef(all->details[number].owner),
-                   .hash = Py_XNewRef(hash_of(all, number))};
-    PyObject *server = NULL;
-    mcx_target target;
-    int found = mcx_get_server_hook(all->call, &key, &server);
-
-    each->leg = 0;
-    if (found > 0) {
-        if (key.text.bytes != all->texts[number].bytes) { /* another key in its place */
-            Py_XSETREF(all->details[number].owner, Py_XNewRef(key.owner));
-            all->texts[number] = key.text;
-        }
-        for (size_t i = 0; i < all->leg_count && each->leg == 0; i++) {
-            if (all->legs[i]->target.host == server) {
-                each->leg = (uint32_t)i + 1;
-            }
-        }
-        if (each->leg == 0) {
-            found = mcx_connect_chosen(all->call, server, &target);
-            if (found > 0) {
-                each->leg = add_leg(all, &target);
-                found = each->leg == 0 ? -1 : 1;
-            }
-        }
-    }
-    Py_XDECREF(server);
-    mcx_key_clear(&key);
-    return found < 0 ? -1 : 0;
 }
 
 static int choose_servers(multi *all)
@@ -576,20 +514,10 @@ static int choose_servers(multi *all)
         PyErr_NoMemory();
         return -1;
     }
-    bool by_hook = UNLIKELY(MCX_IS_SET(call->hooks, GET_SERVER));
-    bool one = call->snapshot->bucket_count == 1 && !by_hook &&
+    bool one = call->snapshot->bucket_count == 1 &&
                atomic_load(&call->module->hash_kind) != MCX_HASH_PYTHON;
 
-    if (by_hook && all->details == NULL && make_details(all, all->count) < 0) {
-        return -1;
-    }
     for (size_t i = 0; i < all->count; i++) {
-        if (by_hook) {
-            if (choose_by_hook(all, i) < 0) {
-                return -1;
-            }
-            continue;
-        }
         mcx_key key = {.text = all->texts[i], .hash = hash_of(all, i)};
         int found = mcx_choose(call, &key, connect_leg, &search);
 
@@ -611,115 +539,6 @@ static int choose_servers(multi *all)
         }
     }
     return 0;
-}
-
-/* Of the caller's keys those that a replaced _map_and_prefix_keys left out: no server was found. */
-static int add_left_out(multi *all, PyObject *given, PyObject *originals)
-{
-    PyObject *values = PyDict_Values(originals);
-    PyObject *mapped = values ? PySet_New(values) : NULL;
-    int there = mapped ? 0 : -1;
-
-    for (Py_ssize_t i = 0; there >= 0 && i < PyList_GET_SIZE(given); i++) {
-        PyObject *object = PyList_GET_ITEM(given, i);
-
-        there = PySet_Contains(mapped, object);
-        if (there == 0) {
-            all->texts[all->count] = (mc_slice){"", 0};
-            all->items[all->count++] = (item){.object = Py_NewRef(object)};
-        }
-    }
-    Py_XDECREF(mapped);
-    Py_XDECREF(values);
-    return there < 0 ? -1 : 0;
-}
-
-/* Through a replaced _map_and_prefix_keys: ({server: [key, ...]}, {key: caller's key}). */
-static int map_by_hook(multi *all, PyObject *keys, PyObject *prefix)
-{
-    mcx_call *call = all->call;
-    PyObject *empty = PyUnicode_FromString("");
-    PyObject *given = list_of(keys);
-    /* An iterator can be read but once. */
-    PyObject *args[2] = {PyIter_Check(keys) ? given : keys, prefix ? prefix : empty};
-    PyObject *answer =
-        empty && given ? mcx_call_hook(call, MCX_HOOK_MAP_AND_PREFIX_KEYS, args, 2) : NULL;
-    PyObject *servers = NULL, *originals, *server, *list;
-    Py_ssize_t at = 0;
-    size_t total = 0, asked = given ? (size_t)PyList_GET_SIZE(given) : 0;
-    int result = -1;
-
-    call->clock.start = mc_clock_now(); /* nothing so far was the servers' time */
-    Py_XDECREF(empty);
-    if (answer == NULL) {
-        Py_XDECREF(given);
-        return -1;
-    }
-    if (!PyTuple_Check(answer) || PyTuple_GET_SIZE(answer) != 2 ||
-        !PyDict_Check(PyTuple_GET_ITEM(answer, 0)) || !PyDict_Check(PyTuple_GET_ITEM(answer, 1))) {
-        PyErr_SetString(PyExc_TypeError, "_map_and_prefix_keys must return two dicts");
-        goto done;
-    }
-    servers = PyDict_Copy(PyTuple_GET_ITEM(answer, 0)); /* the lists' methods may change theirs */
-    originals = PyTuple_GET_ITEM(answer, 1);
-    while (servers != NULL && PyDict_Next(servers, &at, &server, &list)) {
-        Py_ssize_t size = PySequence_Size(list);
-
-        if (size < 0) {
-            goto done;
-        }
-        total += (size_t)size;
-    }
-    if (servers == NULL || make_items(all, total + asked) < 0 ||
-        make_details(all, total + asked) < 0) {
-        goto done;
-    }
-    at = 0;
-    while (PyDict_Next(servers, &at, &server, &list)) {
-        mcx_target target;
-        int connected = mcx_connect_chosen(call, server, &target);
-        uint32_t number = connected > 0 ? add_leg(all, &target) : 0;
-
-        if (connected < 0 || (connected > 0 && number == 0)) {
-            goto done;
-        }
-        for (Py_ssize_t i = 0; all->count < total; i++) {
-            PyObject *text = PySequence_GetItem(list, i);
-            PyObject *object = NULL;
-
-            if (text == NULL && PyErr_ExceptionMatches(PyExc_IndexError)) {
-                PyErr_Clear();
-                break;
-            }
-            if (text == NULL || PyDict_GetItemRef(originals, text, &object) < 0 ||
-                !PyBytes_Check(text) || object == NULL) {
-                if (!PyErr_Occurred()) {
-                    PyErr_SetString(PyExc_TypeError,
-                                    "_map_and_prefix_keys must list keys as bytes, each with its "
-                                    "original");
-                }
-                Py_XDECREF(text);
-                Py_XDECREF(object);
-                goto done;
-            }
-            mc_slice view = {PyBytes_AS_STRING(text), (size_t)PyBytes_GET_SIZE(text)};
-
-            all->details[all->count].owner = text;
-            all->texts[all->count] = view;
-            all->items[all->count++] = (item){.object = object, .leg = number};
-            if (!mc_key_is_safe(view)) {
-                PyErr_SetString(call->module->key_character_error,
-                                "_map_and_prefix_keys returned a key that cannot be sent");
-                goto done;
-            }
-        }
-    }
-    result = all->command != MC_GET && total < asked ? add_left_out(all, given, originals) : 0;
-done:
-    Py_XDECREF(servers);
-    Py_DECREF(answer);
-    Py_DECREF(given);
-    return result;
 }
 
 /* Gives each leg its items, in order. */
@@ -826,8 +645,7 @@ static size_t plain_length(const multi *all)
     const mcx_snapshot *snapshot = all->call->snapshot;
     size_t length = COPY_UP_TO;
 
-    if (all->noreply || all->min_compress != NULL ||
-        MCX_IS_SET(all->call->hooks, VAL_TO_STORE_INFO)) {
+    if (all->noreply || all->min_compress != NULL) {
         return 0;
     }
     if (snapshot->max_value_length != 0 && (size_t)snapshot->max_value_length < length) {
@@ -862,9 +680,7 @@ static int produce_one_set(multi *all, leg *each, mc_buffer *out, int *pieces, s
         return -1;
     }
     stored.owner = NULL;
-    kept = UNLIKELY(MCX_IS_SET(call->hooks, VAL_TO_STORE_INFO))
-               ? mcx_store_info_hook(call, value, all->min_compress, &stored)
-               : mcx_store_info(call, value, all->min_compress, &stored);
+    kept = mcx_store_info(call, value, all->min_compress, &stored);
     Py_DECREF(value);
     if (kept <= 0) {
         each->next++; /* too large: it is not stored, and nothing is sent for it */
@@ -939,25 +755,21 @@ static int produce_set(multi *all, leg *each, mc_buffer *out, int *pieces, size_
 static int produce(multi *all, leg *each, bool whole)
 {
     mcx_call *call = all->call;
-    mc_buffer *out = mcx_output(call, &each->target);
     mc_connection *connection = each->target.connection;
+    mc_buffer *out = &connection->out;
     size_t sent_before = each->sent, run = 0;
     bool first = each->next == 0;
-    bool goes_through_host = mcx_goes_through_host(&each->target);
     int pieces = 0, result;
 
     drop_values(each);
     mc_buffer_clear(out);
     if (first) {
-        bool marker = connection != NULL && connection->unanswered != 0 && !all->noreply;
+        bool marker = connection->unanswered != 0 && !all->noreply;
 
-        if (goes_through_host) {
-            mc_buffer_clear(&call->lines);
-        }
         each->marker_last =
-            all->noreply && !goes_through_host &&
+            all->noreply &&
             (connection->unanswered + each->count > MCX_UNANSWERED_AT_MOST || each->target.probe);
-        mc_exchange_init(&each->io.exchange, mcx_input(call, &each->target),
+        mc_exchange_init(&each->io.exchange, &connection->in,
                          all->noreply ? MC_VERSION : all->command, each->keys,
                          all->command == MC_GET ? each->count : 0, marker || each->marker_last);
         each->io.exchange.max_length = (uint64_t)call->snapshot->max_length;
@@ -992,9 +804,7 @@ static int produce(multi *all, leg *each, bool whole)
     each->io.count = pieces;
     each->target.asked |= pieces > 0;
     if (all->noreply) {
-        if (connection != NULL) {
-            connection->unanswered += (uint32_t)(each->sent - sent_before);
-        }
+        connection->unanswered += (uint32_t)(each->sent - sent_before);
     }
     else if (all->command != MC_GET) {
         mc_exchange_expect(&each->io.exchange, each->sent - sent_before);
@@ -1023,20 +833,12 @@ static inline int keep_value(multi *all, leg *each, size_t index, PyObject *valu
     return result;
 }
 
-static int fail_leg(multi *all, leg *each, mc_status status);
-
 static int take_value(multi *all, leg *each)
 {
     mcx_call *call = all->call;
     mc_exchange *exchange = &each->io.exchange;
     size_t length = (size_t)exchange->reply.length;
 
-    if (UNLIKELY(MCX_IS_SET(call->hooks, RECV_VALUE))) {
-        PyObject *value = mcx_recv_value_hook(call, each->target.host, exchange);
-
-        return value != NULL ? keep_value(all, each, exchange->index, value)
-                             : fail_leg(all, each, mcx_host_exception(call));
-    }
     if (exchange->body != NULL) {
         return keep_value(
             all, each, exchange->index,
@@ -1067,7 +869,7 @@ static int take_answer(multi *all, leg *each)
 {
     mc_exchange *exchange = &each->io.exchange;
     mc_reply *reply = &exchange->reply;
-    PyObject *host = each->target.host;
+    mcx_server *host = each->target.host;
     int result = 0;
 
     if (all->command == MC_SET) {
@@ -1075,13 +877,13 @@ static int take_answer(multi *all, leg *each)
     }
     else if (all->command == MC_DELETE && reply->type != MC_REPLY_DELETED) {
         all->failed |= mc_reply_is_error(reply->type);
-        if (mcx_is_host(all->call->module, host) && atomic_load(&((mcx_host *)host)->is_debug)) {
+        if (atomic_load(&host->is_debug)) {
             PyObject *shown =
                 PyUnicode_DecodeUTF8(reply->line.bytes, (Py_ssize_t)reply->line.length, "replace");
 
-            result = shown ? mcx_host_debuglog(
-                                 all->call->module, host,
-                                 "while expecting 'DELETED', got unexpected response %R", shown)
+            result = shown ? mcx_server_debuglog(
+                                 host, "while expecting 'DELETED', got unexpected response %R",
+                                 shown)
                            : -1;
             Py_XDECREF(shown);
         }
@@ -1164,10 +966,8 @@ static int take_values(multi *all, leg *each)
     mc_slice text;
     uint32_t flags;
     int result = 0;
-    /* What decodes a value or compares a key may be Python code, which must not find a run open;
-     * so may what ends an object in whose place another comes, where it can reach the connection.
-     */
-    bool plain = all->details == NULL && !all->call->slow;
+    /* What decodes a value or compares a key may be Python code, which must not find a run open. */
+    bool plain = all->details == NULL;
 
     mc_exchange_begin_run(exchange, &run);
     while (result == 0 && mc_value_run_next(&run, &flags, &text)) {
@@ -1196,7 +996,7 @@ static int take_plain(multi *all, leg *each)
             all->items[each->items[at]].stored = true;
         }
     }
-    else if (all->command == MC_GET && !MCX_IS_SET(all->call->hooks, RECV_VALUE)) {
+    else if (all->command == MC_GET) {
         return take_values(all, each);
     }
     return 0;
@@ -1208,7 +1008,7 @@ static bool is_clean_unread(const multi *all, const leg *each)
     bool clean = true;
 
     for (size_t i = 0; i < each->count; i++) {
-        clean &= mcx_noreply_is_clean(&each->target, all->texts[each->items[i]]);
+        clean &= mcx_noreply_is_clean(all->texts[each->items[i]]);
     }
     return clean;
 }
@@ -1238,7 +1038,7 @@ static int process(multi *all, leg *each)
             break;
         case MC_EVENT_DONE:
             if (each->next == each->count && each->io.count == 0) {
-                if (exchange->marker && each->target.connection != NULL) {
+                if (exchange->marker) {
                     each->target.connection->unanswered = 0;
                 }
                 end_leg(all, each,
@@ -1251,21 +1051,16 @@ static int process(multi *all, leg *each)
         if (result < 0) {
             return -1;
         }
-        if (each->over) { /* what a replaced _recv_value met */
-            return 0;
-        }
     }
 }
 
-/* The same, outside the servers' time; but a replaced _recv_value takes bytes off the stream. */
+/* The same, outside the servers' time. */
 static int decode(multi *all, leg *each)
 {
     int64_t before = mc_clock_now();
     int result = process(all, each);
 
-    if (LIKELY(!MCX_IS_SET(all->call->hooks, RECV_VALUE))) {
-        mcx_leave_out(all->call, before);
-    }
+    mcx_leave_out(all->call, before);
     return result;
 }
 
@@ -1285,8 +1080,7 @@ static bool is_done_unread(const multi *all, const leg *each)
 
 static bool is_native(const leg *each)
 {
-    return !mcx_goes_through_host(&each->target) &&
-           each->target.connection->transport == &mc_native_transport;
+    return each->target.connection->transport == &mc_native_transport;
 }
 
 /* A batch, outside the servers' time. */
@@ -1302,6 +1096,7 @@ static int produce_outside(multi *all, leg *each)
 /* A leg whose bytes move through Python: a batch, its replies, the next batch. */
 static int run_leg_in_turn(multi *all, leg *each)
 {
+    all->call->clock.timeout = each->timeout;
     mcx_target_note_time(all->call, &each->target);
     while (!each->over) {
         mc_status status = MC_OK;
@@ -1312,10 +1107,7 @@ static int run_leg_in_turn(multi *all, leg *each)
             return -1;
         }
         if (each->io.count > 0) {
-            status = mcx_goes_through_host(&each->target)
-                         ? mcx_host_send(all->call, each->target.host, each->io.pieces,
-                                         each->io.count, all->command != MC_GET)
-                         : mcx_send(all->call, &each->target, each->io.pieces, each->io.count);
+            status = mcx_send(all->call, &each->target, each->io.pieces, each->io.count);
             each->io.count = 0;
         }
         if (status == MC_OK && is_done_unread(all, each)) {
@@ -1360,9 +1152,10 @@ static int send_ahead(multi *all)
         leg *each = all->legs[i];
         mc_status status;
 
-        if (each->over || is_native(each) || mcx_goes_through_host(&each->target)) {
+        if (each->over || is_native(each)) {
             continue;
         }
+        all->call->clock.timeout = each->timeout;
         mcx_target_note_time(all->call, &each->target);
         if (produce_outside(all, each) < 0) {
             return -1;
@@ -1371,7 +1164,9 @@ static int send_ahead(multi *all)
         each->io.count = 0;
         each->is_ahead = status == MC_OK;
         if (status == MC_OK) {
-            mcx_python_allow_overtime(each->target.connection, OVERTIME);
+            if (mcx_python_allow_overtime(each->target.connection, OVERTIME) < 0) {
+                return -1;
+            }
         }
         else if (fail_leg(all, each, status) < 0) {
             return -1;
@@ -1380,14 +1175,36 @@ static int send_ahead(multi *all)
     return 0;
 }
 
+/* All that is still going on; after a timeout, what had no more time than that. */
 static int fail_all(multi *all, mc_status status)
 {
+    int64_t timeout = all->call->clock.timeout;
+
     for (size_t i = 0; i < all->leg_count; i++) {
-        if (!all->legs[i]->over && fail_leg(all, all->legs[i], status) < 0) {
+        leg *each = all->legs[i];
+
+        if (!each->over && (status != MC_TIMEOUT || each->timeout == timeout) &&
+            fail_leg(all, each, status) < 0) {
             return -1;
         }
     }
     return 0;
+}
+
+/* The clock runs until the time of the first host is over: each has its own. */
+static void set_shortest_time(multi *all)
+{
+    int64_t shortest = MC_NO_TIMEOUT;
+
+    for (size_t i = 0; i < all->leg_count; i++) {
+        leg *each = all->legs[i];
+
+        if (!each->over && each->timeout != MC_NO_TIMEOUT &&
+            (shortest == MC_NO_TIMEOUT || each->timeout < shortest)) {
+            shortest = each->timeout;
+        }
+    }
+    all->call->clock.timeout = shortest;
 }
 
 /* One turn of the native legs: produce where all is sent, move bytes, take events. */
@@ -1407,9 +1224,11 @@ static int step(multi *all, mc_leg **ios, struct pollfd *polls)
         }
     }
     mcx_leave_out(call, before);
-    Py_BEGIN_ALLOW_THREADS status = mc_fanout_step(ios, all->leg_count, polls, &call->clock);
-    Py_END_ALLOW_THREADS if (mcx_check_signals() < 0)
-    {
+    set_shortest_time(all);
+    Py_BEGIN_ALLOW_THREADS
+    status = mc_fanout_step(ios, all->leg_count, polls, &call->clock);
+    Py_END_ALLOW_THREADS
+    if (PyErr_CheckSignals() < 0) {
         return -1;
     }
     if (status == MC_INTERRUPTED) {
@@ -1462,6 +1281,7 @@ static int run(multi *all)
         leg *each = all->legs[i];
 
         ios[i] = &each->io;
+        all->call->clock.timeout = each->timeout;
         mcx_target_note_time(all->call, &each->target);
         each->io.connection = is_native(each) ? each->target.connection : NULL;
         if (each->count == 0) {
@@ -1551,26 +1371,22 @@ static PyObject *keys_of(mcx_module *module, PyObject *mapping)
  * NULL for those of the mapping. */
 static int run_multi(multi *all, int what, PyObject *keys, PyObject *prefix)
 {
-    bool is_mapped = MCX_IS_SET(all->call->hooks, MAP_AND_PREFIX_KEYS);
     PyObject *asked_for = NULL;
     int result = -1;
 
     assert(keys != NULL || all->mapping != NULL);
 
-    if (mcx_statlog(all->call, what) < 0) {
+    if (mcx_record_count(all->call->module, all->call->record, what) < 0) {
         return -1;
     }
-    if (keys == NULL && (is_mapped || !PyDict_CheckExact(all->mapping))) {
+    if (keys == NULL && !PyDict_CheckExact(all->mapping)) {
         keys = asked_for = keys_of(all->call->module, all->mapping);
         if (keys == NULL) {
             return -1;
         }
     }
-    if (UNLIKELY(is_mapped)) {
-        result = map_by_hook(all, keys, prefix);
-    }
-    else if ((keys != NULL ? list_keys(all, keys) : list_dict(all, all->mapping)) == 0 &&
-             collect(all, prefix) == 0) {
+    if ((keys != NULL ? list_keys(all, keys) : list_dict(all, all->mapping)) == 0 &&
+        collect(all, prefix) == 0) {
         all->call->clock.start = mc_clock_now(); /* nothing so far was the servers' time */
         result = choose_servers(all);
     }
@@ -1596,9 +1412,12 @@ MCX_METHOD(client_get_multi)
     mcx_call call;
     multi all = {.call = &call, .command = MC_GET};
 
-    if (mcx_bind(&get_multi_signature, args, nargs, kwnames, values) < 0 ||
-        mcx_call_begin(&call, self) < 0) {
+    if (mcx_bind(&get_multi_signature, args, nargs, kwnames, values) < 0) {
         return NULL;
+    }
+    int begun = mcx_call_begin_listed(&call, self);
+    if (begun != 0) {
+        return begun < 0 ? NULL : mcx_pure(self, MCX_PURE_get_multi, args, nargs, kwnames);
     }
     if (run_multi(&all, MCX_COUNT_GET_MULTI, values[0], values[1]) == 0) {
         result = Py_NewRef(all.result);
@@ -1647,9 +1466,10 @@ MCX_METHOD(client_set_multi)
     }
     all.mapping = values[0];
     all.min_compress = values[3];
-    if (mcx_call_begin(&call, self) < 0) {
+    int begun = mcx_call_begin_listed(&call, self);
+    if (begun != 0) {
         Py_XDECREF(all.time.owner);
-        return NULL;
+        return begun < 0 ? NULL : mcx_pure(self, MCX_PURE_set_multi, args, nargs, kwnames);
     }
     all.plain_length = plain_length(&all);
     if (run_multi(&all, MCX_COUNT_SET_MULTI, NULL, values[2]) == 0) {
@@ -1679,9 +1499,10 @@ MCX_METHOD(client_delete_multi)
     if (all.time.text.length == 1 && all.time.text.bytes[0] == '0') {
         all.time.text.length = 0; /* the same, and newer servers want it so */
     }
-    if (mcx_call_begin(&call, self) < 0) {
+    int begun = mcx_call_begin_listed(&call, self);
+    if (begun != 0) {
         Py_XDECREF(all.time.owner);
-        return NULL;
+        return begun < 0 ? NULL : mcx_pure(self, MCX_PURE_delete_multi, args, nargs, kwnames);
     }
     if (run_multi(&all, MCX_COUNT_DELETE_MULTI, values[0], values[2]) == 0) {
         for (size_t i = 0; i < all.count; i++) {
@@ -1690,63 +1511,6 @@ MCX_METHOD(client_delete_multi)
         result = PyLong_FromLong(!all.failed);
     }
     finish(&all);
-    return mcx_call_end(&call, result);
-}
-
-/* _map_and_prefix_keys(key_iterable, key_prefix) for those who call it: the servers stay held. */
-static const mcx_signature map_signature = {.method = "_map_and_prefix_keys",
-                                            .count = 2,
-                                            .required = 2,
-                                            .names = {"key_iterable", "key_prefix"}};
-
-static int add_mapped(multi *all, item *each, PyObject *servers, PyObject *originals)
-{
-    mc_slice text = all->texts[each - all->items];
-    PyObject *key = PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)text.length);
-    PyObject *list = NULL;
-    PyObject *host = all->legs[each->leg - 1]->target.host;
-    int result = -1;
-
-    if (key == NULL || PyDict_GetItemRef(servers, host, &list) < 0) {
-        goto done;
-    }
-    if (list == NULL) {
-        list = PyList_New(0);
-        if (list == NULL || PyDict_SetItem(servers, host, list) < 0) {
-            goto done;
-        }
-    }
-    result = PyList_Append(list, key) < 0 ? -1 : PyDict_SetItem(originals, key, each->object);
-done:
-    Py_XDECREF(key);
-    Py_XDECREF(list);
-    return result;
-}
-
-MCX_METHOD(client__map_and_prefix_keys)
-{
-    PyObject *values[2], *servers = NULL, *originals = NULL, *result = NULL;
-    mcx_call call;
-    multi all = {.call = &call, .command = MC_GET};
-    bool failed;
-
-    if (mcx_bind(&map_signature, args, nargs, kwnames, values) < 0 ||
-        mcx_call_begin_inner(&call, self) < 0) {
-        return NULL;
-    }
-    servers = PyDict_New();
-    originals = PyDict_New();
-    failed = servers == NULL || originals == NULL || list_keys(&all, values[0]) < 0 ||
-             collect(&all, values[1]) < 0 || choose_servers(&all) < 0;
-    for (size_t i = 0; !failed && i < all.count; i++) {
-        failed = all.items[i].leg != 0 && add_mapped(&all, &all.items[i], servers, originals) < 0;
-    }
-    if (!failed) {
-        result = PyTuple_Pack(2, servers, originals);
-    }
-    finish(&all);
-    Py_XDECREF(servers);
-    Py_XDECREF(originals);
     return mcx_call_end(&call, result);
 }
 
@@ -1775,8 +1539,5 @@ PyMethodDef mcx_multi_methods[] = {
             "keys, key_prefix: as in get_multi; time: as in delete.\n\n"
             "Returns 1, or 0 where a server failed; a key that was not there is no "
             "failure.\n" MCX_RAISES),
-    MCX_DEF("_map_and_prefix_keys", client__map_and_prefix_keys,
-            "_map_and_prefix_keys($self, key_iterable, key_prefix)\n--\n\n"
-            "Choose servers: ({server: [key, ...]}, {key: the caller's key}), keys as bytes."),
     {NULL, NULL, 0, NULL},
 };

@@ -1,5 +1,4 @@
-/* commands_server: the methods that speak to servers rather than about a key: statistics, flush,
- * quit, disconnect, the servers themselves. */
+/* commands_server: the methods that speak to servers rather than about a key: statistics, flush. */
 #include "mcx.h"
 
 #include <string.h>
@@ -149,18 +148,12 @@ static PyObject *list_host(mcx_call *call, mcx_target *target, mc_slice argument
     return NULL;
 }
 
-static PyObject *stats_name(mcx_call *call, PyObject *host)
-{
-    return mcx_is_host(call->module, host) ? mcx_host_stats_name((mcx_host *)host)
-                                           : PyObject_Str(host);
-}
-
 static PyObject *list_all(mcx_call *call, mc_slice argument, int shape)
 {
     PyObject *list = PyList_New(0);
 
     for (size_t i = 0; list != NULL && i < call->snapshot->server_count; i++) {
-        PyObject *host = call->snapshot->server[i];
+        mcx_server *host = (mcx_server *)call->snapshot->server[i];
         PyObject *name = NULL, *dict = NULL, *row = NULL;
         mcx_target target;
         int there = mcx_connect_host(call, host, &target);
@@ -174,7 +167,7 @@ static PyObject *list_all(mcx_call *call, mc_slice argument, int shape)
                 continue;
             }
         }
-        name = dict ? stats_name(call, host) : NULL;
+        name = dict ? mcx_server_stats_name(host) : NULL;
         row = name ? PyTuple_Pack(2, name, dict) : NULL;
         if (row == NULL || PyList_Append(list, row) < 0) {
             Py_CLEAR(list);
@@ -227,8 +220,12 @@ MCX_METHOD(client_get_stats)
     mcx_call call;
 
     if (mcx_bind(&get_stats_signature, args, nargs, kwnames, values) < 0 ||
-        stats_argument(values[0], &argument) < 0 || mcx_call_begin(&call, self) < 0) {
+        stats_argument(values[0], &argument) < 0) {
         return NULL;
+    }
+    int begun = mcx_call_begin_listed(&call, self);
+    if (begun != 0) {
+        return begun < 0 ? NULL : mcx_pure(self, MCX_PURE_get_stats, args, nargs, kwnames);
     }
     return mcx_call_end(&call, list_all(&call, argument, SHAPE_STATS));
 }
@@ -239,9 +236,12 @@ MCX_METHOD(client_get_slab_stats)
 {
     mcx_call call;
 
-    if (mcx_bind(&get_slab_stats_signature, args, nargs, kwnames, NULL) < 0 ||
-        mcx_call_begin(&call, self) < 0) {
+    if (mcx_bind(&get_slab_stats_signature, args, nargs, kwnames, NULL) < 0) {
         return NULL;
+    }
+    int begun = mcx_call_begin_listed(&call, self);
+    if (begun != 0) {
+        return begun < 0 ? NULL : mcx_pure(self, MCX_PURE_get_slab_stats, args, nargs, kwnames);
     }
     return mcx_call_end(&call, list_all(&call, (mc_slice){"slabs", 5}, SHAPE_SLAB_STATS));
 }
@@ -252,16 +252,19 @@ MCX_METHOD(client_get_slabs)
 {
     mcx_call call;
 
-    if (mcx_bind(&get_slabs_signature, args, nargs, kwnames, NULL) < 0 ||
-        mcx_call_begin(&call, self) < 0) {
+    if (mcx_bind(&get_slabs_signature, args, nargs, kwnames, NULL) < 0) {
         return NULL;
+    }
+    int begun = mcx_call_begin_listed(&call, self);
+    if (begun != 0) {
+        return begun < 0 ? NULL : mcx_pure(self, MCX_PURE_get_slabs, args, nargs, kwnames);
     }
     return mcx_call_end(&call, list_all(&call, (mc_slice){"items", 5}, SHAPE_SLABS));
 }
 
-/* ---- flush, quit, disconnect ---------------------------------------------------------------- */
+/* ---- flush ---------------------------------------------------------------------------------- */
 
-static int flush_host(mcx_call *call, PyObject *host)
+static int flush_host(mcx_call *call, mcx_server *host)
 {
     mcx_request request = {.command = MC_FLUSH_ALL};
     mcx_target target;
@@ -271,21 +274,13 @@ static int flush_host(mcx_call *call, PyObject *host)
     if (there <= 0) {
         return there;
     }
-    if (MCX_IS_SET(target.host_hooks, FLUSH)) {
-        PyObject *done = PyObject_CallMethodNoArgs(host, call->module->host_hooks[MCX_HOOK_FLUSH]);
-
-        there = done == NULL ? mcx_fail(call, &target, mcx_host_exception(call)) : 0;
-        mcx_target_end(call, &target, false);
-        Py_XDECREF(done);
-        return there;
-    }
     there = mcx_ask(call, &target, &request, &answer);
     if (there > 0 && answer.type != MC_REPLY_OK) {
         PyObject *shown = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(answer.line),
                                                PyBytes_GET_SIZE(answer.line), "replace");
 
-        there = shown ? mcx_host_debuglog(call->module, host,
-                                          "while expecting 'OK', got unexpected response %R", shown)
+        there = shown ? mcx_server_debuglog(
+                            host, "while expecting 'OK', got unexpected response %R", shown)
                       : -1;
         Py_XDECREF(shown);
     }
@@ -300,285 +295,17 @@ MCX_METHOD(client_flush_all)
     mcx_call call;
     int result = 0;
 
-    if (mcx_bind(&flush_all_signature, args, nargs, kwnames, NULL) < 0 ||
-        mcx_call_begin(&call, self) < 0) {
+    if (mcx_bind(&flush_all_signature, args, nargs, kwnames, NULL) < 0) {
         return NULL;
+    }
+    int begun = mcx_call_begin_listed(&call, self);
+    if (begun != 0) {
+        return begun < 0 ? NULL : mcx_pure(self, MCX_PURE_flush_all, args, nargs, kwnames);
     }
     for (size_t i = 0; result == 0 && i < call.snapshot->server_count; i++) {
-        result = flush_host(&call, call.snapshot->server[i]);
+        result = flush_host(&call, (mcx_server *)call.snapshot->server[i]);
     }
     return mcx_call_end(&call, result < 0 ? NULL : Py_NewRef(Py_None));
-}
-
-/* Closes the host's idle connections, lets the busy ones be closed as their calls end, and closes
- * what this thread holds for it. */
-static int disconnect_host(mcx_call *call, PyObject *object, bool quit)
-{
-    mcx_module *module = call->module;
-    int hook = quit ? MCX_HOOK_QUIT : MCX_HOOK_CLOSE_SOCKET;
-    uint32_t hooks = mcx_host_hooks(module, object);
-
-    if ((hooks >> hook) & 1) {
-        PyObject *done = PyObject_CallMethodNoArgs(object, module->host_hooks[hook]);
-
-        Py_XDECREF(done);
-        if (done == NULL && mcx_host_exception(call) == MC_RAISED) {
-            return -1;
-        }
-    }
-    if (!mcx_is_host(module, object) || !((mcx_host *)object)->initialised) {
-        return 0;
-    }
-    mc_pool_disconnect(&((mcx_host *)object)->server.pool);
-    mcx_host_close_idle((mcx_host *)object, quit);
-    return mcx_held_drop(module, object);
-}
-
-static PyObject *disconnect_all(PyObject *self, bool quit)
-{
-    mcx_call call;
-    int result = 0;
-
-    if (mcx_call_begin_inner(&call, self) < 0) {
-        return NULL;
-    }
-    for (size_t i = 0; result == 0 && i < call.snapshot->server_count; i++) {
-        result = disconnect_host(&call, call.snapshot->server[i], quit);
-    }
-    return mcx_call_end(&call, result < 0 ? NULL : Py_NewRef(Py_None));
-}
-
-static const mcx_signature quit_all_signature = {.method = "quit_all"};
-
-MCX_METHOD(client_quit_all)
-{
-    return mcx_bind(&quit_all_signature, args, nargs, kwnames, NULL) < 0
-               ? NULL
-               : disconnect_all(self, true);
-}
-
-static const mcx_signature disconnect_all_signature = {.method = "disconnect_all"};
-
-MCX_METHOD(client_disconnect_all)
-{
-    return mcx_bind(&disconnect_all_signature, args, nargs, kwnames, NULL) < 0
-               ? NULL
-               : disconnect_all(self, false);
-}
-
-static const mcx_signature forget_signature = {.method = "forget_dead_hosts"};
-
-MCX_METHOD(client_forget_dead_hosts)
-{
-    mcx_call call;
-    int result = 0;
-
-    if (mcx_bind(&forget_signature, args, nargs, kwnames, NULL) < 0 ||
-        mcx_call_begin_inner(&call, self) < 0) {
-        return NULL;
-    }
-    for (size_t i = 0; result == 0 && i < call.snapshot->server_count; i++) {
-        PyObject *host = call.snapshot->server[i];
-        PyObject *zero = PyLong_FromLong(0);
-
-        result = zero ? PyObject_SetAttrString(host, "deaduntil", zero) : -1;
-        Py_XDECREF(zero);
-    }
-    return mcx_call_end(&call, result < 0 ? NULL : Py_NewRef(Py_None));
-}
-
-/* ---- the servers ---------------------------------------------------------------------------- */
-
-/* The two lists as they stand now: an override of _init_buckets may have filled them in place. */
-static int take_lists(mcx_module *module, mcx_core *core)
-{
-    mcx_snapshot *snapshot;
-
-    do {
-        snapshot = mcx_snapshot_copy(core);
-        if (snapshot == NULL || mcx_snapshot_set_servers(module, snapshot, snapshot->servers) < 0) {
-            mcx_snapshot_free(snapshot);
-            return -1;
-        }
-    } while (!mcx_core_replace(core, snapshot));
-    return 0;
-}
-
-/* Each server as often as its weight says: a new list. */
-static PyObject *list_buckets(const mcx_snapshot *snapshot)
-{
-    PyObject *buckets = PyList_New(0);
-
-    for (size_t i = 0; buckets != NULL && i < snapshot->server_count; i++) {
-        PyObject *weight = PyObject_GetAttrString(snapshot->server[i], "weight");
-        Py_ssize_t times = weight ? PyNumber_AsSsize_t(weight, PyExc_OverflowError) : -1;
-
-        Py_XDECREF(weight);
-        if (times == -1 && PyErr_Occurred()) {
-            Py_CLEAR(buckets);
-        }
-        for (; buckets != NULL && times > 0; times--) {
-            if (PyList_Append(buckets, snapshot->server[i]) < 0) {
-                Py_CLEAR(buckets);
-            }
-        }
-    }
-    return buckets;
-}
-
-int mcx_init_buckets(mcx_module *module, mcx_core *core)
-{
-    mcx_snapshot *snapshot;
-
-    do {
-        snapshot = mcx_snapshot_copy(core);
-        /* The list as it stands now: hosts may have been appended to it. */
-        bool taken = snapshot && mcx_snapshot_set_servers(module, snapshot, snapshot->servers) == 0;
-        PyObject *buckets = taken ? list_buckets(snapshot) : NULL;
-        int result = buckets ? mcx_snapshot_set_buckets(module, snapshot, buckets) : -1;
-
-        Py_XDECREF(buckets);
-        if (result < 0) {
-            mcx_snapshot_free(snapshot);
-            return -1;
-        }
-    } while (!mcx_core_replace(core, snapshot));
-    return 0;
-}
-
-static bool are_the_same(mcx_module *module, const mcx_snapshot *snapshot, PyObject *list)
-{
-    if ((size_t)PyList_GET_SIZE(list) != snapshot->server_count) {
-        return false;
-    }
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
-        if (!mcx_is_host(module, snapshot->server[i]) ||
-            !mcx_host_equals((mcx_host *)snapshot->server[i], PyList_GET_ITEM(list, i))) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* A new list of hosts for the servers that were given. */
-static PyObject *list_hosts(mcx_module *module, PyObject *given, const mcx_snapshot *snapshot)
-{
-    PyObject *hosts = PyList_New(0);
-
-    for (Py_ssize_t i = 0; hosts != NULL && i < PyList_GET_SIZE(given); i++) {
-        PyObject *host = mcx_host_new(module, PyList_GET_ITEM(given, i), snapshot);
-
-        if (host == NULL || PyList_Append(hosts, host) < 0) {
-            Py_CLEAR(hosts);
-        }
-        Py_XDECREF(host);
-    }
-    return hosts;
-}
-
-int mcx_set_servers(mcx_module *module, mcx_core *core, PyObject *self, PyObject *servers)
-{
-    PyObject *given, *hosts;
-    mcx_snapshot *snapshot;
-    PyObject *result;
-
-    if (PyUnicode_Check(servers) || PyBytes_Check(servers)) {
-        PyErr_Format(PyExc_TypeError, "servers must be a list of servers, not %.100s",
-                     Py_TYPE(servers)->tp_name);
-        return -1;
-    }
-    given = PySequence_List(servers);
-    if (given == NULL) {
-        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Clear();
-            PyErr_Format(PyExc_TypeError, "servers must be a list of servers, not %.100s",
-                         Py_TYPE(servers)->tp_name);
-        }
-        return -1;
-    }
-    do {
-        snapshot = mcx_snapshot_copy(core);
-        if (snapshot != NULL && snapshot->server_count > 0 && snapshot->deleted == 0 &&
-            are_the_same(module, snapshot, given)) {
-            mcx_snapshot_free(snapshot);
-            break; /* the hosts stay; buckets may have been assigned since */
-        }
-        hosts = snapshot ? list_hosts(module, given, snapshot) : NULL;
-        int set = hosts ? mcx_snapshot_set_servers(module, snapshot, hosts) : -1;
-
-        Py_XDECREF(hosts);
-        if (set < 0) {
-            mcx_snapshot_free(snapshot);
-            Py_DECREF(given);
-            return -1;
-        }
-    } while (!mcx_core_replace(core, snapshot));
-    Py_DECREF(given);
-    result = PyObject_CallMethodNoArgs(self, module->client_hooks[MCX_HOOK_INIT_BUCKETS]);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : take_lists(module, core);
-}
-
-static const mcx_signature set_servers_signature = {
-    .method = "set_servers", .count = 1, .required = 1, .names = {"servers"}};
-
-MCX_METHOD(client_set_servers)
-{
-    PyObject *values[1];
-    mcx_module *module = mcx_module_of(self);
-    mcx_core *core;
-
-    if (mcx_bind(&set_servers_signature, args, nargs, kwnames, values) < 0 ||
-        (core = mcx_core_of(module, self)) == NULL ||
-        mcx_set_servers(module, core, self, values[0]) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static const mcx_signature init_buckets_signature = {.method = "_init_buckets"};
-
-MCX_METHOD(client__init_buckets)
-{
-    mcx_module *module = mcx_module_of(self);
-    mcx_core *core;
-
-    if (mcx_bind(&init_buckets_signature, args, nargs, kwnames, NULL) < 0 ||
-        (core = mcx_core_of(module, self)) == NULL || mcx_init_buckets(module, core) < 0) {
-        return NULL;
-    }
-    Py_RETURN_NONE;
-}
-
-static const mcx_signature get_server_signature = {
-    .method = "_get_server", .count = 1, .required = 1, .names = {"key"}};
-
-MCX_METHOD(client__get_server)
-{
-    PyObject *values[1], *result = NULL, *key_part;
-    mcx_call call;
-    mcx_target target;
-    mcx_key key = {.owner = NULL};
-    int there;
-
-    if (mcx_bind(&get_server_signature, args, nargs, kwnames, values) < 0 ||
-        mcx_call_begin_inner(&call, self) < 0) {
-        return NULL;
-    }
-    if (mcx_key_view(&call, values[0], &key) < 0) {
-        return mcx_call_end(&call, NULL);
-    }
-    there = mcx_select(&call, &key, &target);
-    if (there == 0) {
-        result = PyTuple_Pack(2, Py_None, Py_None);
-    }
-    else if (there > 0) {
-        key_part = PyTuple_Check(values[0]) ? PyTuple_GET_ITEM(values[0], 1) : values[0];
-        result = PyTuple_Pack(2, target.host, key_part);
-        mcx_target_end(&call, &target, true); /* it stays held for the host */
-    }
-    mcx_key_clear(&key);
-    return mcx_call_end(&call, result);
 }
 
 PyMethodDef mcx_server_methods[] = {
@@ -605,31 +332,5 @@ PyMethodDef mcx_server_methods[] = {
             "flush_all($self)\n--\n\n"
             "Expire all data in the servers that can be reached (protocol.txt, \"flush_all\").\n\n"
             "Returns None, also where a server failed."),
-    MCX_DEF("quit_all", client_quit_all,
-            "quit_all($self)\n--\n\n"
-            "Send \"quit\" on all idle connections and close them; those in use by other threads\n"
-            "are closed when their calls end. The next call connects anew.\n\n"
-            "Returns None, also where a server failed."),
-    MCX_DEF("disconnect_all", client_disconnect_all,
-            "disconnect_all($self)\n--\n\n"
-            "Close all connections: the idle ones now, those in use by other threads when their\n"
-            "calls end. The next call connects anew; no dead mark is cleared.\n\n"
-            "Returns None."),
-    MCX_DEF("forget_dead_hosts", client_forget_dead_hosts,
-            "forget_dead_hosts($self)\n--\n\nTake every server as alive.\n\nReturns None."),
-    MCX_DEF(
-        "set_servers", client_set_servers,
-        "set_servers($self, servers)\n--\n\n"
-        "Set the servers, for all threads: an iterable of \"host:port\", \"[ipv6]:port\",\n"
-        "\"unix:/path\" or (server, weight). With an equal list, hosts and connections stay.\n\n"
-        "Returns None. Raises TypeError or ValueError for what is no server; then nothing has\n"
-        "changed."),
-    MCX_DEF("_init_buckets", client__init_buckets,
-            "_init_buckets($self)\n--\n\n"
-            "Make buckets from servers, as that list stands now: each as often as its weight."),
-    MCX_DEF("_get_server", client__get_server,
-            "_get_server($self, key)\n--\n\n"
-            "Choose and connect the server for key, bytes or (hash, bytes).\n\n"
-            "Returns (server, key), or (None, None) where none could be reached."),
     {NULL, NULL, 0, NULL},
 };

@@ -1,53 +1,10 @@
-/* commands_single: the methods that ask one server about one key, and the privates behind them.
+/* commands_single: the methods that ask one server about one key.
  *
- * Each goes: arguments, key, server, request, answer. A method that users replace is called where
- * python-memcached calls it; else its work is done here at once. */
+ * Each goes: arguments, key, server, request, answer; or the way in Python, where the client
+ * replaces something (mcx_pure). */
 #include "straight.h"
 
 #include <string.h>
-
-/* The caller's key behind key_encoder: a new reference. */
-static PyObject *encoded(mcx_call *call, PyObject *key)
-{
-    PyObject *encoder = call->snapshot->options[MCX_OPT_KEY_ENCODER];
-
-    return encoder != NULL ? PyObject_CallOneArg(encoder, key) : Py_NewRef(key);
-}
-
-/* self.hook(cmd, key_encoder(key), ...): args[1] is the caller's key. */
-static PyObject *through_hook(mcx_call *call, int hook, PyObject **args, size_t nargs)
-{
-    PyObject *key = encoded(call, args[1]);
-    PyObject *result = NULL;
-
-    if (key != NULL) {
-        args[1] = key;
-        result = mcx_call_hook(call, hook, args, nargs);
-        Py_DECREF(key);
-    }
-    return result;
-}
-
-/* A command's str as the command, if it is among [first, last]. */
-static int command_of(PyObject *name, mc_command first, mc_command last, mc_command *command)
-{
-    Py_ssize_t length;
-    const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8AndSize(name, &length) : NULL;
-
-    *command = MC_COMMANDS;
-    if (text != NULL) {
-        *command = mc_command_find((mc_slice){text, (size_t)length});
-    }
-    else if (PyErr_Occurred()) {
-        return -1;
-    }
-    if (*command < first || *command > last) {
-        PyErr_Format(PyExc_ValueError, "cmd must be one of %s to %s, not %R",
-                     mc_commands[first].name.bytes, mc_commands[last].name.bytes, name);
-        return -1;
-    }
-    return 0;
-}
 
 /* ---- get, gets ------------------------------------------------------------------------------ */
 
@@ -80,21 +37,6 @@ static int remember_cas(mcx_call *call, mc_slice key, uint64_t cas)
     return result;
 }
 
-PyObject *mcx_recv_value_hook(mcx_call *call, PyObject *host, mc_exchange *exchange)
-{
-    PyObject *args[3] = {host, PyLong_FromUnsignedLong(exchange->reply.flags),
-                         PyLong_FromUnsignedLongLong(exchange->reply.length)};
-    PyObject *value = NULL;
-
-    mc_exchange_skip_body(exchange);
-    if (args[1] != NULL && args[2] != NULL) {
-        value = mcx_call_hook(call, MCX_HOOK_RECV_VALUE, args, 3);
-    }
-    Py_XDECREF(args[1]);
-    Py_XDECREF(args[2]);
-    return value;
-}
-
 /* A VALUE header has come: makes the object that the body goes into, or at once the value. */
 static mc_status take_body(mcx_call *call, mc_exchange *exchange, retrieved *got)
 {
@@ -116,29 +58,18 @@ static mc_status take_body(mcx_call *call, mc_exchange *exchange, retrieved *got
     return MC_OK;
 }
 
-static mc_status take_value(mcx_call *call, mcx_target *target, mc_exchange *exchange,
-                            retrieved *got)
+static mc_status take_value(mcx_call *call, mc_exchange *exchange, retrieved *got)
 {
     uint64_t cas = exchange->reply.cas;
     bool remembers = exchange->reply.has_cas && call->snapshot->cache_cas;
-    bool by_hook = UNLIKELY(MCX_IS_SET(call->hooks, RECV_VALUE));
-    mc_status status = MC_OK;
+    mc_status status;
 
     got->found = true;
     got->flags = exchange->reply.flags;
-    if (LIKELY(!by_hook)) {
-        status = take_body(call, exchange, got);
-    }
+    status = take_body(call, exchange, got);
     /* Behind that: it may run Python code, by which what the reply's views point to may move. */
     if (status == MC_OK && remembers && remember_cas(call, *exchange->keys, cas) < 0) {
         status = MC_RAISED;
-    }
-    if (status == MC_OK && by_hook) {
-        got->value = mcx_recv_value_hook(call, target->host, exchange);
-        if (got->value == NULL) {
-            status = mcx_host_exception(call);
-            assert(status != MC_OK);
-        }
     }
     return status;
 }
@@ -154,7 +85,7 @@ static mc_status read_value(mcx_call *call, mcx_target *target, mc_exchange *exc
             status = mcx_receive(call, target, exchange);
             break;
         case MC_EVENT_VALUE:
-            status = take_value(call, target, exchange, got);
+            status = take_value(call, exchange, got);
             break;
         case MC_EVENT_FILLED:
         case MC_EVENT_REPLY: /* an error line: a miss */
@@ -237,7 +168,8 @@ static PyObject *retrieve_from(mcx_call *call, mc_command command, mcx_target *t
 }
 
 /* get and gets behind key_encoder. default_value is borrowed. */
-static PyObject *retrieve(mcx_call *call, mc_command command, mcx_key *key, PyObject *default_value)
+static PyObject *retrieve(mcx_call *call, mc_command command, const mcx_key *key,
+                          PyObject *default_value)
 {
     mcx_target target;
     int there = mcx_select(call, key, &target);
@@ -245,7 +177,7 @@ static PyObject *retrieve(mcx_call *call, mc_command command, mcx_key *key, PyOb
     if (UNLIKELY(there <= 0)) {
         return there < 0 ? NULL : Py_NewRef(default_value);
     }
-    if (UNLIKELY(mcx_statlog(call, (int)command) < 0)) {
+    if (UNLIKELY(mcx_record_count(call->module, call->record, (int)command) < 0)) {
         mcx_target_end(call, &target, true);
         return NULL;
     }
@@ -372,19 +304,15 @@ MCX_METHOD(client_get)
     if (LIKELY(get_straight(self, values[0], default_value, &result))) {
         return result;
     }
-    if (mcx_call_begin(&call, self) < 0) {
-        return NULL;
+    int begun = mcx_call_begin(&call, self);
+    if (UNLIKELY(begun != 0)) {
+        return begun < 0 ? NULL : mcx_pure(self, MCX_PURE_get, args, nargs, kwnames);
     }
-    if (UNLIKELY(MCX_IS_SET(call.hooks, GET))) {
-        PyObject *hook_args[3] = {call.module->count_names[MC_GET], values[0], default_value};
-
-        return mcx_call_end(&call, through_hook(&call, MCX_HOOK_GET, hook_args, 3));
-    }
-    if (LIKELY(mcx_key_single(&call, values[0], true, &key) == 0)) {
+    if (LIKELY(mcx_key_single(&call, values[0], &key) == 0)) {
         result = retrieve(&call, MC_GET, &key, default_value);
         mcx_key_clear(&key);
     }
-    return mcx_call_end(&call, result);
+    return mcx_call_finish(&call, result, MCX_PURE_get, args, nargs, kwnames);
 }
 
 static const mcx_signature gets_signature = {
@@ -397,42 +325,18 @@ MCX_METHOD(client_gets)
     mcx_key key;
     PyObject *result = NULL;
 
-    if (mcx_bind(&gets_signature, args, nargs, kwnames, values) < 0 ||
-        mcx_call_begin(&call, self) < 0) {
+    if (mcx_bind(&gets_signature, args, nargs, kwnames, values) < 0) {
         return NULL;
     }
-    if (UNLIKELY(MCX_IS_SET(call.hooks, GET))) {
-        PyObject *hook_args[2] = {call.module->count_names[MC_GETS], values[0]};
-
-        return mcx_call_end(&call, through_hook(&call, MCX_HOOK_GET, hook_args, 2));
+    int begun = mcx_call_begin(&call, self);
+    if (begun != 0) {
+        return begun < 0 ? NULL : mcx_pure(self, MCX_PURE_gets, args, nargs, kwnames);
     }
-    if (mcx_key_single(&call, values[0], true, &key) == 0) {
+    if (mcx_key_single(&call, values[0], &key) == 0) {
         result = retrieve(&call, MC_GETS, &key, Py_None);
         mcx_key_clear(&key);
     }
-    return mcx_call_end(&call, result);
-}
-
-static const mcx_signature _get_signature = {
-    .method = "_get", .count = 3, .required = 2, .names = {"cmd", "key", "default"}};
-
-MCX_METHOD(client__get)
-{
-    PyObject *values[3];
-    mcx_call call;
-    mcx_key key;
-    mc_command command;
-    PyObject *result = NULL;
-
-    if (mcx_bind(&_get_signature, args, nargs, kwnames, values) < 0 ||
-        command_of(values[0], MC_GET, MC_GETS, &command) < 0 || mcx_call_begin(&call, self) < 0) {
-        return NULL;
-    }
-    if (mcx_key_single(&call, values[1], false, &key) == 0) {
-        result = retrieve(&call, command, &key, values[2] != NULL ? values[2] : Py_None);
-        mcx_key_clear(&key);
-    }
-    return mcx_call_end(&call, result);
+    return mcx_call_finish(&call, result, MCX_PURE_gets, args, nargs, kwnames);
 }
 
 /* ---- storage -------------------------------------------------------------------------------- */
@@ -443,53 +347,6 @@ typedef struct {
     PyObject *min_compress;
     PyObject *noreply;
 } store_arguments;
-
-/* What a replaced _val_to_store_info returned: 1, 0 too large, -1. */
-static int stored_from_info(PyObject *info, mcx_stored *stored)
-{
-    PyObject *bytes;
-    unsigned long flags;
-    int kept = PyObject_IsTrue(info);
-
-    if (kept <= 0) {
-        return kept;
-    }
-    if (!PyTuple_Check(info) || PyTuple_GET_SIZE(info) != 3) {
-        PyErr_SetString(PyExc_TypeError,
-                        "_val_to_store_info must return (flags, length, bytes) or 0");
-        return -1;
-    }
-    flags = PyLong_AsUnsignedLong(PyTuple_GET_ITEM(info, 0));
-    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_OverflowError)) {
-        return -1;
-    }
-    if (flags > UINT32_MAX) { /* all bits, where an exception is set */
-        PyErr_SetString(PyExc_ValueError,
-                        "_val_to_store_info must return flags between 0 and 2**32-1");
-        return -1;
-    }
-    bytes = PyTuple_GET_ITEM(info, 2);
-    bytes = PyUnicode_Check(bytes) ? PyUnicode_AsUTF8String(bytes) : PyBytes_FromObject(bytes);
-    if (bytes == NULL) {
-        return -1;
-    }
-    stored->flags = (uint32_t)flags;
-    stored->owner = bytes;
-    stored->text = (mc_slice){PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)};
-    return 1;
-}
-
-int mcx_store_info_hook(mcx_call *call, PyObject *value, PyObject *min_compress, mcx_stored *stored)
-{
-    PyObject *zero = PyLong_FromLong(0);
-    PyObject *args[2] = {value, min_compress ? min_compress : zero};
-    PyObject *info = zero ? mcx_call_hook(call, MCX_HOOK_VAL_TO_STORE_INFO, args, 2) : NULL;
-    int result = info ? stored_from_info(info, stored) : -1;
-
-    Py_XDECREF(zero);
-    Py_XDECREF(info);
-    return result;
-}
 
 /* The token of key that a gets left: 1 with *cas, 0, -1. */
 static int find_cas(mcx_call *call, mc_slice key, uint64_t *cas)
@@ -535,21 +392,19 @@ static int find_cas(mcx_call *call, mc_slice key, uint64_t *cas)
 }
 
 /* missing: what it is where no answer came that the protocol allows. */
-static PyObject *store_result(mcx_call *call, PyObject *host, const mcx_answer *answer,
-                              PyObject *missing)
+static PyObject *store_result(mcx_server *host, const mcx_answer *answer, PyObject *missing)
 {
     if (LIKELY(answer->type == MC_REPLY_STORED)) {
         Py_RETURN_TRUE;
     }
-    if (answer->line != NULL && PyBytes_Check(answer->line) && mcx_is_host(call->module, host) &&
-        atomic_load(&((mcx_host *)host)->is_debug)) {
+    if (answer->line != NULL && atomic_load(&host->is_debug)) {
         PyObject *shown = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(answer->line),
                                                PyBytes_GET_SIZE(answer->line), "replace");
         int failed =
             shown == NULL
                 ? -1
-                : mcx_host_debuglog(call->module, host,
-                                    "while expecting 'STORED', got unexpected response %R", shown);
+                : mcx_server_debuglog(host, "while expecting 'STORED', got unexpected response %R",
+                                      shown);
 
         Py_XDECREF(shown);
         if (failed < 0) {
@@ -559,25 +414,7 @@ static PyObject *store_result(mcx_call *call, PyObject *host, const mcx_answer *
     return Py_NewRef(missing);
 }
 
-/* self._set("set", ...) for a cas without a token, as python-memcached calls it. */
-static PyObject *set_by_hook(mcx_call *call, const mcx_key *key, const store_arguments *given)
-{
-    PyObject *zero = PyLong_FromLong(0);
-    PyObject *object = mcx_key_object(key);
-    PyObject *args[6] = {call->module->count_names[MC_SET],
-                         object,
-                         given->value,
-                         given->time ? given->time : zero,
-                         given->min_compress ? given->min_compress : zero,
-                         given->noreply ? given->noreply : Py_False};
-    PyObject *result = zero && object ? mcx_call_hook(call, MCX_HOOK_SET, args, 6) : NULL;
-
-    Py_XDECREF(zero);
-    Py_XDECREF(object);
-    return result;
-}
-
-static PyObject *store(mcx_call *call, mc_command command, mcx_key *key,
+static PyObject *store(mcx_call *call, mc_command command, const mcx_key *key,
                        const store_arguments *given)
 {
     mcx_request request = {.command = command};
@@ -585,7 +422,8 @@ static PyObject *store(mcx_call *call, mc_command command, mcx_key *key,
     mcx_stored stored;
     mcx_answer answer = {.line = NULL};
     mcx_decimal exptime;
-    PyObject *host = NULL, *result = NULL;
+    PyObject *result = NULL;
+    mcx_server *host = NULL;
     uint64_t cas;
     int there;
 
@@ -600,7 +438,7 @@ static PyObject *store(mcx_call *call, mc_command command, mcx_key *key,
         result = there == 0 ? PyLong_FromLong(0) : NULL;
         goto done;
     }
-    if (UNLIKELY(mcx_statlog(call, command) < 0)) {
+    if (UNLIKELY(mcx_record_count(call->module, call->record, command) < 0)) {
         goto done;
     }
     if (command == MC_CAS) {
@@ -611,20 +449,13 @@ static PyObject *store(mcx_call *call, mc_command command, mcx_key *key,
         if (there > 0) {
             request.cas = &cas;
         }
-        else if (UNLIKELY(call->hooks != 0)) {
-            mcx_target_end(call, &target, true);
-            result = set_by_hook(call, key, given);
-            goto done;
-        }
-        else if (mcx_statlog(call, request.command = MC_SET) < 0) {
+        else if (mcx_record_count(call->module, call->record, request.command = MC_SET) < 0) {
             goto done;
         }
     }
     int64_t before = mc_clock_now();
 
-    there = UNLIKELY(MCX_IS_SET(call->hooks, VAL_TO_STORE_INFO))
-                ? mcx_store_info_hook(call, given->value, given->min_compress, &stored)
-                : mcx_store_info(call, given->value, given->min_compress, &stored);
+    there = mcx_store_info(call, given->value, given->min_compress, &stored);
     mcx_leave_out(call, before);
     if (UNLIKELY(there <= 0)) {
         if (there == 0) {
@@ -636,20 +467,20 @@ static PyObject *store(mcx_call *call, mc_command command, mcx_key *key,
     request.key = key->text;
     request.argument = exptime.text;
     request.value = &stored;
-    host = Py_NewRef(target.host);
+    host = (mcx_server *)Py_NewRef((PyObject *)target.host);
     there = mcx_ask(call, &target, &request, &answer);
     if (LIKELY(there > 0)) {
-        result = request.noreply ? Py_NewRef(Py_True) : store_result(call, host, &answer, Py_False);
+        result = request.noreply ? Py_NewRef(Py_True) : store_result(host, &answer, Py_False);
     }
     else if (there == 0) {
         PyObject *zero = PyLong_FromLong(0);
 
-        result = zero ? store_result(call, host, &answer, zero) : NULL;
+        result = zero ? store_result(host, &answer, zero) : NULL;
         Py_XDECREF(zero);
     }
 done:
     mcx_target_end(call, &target, true);
-    Py_XDECREF(host);
+    Py_XDECREF((PyObject *)host);
     Py_XDECREF(answer.line);
     Py_XDECREF(exptime.owner);
     mcx_stored_clear(&stored);
@@ -712,7 +543,7 @@ static int store_straight(mc_command command, PyObject *self, PyObject *const *v
     if (mcx_straight_hand_over(&straight, self, &call, &target) < 0) {
         return 1;
     }
-    PyObject *host = Py_NewRef(target.host);
+    mcx_server *host = (mcx_server *)Py_NewRef((PyObject *)target.host);
     stored.owner = NULL;
     mcx_request request = {
         .command = command, .key = straight.key, .argument = time, .value = &stored};
@@ -721,12 +552,12 @@ static int store_straight(mc_command command, PyObject *self, PyObject *const *v
     if (there >= 0) {
         PyObject *missing = there > 0 ? Py_NewRef(Py_False) : PyLong_FromLong(0);
 
-        *result = missing ? store_result(&call, host, &answer, missing) : NULL;
+        *result = missing ? store_result(host, &answer, missing) : NULL;
         Py_XDECREF(missing);
         Py_XDECREF(answer.line);
     }
     mcx_target_end(&call, &target, false);
-    Py_DECREF(host);
+    Py_DECREF((PyObject *)host);
     *result = mcx_call_end(&call, *result);
     return 1;
 }
@@ -752,29 +583,18 @@ static PyObject *storage_method(mc_command command, const mcx_signature *signatu
                store_straight(command, self, values, &result))) {
         return result;
     }
-    if (UNLIKELY(mcx_call_begin(&call, self) < 0)) {
-        return NULL;
+    int way = MCX_PURE_set + (int)command - MC_SET;
+    int begun = mcx_call_begin(&call, self);
+    if (UNLIKELY(begun != 0)) {
+        return begun < 0 ? NULL : mcx_pure(self, way, args, nargs, kwnames);
     }
-    if (UNLIKELY(MCX_IS_SET(call.hooks, SET))) {
-        PyObject *zero = PyLong_FromLong(0);
-        PyObject *hook_args[6] = {call.module->count_names[command],
-                                  values[0],
-                                  values[1],
-                                  values[2] ? values[2] : zero,
-                                  values[3] ? values[3] : zero,
-                                  values[4] ? values[4] : Py_False};
-
-        result = zero ? through_hook(&call, MCX_HOOK_SET, hook_args, 6) : NULL;
-        Py_XDECREF(zero);
-        return mcx_call_end(&call, result);
-    }
-    if (LIKELY(mcx_key_single(&call, values[0], true, &key) == 0)) {
+    if (LIKELY(mcx_key_single(&call, values[0], &key) == 0)) {
         store_arguments given = {values[1], values[2], values[3], values[4]};
 
         result = store(&call, command, &key, &given);
         mcx_key_clear(&key);
     }
-    return mcx_call_end(&call, result);
+    return mcx_call_finish(&call, result, way, args, nargs, kwnames);
 }
 
 #define STORAGE_METHOD(name, COMMAND)                                                              \
@@ -795,43 +615,14 @@ STORAGE_METHOD(append, MC_APPEND)
 STORAGE_METHOD(prepend, MC_PREPEND)
 STORAGE_METHOD(cas, MC_CAS)
 
-static const mcx_signature _set_signature = {
-    .method = "_set",
-    .count = 6,
-    .required = 4,
-    .names = {"cmd", "key", "val", "time", "min_compress_len", "noreply"}};
-
-MCX_METHOD(client__set)
-{
-    PyObject *values[6];
-    mcx_call call;
-    mcx_key key;
-    mc_command command;
-    PyObject *result = NULL;
-
-    if (mcx_bind(&_set_signature, args, nargs, kwnames, values) < 0 ||
-        command_of(values[0], MC_SET, MC_CAS, &command) < 0 || mcx_call_begin(&call, self) < 0) {
-        return NULL;
-    }
-    if (mcx_key_single(&call, values[1], false, &key) == 0) {
-        store_arguments given = {values[2], values[3], values[4], values[5]};
-
-        result = store(&call, command, &key, &given);
-        mcx_key_clear(&key);
-    }
-    return mcx_call_end(&call, result);
-}
-
 /* ---- delete, touch -------------------------------------------------------------------------- */
 
-/* Sends "delete key [time]" or "touch key time". good is what the answer must be for 1, or
- * expected a container of lines. argument: decimal text or empty. */
-static PyObject *delete_or_touch(mcx_call *call, mc_command command, mcx_key *key,
-                                 mc_slice argument, bool noreply, PyObject *expected)
+/* Sends "delete key [time]" or "touch key time". argument: decimal text or empty. */
+static PyObject *delete_or_touch(mcx_call *call, mc_command command, const mcx_key *key,
+                                 mc_slice argument, bool noreply)
 {
     mcx_request request = {.command = command, .argument = argument, .noreply = noreply};
     mc_reply_type good = command == MC_DELETE ? MC_REPLY_DELETED : MC_REPLY_TOUCHED;
-    const char *word = command == MC_DELETE ? "DELETED" : "TOUCHED";
     mcx_target target;
     mcx_answer answer = {.line = NULL};
     int there = mcx_select(call, key, &target);
@@ -840,7 +631,7 @@ static PyObject *delete_or_touch(mcx_call *call, mc_command command, mcx_key *ke
     if (there <= 0) {
         return there < 0 ? NULL : PyLong_FromLong(0);
     }
-    if (mcx_statlog(call, (int)command) < 0) {
+    if (mcx_record_count(call->module, call->record, (int)command) < 0) {
         mcx_target_end(call, &target, true);
         return NULL;
     }
@@ -849,51 +640,19 @@ static PyObject *delete_or_touch(mcx_call *call, mc_command command, mcx_key *ke
     if (there < 0) {
         return NULL;
     }
-    if (noreply) {
-        result = there;
-    }
-    else if (there > 0 && answer.type == good && expected == NULL) {
-        result = 1;
-    }
-    else {
-        if (there > 0 && expected != NULL) {
-            PyObject *line = answer.line ? Py_NewRef(answer.line) : PyBytes_FromString(word);
-
-            result = line ? PySequence_Contains(expected, line) : -1;
-            Py_XSETREF(answer.line, line);
-        }
-        else {
-            result = 0;
-        }
-        if (result == 0 && answer.line != NULL &&
-            mcx_debuglog(call, "%s expected %s, got: %R", mc_commands[command].name.bytes, word,
-                         answer.line) < 0) {
-            result = -1;
-        }
+    result = noreply ? there : there > 0 && answer.type == good;
+    if (result == 0 && answer.line != NULL &&
+        mcx_debuglog(call, "%s expected %s, got: %R", mc_commands[command].name.bytes,
+                     command == MC_DELETE ? "DELETED" : "TOUCHED", answer.line) < 0) {
+        result = -1;
     }
     Py_XDECREF(answer.line);
     return result < 0 ? NULL : PyLong_FromLong(result);
 }
 
-/* What `line in expected` cannot be asked of is refused before anything is sent. */
-static int check_expected(PyObject *expected)
-{
-    PySequenceMethods *methods = Py_TYPE(expected)->tp_as_sequence;
-    bool contains = methods != NULL && methods->sq_contains != NULL;
-
-    if (PyUnicode_Check(expected) ||
-        !(contains || Py_TYPE(expected)->tp_iter != NULL || PySequence_Check(expected))) {
-        PyErr_Format(PyExc_TypeError, "expected must be a list of lines as bytes, not %.200s",
-                     Py_TYPE(expected)->tp_name);
-        return -1;
-    }
-    return 0;
-}
-
 /* The same with the method's arguments; time NULL or 0 is left out of a delete. */
 static PyObject *delete_or_touch_object(mcx_call *call, mc_command command, PyObject *object,
-                                        bool encode, PyObject *time, PyObject *noreply,
-                                        PyObject *expected)
+                                        PyObject *time, PyObject *noreply)
 {
     mcx_decimal decimal;
     mcx_key key;
@@ -907,31 +666,11 @@ static PyObject *delete_or_touch_object(mcx_call *call, mc_command command, PyOb
     if (command == MC_DELETE && decimal.text.length == 1 && decimal.text.bytes[0] == '0') {
         decimal.text.length = 0;
     }
-    if (mcx_key_single(call, object, encode, &key) == 0) {
-        result = delete_or_touch(call, command, &key, decimal.text, quiet, expected);
+    if (mcx_key_single(call, object, &key) == 0) {
+        result = delete_or_touch(call, command, &key, decimal.text, quiet);
         mcx_key_clear(&key);
     }
     Py_XDECREF(decimal.owner);
-    return result;
-}
-
-static PyObject *deletetouch_hook(mcx_call *call, mc_command command, PyObject *key, PyObject *time,
-                                  PyObject *noreply)
-{
-    PyObject *expected = Py_BuildValue("[y]", command == MC_DELETE ? "DELETED" : "TOUCHED");
-    PyObject *zero = PyLong_FromLong(0);
-    PyObject *object = encoded(call, key);
-    PyObject *result = NULL;
-
-    if (expected != NULL && zero != NULL && object != NULL) {
-        PyObject *args[5] = {expected, call->module->count_names[command], object,
-                             time ? time : zero, noreply ? noreply : Py_False};
-
-        result = mcx_call_hook(call, MCX_HOOK_DELETETOUCH, args, 5);
-    }
-    Py_XDECREF(expected);
-    Py_XDECREF(zero);
-    Py_XDECREF(object);
     return result;
 }
 
@@ -940,18 +679,18 @@ static const mcx_signature delete_signature = {
 
 MCX_METHOD(client_delete)
 {
-    PyObject *values[3];
+    PyObject *values[3], *result;
     mcx_call call;
 
-    if (mcx_bind(&delete_signature, args, nargs, kwnames, values) < 0 ||
-        mcx_call_begin(&call, self) < 0) {
+    if (mcx_bind(&delete_signature, args, nargs, kwnames, values) < 0) {
         return NULL;
     }
-    return mcx_call_end(&call,
-                        UNLIKELY(MCX_IS_SET(call.hooks, DELETETOUCH))
-                            ? deletetouch_hook(&call, MC_DELETE, values[0], values[2], values[1])
-                            : delete_or_touch_object(&call, MC_DELETE, values[0], true, values[2],
-                                                     values[1], NULL));
+    int begun = mcx_call_begin(&call, self);
+    if (begun != 0) {
+        return begun < 0 ? NULL : mcx_pure(self, MCX_PURE_delete, args, nargs, kwnames);
+    }
+    result = delete_or_touch_object(&call, MC_DELETE, values[0], values[2], values[1]);
+    return mcx_call_finish(&call, result, MCX_PURE_delete, args, nargs, kwnames);
 }
 
 static const mcx_signature touch_signature = {
@@ -959,39 +698,18 @@ static const mcx_signature touch_signature = {
 
 MCX_METHOD(client_touch)
 {
-    PyObject *values[3];
+    PyObject *values[3], *result;
     mcx_call call;
 
-    if (mcx_bind(&touch_signature, args, nargs, kwnames, values) < 0 ||
-        mcx_call_begin(&call, self) < 0) {
+    if (mcx_bind(&touch_signature, args, nargs, kwnames, values) < 0) {
         return NULL;
     }
-    return mcx_call_end(
-        &call,
-        UNLIKELY(MCX_IS_SET(call.hooks, DELETETOUCH))
-            ? deletetouch_hook(&call, MC_TOUCH, values[0], values[1], values[2])
-            : delete_or_touch_object(&call, MC_TOUCH, values[0], true, values[1], values[2], NULL));
-}
-
-static const mcx_signature _deletetouch_signature = {
-    .method = "_deletetouch",
-    .count = 5,
-    .required = 3,
-    .names = {"expected", "cmd", "key", "time", "noreply"}};
-
-MCX_METHOD(client__deletetouch)
-{
-    PyObject *values[5];
-    mcx_call call;
-    mc_command command;
-
-    if (mcx_bind(&_deletetouch_signature, args, nargs, kwnames, values) < 0 ||
-        check_expected(values[0]) < 0 || command_of(values[1], MC_DELETE, MC_TOUCH, &command) < 0 ||
-        mcx_call_begin(&call, self) < 0) {
-        return NULL;
+    int begun = mcx_call_begin(&call, self);
+    if (begun != 0) {
+        return begun < 0 ? NULL : mcx_pure(self, MCX_PURE_touch, args, nargs, kwnames);
     }
-    return mcx_call_end(&call, delete_or_touch_object(&call, command, values[2], false, values[3],
-                                                      values[4], values[0]));
+    result = delete_or_touch_object(&call, MC_TOUCH, values[0], values[1], values[2]);
+    return mcx_call_finish(&call, result, MCX_PURE_touch, args, nargs, kwnames);
 }
 
 /* ---- incr, decr ----------------------------------------------------------------------------- */
@@ -1021,8 +739,8 @@ static PyObject *number_result(mcx_call *call, const mcx_request *request, int t
     Py_RETURN_NONE;
 }
 
-static PyObject *arithmetic(mcx_call *call, mc_command command, PyObject *object, bool encode,
-                            PyObject *delta, PyObject *noreply)
+static PyObject *arithmetic(mcx_call *call, mc_command command, PyObject *object, PyObject *delta,
+                            PyObject *noreply)
 {
     mcx_request request = {.command = command};
     mcx_decimal decimal = {.owner = NULL, .text = {"1", 1}};
@@ -1036,11 +754,11 @@ static PyObject *arithmetic(mcx_call *call, mc_command command, PyObject *object
         (delta != NULL && mcx_delta(delta, &decimal) < 0)) {
         return NULL;
     }
-    if (mcx_key_single(call, object, encode, &key) < 0) {
+    if (mcx_key_single(call, object, &key) < 0) {
         goto done;
     }
     there = mcx_select(call, &key, &target);
-    if (there > 0 && mcx_statlog(call, (int)command) < 0) {
+    if (there > 0 && mcx_record_count(call->module, call->record, (int)command) < 0) {
         mcx_target_end(call, &target, true);
         there = -1;
     }
@@ -1117,21 +835,16 @@ static PyObject *arithmetic_method(mc_command command, const mcx_signature *sign
             return result;
         }
     }
-    if (mcx_bind(signature, args, nargs, kwnames, values) < 0 || mcx_call_begin(&call, self) < 0) {
+    if (mcx_bind(signature, args, nargs, kwnames, values) < 0) {
         return NULL;
     }
-    if (UNLIKELY(MCX_IS_SET(call.hooks, INCRDECR))) {
-        PyObject *one = PyLong_FromLong(1);
-        PyObject *hook_args[4] = {call.module->count_names[command], values[0],
-                                  values[1] ? values[1] : one, values[2] ? values[2] : Py_False};
-
-        result = one ? through_hook(&call, MCX_HOOK_INCRDECR, hook_args, 4) : NULL;
-        Py_XDECREF(one);
+    int way = command == MC_INCR ? MCX_PURE_incr : MCX_PURE_decr;
+    int begun = mcx_call_begin(&call, self);
+    if (begun != 0) {
+        return begun < 0 ? NULL : mcx_pure(self, way, args, nargs, kwnames);
     }
-    else {
-        result = arithmetic(&call, command, values[0], true, values[1], values[2]);
-    }
-    return mcx_call_end(&call, result);
+    result = arithmetic(&call, command, values[0], values[1], values[2]);
+    return mcx_call_finish(&call, result, way, args, nargs, kwnames);
 }
 
 #define ARITHMETIC_METHOD(name, COMMAND)                                                           \
@@ -1144,22 +857,6 @@ static PyObject *arithmetic_method(mc_command command, const mcx_signature *sign
 
 ARITHMETIC_METHOD(incr, MC_INCR)
 ARITHMETIC_METHOD(decr, MC_DECR)
-
-static const mcx_signature _incrdecr_signature = {
-    .method = "_incrdecr", .count = 4, .required = 3, .names = {"cmd", "key", "delta", "noreply"}};
-
-MCX_METHOD(client__incrdecr)
-{
-    PyObject *values[4];
-    mcx_call call;
-    mc_command command;
-
-    if (mcx_bind(&_incrdecr_signature, args, nargs, kwnames, values) < 0 ||
-        command_of(values[0], MC_INCR, MC_DECR, &command) < 0 || mcx_call_begin(&call, self) < 0) {
-        return NULL;
-    }
-    return mcx_call_end(&call, arithmetic(&call, command, values[1], false, values[2], values[3]));
-}
 
 /* ---- tables --------------------------------------------------------------------------------- */
 
@@ -1235,16 +932,5 @@ PyMethodDef mcx_single_methods[] = {
             "Subtract delta from the decimal number stored under key (protocol.txt,\n"
             "\"Increment/Decrement\"); never below 0.\n\n"
             "Returns and raises as incr."),
-    MCX_DEF("_get", client__get,
-            "_get($self, cmd, key, default=None)\n--\n\nget and gets behind key_encoder."),
-    MCX_DEF("_set", client__set,
-            "_set($self, cmd, key, val, time, min_compress_len=0, noreply=False)\n--\n\n"
-            "The storage commands behind key_encoder."),
-    MCX_DEF("_deletetouch", client__deletetouch,
-            "_deletetouch($self, expected, cmd, key, time=0, noreply=False)\n--\n\n"
-            "delete and touch behind key_encoder: 1 where the answer is in expected."),
-    MCX_DEF("_incrdecr", client__incrdecr,
-            "_incrdecr($self, cmd, key, delta, noreply=False)\n--\n\n"
-            "incr and decr behind key_encoder."),
     {NULL, NULL, 0, NULL},
 };

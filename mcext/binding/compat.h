@@ -57,6 +57,13 @@ static inline int mcx_dict_put(PyObject *dict, PyObject *key, PyObject *value)
 /* A dict's version changes with every change of the dict; later it is gone. */
 #define MCX_HAS_DICT_VERSION (PY_VERSION_HEX < 0x030C0000)
 
+/* A type whose instances have a dict that no offset tells. */
+#ifdef Py_TPFLAGS_MANAGED_DICT
+#define MCX_MANAGED_DICT Py_TPFLAGS_MANAGED_DICT
+#else
+#define MCX_MANAGED_DICT 0
+#endif
+
 /* The version of a type's attributes: changes when any of them does; 0 where there is none. */
 static inline uint32_t mcx_type_version(PyTypeObject *type)
 {

@@ -1,14 +1,11 @@
 /* core_object: what stands behind a client: its snapshot of options and servers, and the records
  * of its threads.
  *
- * The core is shared by all threads of a client and is held in a slot of the client. A call takes
- * the snapshot that is current and works with it to its end; whoever changes something replaces
- * the snapshot whole. A call announces itself in a counter of its thread's shard, so that a
- * replaced snapshot is freed once each shard has been seen at rest: no reference count is shared
- * by calls. */
+ * The core is shared by all threads of a client and is held in a slot of the client. A call takes a
+ * reference to the snapshot that is current and works with it to its end; whoever changes something
+ * replaces the snapshot whole. The GIL, or without one the core's critical section, guards both. */
 #include "mcx.h"
 
-#include <sched.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -52,7 +49,7 @@ static PyObject **copy_references(PyObject *const *list, size_t count)
 
 static mcx_snapshot *current(mcx_core *core)
 {
-    return atomic_load_explicit(&core->snapshot, memory_order_seq_cst);
+    return atomic_load_explicit(&core->snapshot, memory_order_relaxed);
 }
 
 mcx_snapshot *mcx_snapshot_copy(mcx_core *core)
@@ -64,9 +61,8 @@ mcx_snapshot *mcx_snapshot_copy(mcx_core *core)
         PyErr_NoMemory();
         return NULL;
     }
-    unsigned shard = mcx_shard();
-
-    old = mcx_core_enter(core, shard);
+    copy->references = 1;
+    old = mcx_core_enter(core);
     if (old == NULL) {
         copy->allow_pickle = copy->check_keys = copy->pickler_is_keyword = true;
         copy->native_compressor = copy->native_decompressor = true;
@@ -78,9 +74,9 @@ mcx_snapshot *mcx_snapshot_copy(mcx_core *core)
         copy->all_hosts = true;
     }
     else {
-        /* What comes before the options in the struct changes when old is retired. */
         memcpy(copy->options, old->options, sizeof *copy - offsetof(mcx_snapshot, options));
         copy->version = old->version + 1;
+        copy->plain_hosts = 0;
         for (int option = 0; option < MCX_OPTION_COUNT; option++) {
             Py_XINCREF(copy->options[option]);
         }
@@ -94,12 +90,14 @@ mcx_snapshot *mcx_snapshot_copy(mcx_core *core)
                    copy->bucket_count * sizeof *copy->bucket_server);
         }
     }
-    mcx_core_leave(core, shard);
+    if (old != NULL) {
+        mcx_core_leave(old);
+    }
     if (copy->servers == NULL || copy->buckets == NULL || copy->server == NULL ||
         copy->bucket == NULL || copy->bucket_server == NULL) {
         copy->server_count = copy->server == NULL ? 0 : copy->server_count;
         copy->bucket_count = copy->bucket == NULL ? 0 : copy->bucket_count;
-        mcx_snapshot_free(copy);
+        mcx_core_leave(copy);
         PyErr_NoMemory();
         return NULL;
     }
@@ -270,22 +268,8 @@ static int derive(mcx_module *module, mcx_snapshot *snapshot, int option)
         }
         return 0;
     case MCX_OPT_SOCKET_TIMEOUT:
-        if (value == NULL) {
-            snapshot->socket_timeout = 3 * MC_SECOND;
-        }
-        else if (mcx_seconds(value, name, &snapshot->socket_timeout) < 0) {
-            return -1;
-        }
-        if (snapshot->options[MCX_OPT_CONNECT_TIMEOUT] == NULL) {
-            snapshot->connect_timeout = snapshot->socket_timeout;
-        }
-        return 0;
-    case MCX_OPT_CONNECT_TIMEOUT:
-        if (value == NULL) {
-            snapshot->connect_timeout = snapshot->socket_timeout;
-            return 0;
-        }
-        return mcx_seconds(value, name, &snapshot->connect_timeout);
+    case MCX_OPT_CONNECT_TIMEOUT: /* the hosts have them (server_type.c) */
+        return value == NULL ? 0 : mcx_seconds(value, name, &(int64_t){0});
     case MCX_OPT_DEAD_RETRY:
         if (value != NULL && !PyNumber_Check(value)) {
             PyErr_Format(PyExc_TypeError, "dead_retry must be a number of seconds, not %.100s",
@@ -425,16 +409,14 @@ int mcx_snapshot_set_buckets(mcx_module *module, mcx_snapshot *snapshot, PyObjec
 
 /* ---- threads -------------------------------------------------------------------------------- */
 
-/* What a thread remembers: its shard, and its records of the clients it used last, by the core's
- * id, which is never used twice. A record is the thread's own dict's, so it is there as long as
- * the thread and the client are, unless that dict is emptied; then the record's end is noticed:
- * by the thread itself, or, where another one empties it, by `lost`, which then differs. */
+/* What a thread remembers: its records of the clients it used last, by the core's id, which is
+ * never used twice. A record is the thread's own dict's, so it is there as long as the thread and
+ * the client are, unless that dict is emptied; then the record's end is noticed: by the thread
+ * itself, or, where another one empties it, by `lost`, which then differs. */
 #define REMEMBERED 4
 
 static _Thread_local struct {
-    unsigned shard; /* 0: not yet given; else one more than the shard */
-    int calls;      /* in whose middle Python code may run, of all clients */
-    uint64_t lost;  /* of all threads, when the first of these was remembered */
+    uint64_t lost; /* of all threads, when the first of these was remembered */
     mc_remembered *connections;
     struct {
         uint64_t core_id;
@@ -445,75 +427,24 @@ static _Thread_local struct {
 /* How many remembered records ended in another thread. */
 static _Atomic uint64_t lost;
 
-void mcx_calls_add(int count)
-{
-    own.calls += count;
-}
-
-/* In the child of a fork, before any call there: whether calls may be going on, of the thread that
- * forked; of another thread nothing is known. */
-static bool may_go_on(void)
-{
-    return own.calls != 0 || !mc_process_is_forked_thread();
-}
-
 /* ---- replacing ------------------------------------------------------------------------------ */
 
-/* In the child of a fork: it cannot wait for a mutex that a thread of the parent may have held, nor
- * for calls of such threads to end. Calls of the thread that forked go on, and stay counted. */
+/* In the child of a fork: calls of the parent's other threads never end here, and what they hold is
+ * nobody's; a call of the thread that forked goes on and drops its own. */
 void mcx_core_start_over(mcx_core *core)
 {
     uint32_t now = mc_process_generation();
-    uint32_t seen = atomic_load(&core->generation);
 
-    while (UNLIKELY(seen != now)) {
-        if (seen == (now | MC_STARTING_OVER)) {
-            sched_yield(); /* another thread of this process makes the mutex anew */
-            seen = atomic_load(&core->generation);
+    Py_BEGIN_CRITICAL_SECTION(core);
+    if (atomic_load_explicit(&core->generation, memory_order_relaxed) != now) {
+        mcx_snapshot *snapshot = current(core);
+
+        if (snapshot != NULL && !mc_process_forked_in_call()) {
+            snapshot->references = 1;
         }
-        else if (atomic_compare_exchange_strong(&core->generation, &seen, now | MC_STARTING_OVER)) {
-            pthread_mutex_init(&core->lock, NULL);
-            for (unsigned i = 0; !may_go_on() && i < MCX_SHARDS; i++) {
-                atomic_store(&core->calls[i].count, 0);
-            }
-            atomic_store(&core->generation, now);
-            seen = now;
-        }
+        atomic_store_explicit(&core->generation, now, memory_order_relaxed);
     }
-}
-
-static void lock_core(mcx_core *core)
-{
-    mcx_core_start_over(core);
-    pthread_mutex_lock(&core->lock);
-}
-
-/* Takes those retired snapshots off the list that no call can hold any more. lock is held. */
-static mcx_snapshot *collect_retired_lock_held(mcx_core *core)
-{
-    mcx_snapshot *unused = NULL;
-    uint32_t resting = 0;
-
-    for (unsigned shard = 0; shard < MCX_SHARDS; shard++) {
-        if (atomic_load_explicit(&core->calls[shard].count, memory_order_seq_cst) == 0) {
-            resting |= UINT32_C(1) << shard;
-        }
-    }
-    for (mcx_snapshot **link = &core->retired; *link != NULL;) {
-        mcx_snapshot *each = *link;
-
-        each->unseen &= ~resting;
-        if (each->unseen == 0) {
-            *link = each->next;
-            each->next = unused;
-            unused = each;
-        }
-        else {
-            link = &each->next;
-        }
-    }
-    atomic_store_explicit(&core->has_retired, core->retired != NULL, memory_order_relaxed);
-    return unused;
+    Py_END_CRITICAL_SECTION();
 }
 
 /* The longest key of the straight way; 0 where options or servers ask for more than that has. */
@@ -528,63 +459,109 @@ static size_t straight_key_length(const mcx_snapshot *snapshot)
     return limit == 0 || limit > MCX_PROTOCOL_KEY_LENGTH ? MCX_PROTOCOL_KEY_LENGTH : limit;
 }
 
-static void free_list(mcx_snapshot *each)
+static bool is_among(PyObject *host, PyObject *const *list, size_t count)
 {
-    while (each != NULL) {
-        mcx_snapshot *next = each->next;
-
-        mcx_snapshot_free(each);
-        each = next;
+    for (size_t i = 0; i < count; i++) {
+        if (list[i] == host) {
+            return true;
+        }
     }
+    return false;
 }
 
-void mcx_core_collect(mcx_core *core)
+/* What is in the old list and in neither of the new ones is used no more: its connections are closed
+ * as soon as they are idle. */
+static void drop_servers(mcx_module *module, PyObject *const *list, size_t count,
+                         const mcx_snapshot *now)
 {
-    lock_core(core);
-    mcx_snapshot *unused = collect_retired_lock_held(core);
-    pthread_mutex_unlock(&core->lock);
-    free_list(unused);
+    for (size_t i = 0; i < count; i++) {
+        PyObject *host = list[i];
+
+        if ((i > 0 && host == list[i - 1]) || !mcx_is_server(module, host) ||
+            (i < now->server_count && now->server[i] == host) ||
+            is_among(host, now->server, now->server_count) ||
+            is_among(host, now->bucket, now->bucket_count)) {
+            continue;
+        }
+        mcx_server *server = (mcx_server *)host;
+
+        if (server->initialised) {
+            mc_pool_disconnect(&server->server.pool);
+            mcx_server_close_idle(server, false);
+        }
+    }
 }
 
 bool mcx_core_replace(mcx_core *core, mcx_snapshot *snapshot)
 {
-    mcx_snapshot *unused = NULL;
+    mcx_snapshot *old;
+    bool fits;
 
     snapshot->straight_key_length = straight_key_length(snapshot);
-    lock_core(core);
-    mcx_snapshot *old = current(core);
-    bool fits = old == NULL || old->version + 1 == snapshot->version;
+    if (atomic_load_explicit(&core->generation, memory_order_relaxed) != mc_process_generation()) {
+        mcx_core_start_over(core);
+    }
+    Py_BEGIN_CRITICAL_SECTION(core);
+    old = current(core);
+    fits = old == NULL || old->version + 1 == snapshot->version;
     if (fits) {
-        atomic_store_explicit(&core->snapshot, snapshot, memory_order_seq_cst);
-        if (old != NULL) {
-            old->unseen = (UINT32_C(1) << MCX_SHARDS) - 1;
-            old->next = core->retired;
-            core->retired = old;
-        }
-        unused = collect_retired_lock_held(core);
+        snapshot->references++; /* of this function, for the look at both below */
+        atomic_store_explicit(&core->snapshot, snapshot, memory_order_relaxed);
     }
-    pthread_mutex_unlock(&core->lock);
-    free_list(unused);
+    Py_END_CRITICAL_SECTION();
     if (!fits) {
-        mcx_snapshot_free(snapshot);
+        mcx_core_leave(snapshot);
+        return false;
     }
-    return fits;
+    if (old != NULL) {
+        drop_servers(core->module, old->server, old->server_count, snapshot);
+        drop_servers(core->module, old->bucket, old->bucket_count, snapshot);
+        mcx_core_leave(old);
+    }
+    mcx_core_leave(snapshot);
+    return true;
 }
 
-static _Atomic unsigned next_shard;
-
-unsigned mcx_shard(void)
+/* Whether a list that users change in place holds what was copied from it. */
+static bool is_as_copied(PyObject *list, PyObject *const *copy, size_t count)
 {
-    if (UNLIKELY(own.shard == 0)) {
-        own.shard =
-            atomic_fetch_add_explicit(&next_shard, 1, memory_order_relaxed) % MCX_SHARDS + 1;
-    }
-    return own.shard - 1;
+    bool same;
+
+    Py_BEGIN_CRITICAL_SECTION(list);
+    same = (size_t)PyList_GET_SIZE(list) == count &&
+           (count == 0 || memcmp(((PyListObject *)list)->ob_item, copy, count * sizeof *copy) == 0);
+    Py_END_CRITICAL_SECTION();
+    return same;
 }
 
-mcx_record *mcx_last_record(const mcx_core *core, unsigned *shard, mc_remembered **connections)
+bool mcx_lists_are_current(const mcx_snapshot *snapshot)
 {
-    *shard = own.shard - 1; /* a thread with a record has a shard, and its table */
+    return is_as_copied(snapshot->servers, snapshot->server, snapshot->server_count) &&
+           is_as_copied(snapshot->buckets, snapshot->bucket, snapshot->bucket_count);
+}
+
+int mcx_core_take_lists(mcx_core *core)
+{
+    mcx_snapshot *snapshot;
+
+    do {
+        snapshot = mcx_snapshot_copy(core);
+        if (snapshot == NULL) {
+            return -1;
+        }
+        uint32_t deleted = snapshot->deleted;
+
+        if (mcx_snapshot_set_servers(core->module, snapshot, snapshot->servers) < 0) {
+            mcx_core_leave(snapshot);
+            return -1;
+        }
+        snapshot->deleted = deleted;
+    } while (!mcx_core_replace(core, snapshot));
+    return 0;
+}
+
+mcx_record *mcx_last_record(const mcx_core *core, mc_remembered **connections)
+{
     *connections = own.connections;
     return own.last[core->id % REMEMBERED].core_id == core->id &&
                    own.lost == atomic_load_explicit(&lost, memory_order_relaxed)
@@ -600,7 +577,6 @@ static void remember(const mcx_core *core, mcx_record *record)
         memset(own.last, 0, sizeof own.last);
         own.lost = now;
     }
-    (void)mcx_shard();
     own.connections = mc_pool_remembered();
     own.last[core->id % REMEMBERED].core_id = core->id;
     own.last[core->id % REMEMBERED].record = record;
@@ -625,7 +601,6 @@ mcx_core *mcx_core_new(mcx_module *module, PyObject *module_object)
     core->id = atomic_fetch_add_explicit(&next_core_id, 1, memory_order_relaxed);
     atomic_init(&core->server_retries, 10);
     atomic_init(&core->generation, mc_process_generation());
-    pthread_mutex_init(&core->lock, NULL);
     PyObject_GC_Track(core);
     return core;
 }
@@ -659,28 +634,17 @@ static int core_traverse(PyObject *self, visitproc visit, void *arg)
             return result;
         }
     }
-    for (snapshot = core->retired; snapshot != NULL; snapshot = snapshot->next) {
-        int result = traverse_snapshot(snapshot, visit, arg);
-        if (result != 0) {
-            return result;
-        }
-    }
     return 0;
 }
 
 static int core_clear(PyObject *self)
 {
     mcx_core *core = (mcx_core *)self;
-    mcx_snapshot *each = atomic_exchange(&core->snapshot, NULL);
+    mcx_snapshot *snapshot = atomic_exchange(&core->snapshot, NULL);
 
-    if (each != NULL) {
-        each->next = core->retired;
+    if (snapshot != NULL) {
+        mcx_core_leave(snapshot);
     }
-    else {
-        each = core->retired;
-    }
-    core->retired = NULL;
-    free_list(each);
     return 0;
 }
 
@@ -691,7 +655,6 @@ static void core_dealloc(PyObject *self)
 
     PyObject_GC_UnTrack(self);
     core_clear(self);
-    pthread_mutex_destroy(&core->lock);
     Py_XDECREF(core->module_object);
     PyObject_GC_Del(self);
     Py_DECREF(type);
@@ -786,10 +749,10 @@ static PyObject *option_value(mcx_snapshot *snapshot, int option)
 
 PyObject *mcx_option_value(mcx_core *core, int option)
 {
-    unsigned shard = mcx_shard();
-    PyObject *value = option_value(mcx_core_enter(core, shard), option);
+    mcx_snapshot *snapshot = mcx_core_enter(core);
+    PyObject *value = option_value(snapshot, option);
 
-    mcx_core_leave(core, shard);
+    mcx_core_leave(snapshot);
     return value;
 }
 
@@ -861,9 +824,35 @@ PyType_Spec mcx_record_spec = {
     .slots = record_slots,
 };
 
+/* A new record as the client's attribute. *kept: it is where it was found, and not where a subclass's
+ * own __setattr__ puts what it is given. */
+static mcx_record *put_record(mcx_module *module, mcx_core *core, PyObject *self, bool *kept)
+{
+    mcx_record *record = record_new(module, core);
+    PyObject *found = NULL;
+
+    if (record != NULL && (PyObject_SetAttr(self, module->str_record, (PyObject *)record) < 0 ||
+                           PyObject_GetOptionalAttr(self, module->str_record, &found) < 0)) {
+        Py_CLEAR(record);
+    }
+    else {
+        *kept = found == (PyObject *)record;
+        Py_XDECREF(found);
+    }
+    return record;
+}
+
+int mcx_record_first(mcx_module *module, mcx_core *core, PyObject *self)
+{
+    bool kept;
+    mcx_record *record = put_record(module, core, self, &kept);
+
+    Py_XDECREF((PyObject *)record);
+    return record == NULL ? -1 : 0;
+}
+
 /* The record by way of the client's attributes: threading.local makes them this thread's, and runs
- * __init__ where the thread is new to the client. *kept: it is where it was found, and not where a
- * subclass's own __setattr__ puts what it is given. */
+ * __init__ where the thread is new to the client. */
 static mcx_record *look_up_record(mcx_module *module, mcx_core *core, PyObject *self, bool *kept)
 {
     PyObject *found = NULL;
@@ -877,16 +866,7 @@ static mcx_record *look_up_record(mcx_module *module, mcx_core *core, PyObject *
         return (mcx_record *)found;
     }
     Py_CLEAR(found);
-    mcx_record *record = record_new(module, core);
-    if (record != NULL && (PyObject_SetAttr(self, module->str_record, (PyObject *)record) < 0 ||
-                           PyObject_GetOptionalAttr(self, module->str_record, &found) < 0)) {
-        Py_CLEAR(record);
-    }
-    else {
-        *kept = found == (PyObject *)record;
-        Py_XDECREF(found);
-    }
-    return record;
+    return put_record(module, core, self, kept);
 }
 
 mcx_record *mcx_record_of(mcx_module *module, mcx_core *core, PyObject *self)
@@ -894,9 +874,8 @@ mcx_record *mcx_record_of(mcx_module *module, mcx_core *core, PyObject *self)
     bool own_thread =
         module->local_is_native && Py_TYPE(self)->tp_getattro == module->client_type->tp_getattro;
 
-    unsigned shard;
     mc_remembered *connections;
-    mcx_record *record = own_thread ? mcx_last_record(core, &shard, &connections) : NULL;
+    mcx_record *record = own_thread ? mcx_last_record(core, &connections) : NULL;
 
     if (LIKELY(record != NULL)) {
         return (mcx_record *)Py_NewRef((PyObject *)record);

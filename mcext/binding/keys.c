@@ -1,6 +1,6 @@
 /* keys: from the caller's key object to a checked view of bytes and what keeps it alive.
  *
- * Calls the core's key rules, and Python where a key_encoder or a replaced check_key asks for it.
+ * Calls the core's key rules, and Python where a key_encoder asks for it.
  * The GIL is held; no state of its own. */
 #include "mcx.h"
 
@@ -144,8 +144,7 @@ int mcx_key_check(mcx_module *module, const mcx_snapshot *snapshot, mc_slice tex
     return 0;
 }
 
-/* What holds whatever the options say: the bytes cannot end or split a command line. */
-static int check_safe(mcx_module *module, mc_slice text)
+int mcx_key_check_safe(mcx_module *module, mc_slice text)
 {
     if (LIKELY(mc_key_is_safe(text))) {
         return 0;
@@ -153,68 +152,47 @@ static int check_safe(mcx_module *module, mc_slice text)
     return text.length == 0 ? raise_empty(module) : raise_character(module, text, NULL);
 }
 
-/* self.check_key of a subclass or a patch decides about the encoded key, then the view. */
-static int view_after_hook(mcx_call *call, PyObject *object, mcx_key *key)
+PyObject *mcx_call_encoder(PyObject *encoder, PyObject *key)
 {
-    PyObject *encoded = NULL;
-    PyObject *answer = NULL;
-    int result = -1;
+    PyObject *result;
 
-    if (PyTuple_Check(object) && PyTuple_GET_SIZE(object) != 2) {
-        return raise_tuple_length(call->module, object);
+    /* It may call this client, without a frame of Python's in between. */
+    if (Py_EnterRecursiveCall(" in a key_encoder")) {
+        return NULL;
     }
-    encoded = mcx_encode_key(object);
-    if (encoded == NULL) {
-        goto done;
-    }
-    answer = PyObject_CallMethodOneArg(call->self, call->module->client_hooks[MCX_HOOK_CHECK_KEY],
-                                       encoded);
-    if (answer == NULL) {
-        goto done;
-    }
-    result = view(call->module, encoded, key);
-done:
-    Py_XDECREF(answer);
-    Py_XDECREF(encoded);
+    result = PyObject_CallOneArg(encoder, key);
+    Py_LeaveRecursiveCall();
     return result;
 }
 
-int mcx_key_single(mcx_call *call, PyObject *object, bool encode, mcx_key *key)
+int mcx_key_single(mcx_call *call, PyObject *object, mcx_key *key)
 {
     const mcx_snapshot *snapshot = call->snapshot;
-    PyObject *encoder = encode ? snapshot->options[MCX_OPT_KEY_ENCODER] : NULL;
+    PyObject *encoder = snapshot->options[MCX_OPT_KEY_ENCODER];
     PyObject *made = NULL; /* by the encoder */
-    bool asks_hook = snapshot->check_keys && MCX_IS_SET(call->hooks, CHECK_KEY);
-    int64_t before = UNLIKELY(encoder != NULL || asks_hook) ? mc_clock_now() : 0;
     int result;
 
     key->owner = NULL;
     key->hash = NULL;
     if (UNLIKELY(encoder != NULL && encoder != Py_None)) {
-        made = PyObject_CallOneArg(encoder, object);
+        int64_t before = mc_clock_now();
+
+        made = mcx_call_encoder(encoder, object);
         if (made == NULL) {
             return -1;
         }
         object = made;
+        mcx_leave_out(call, before);
     }
-    result =
-        UNLIKELY(asks_hook) ? view_after_hook(call, object, key) : view(call->module, object, key);
+    result = view(call->module, object, key);
     if (LIKELY(result == 0)) {
-        result = LIKELY(snapshot->check_keys && !asks_hook)
+        result = LIKELY(snapshot->check_keys)
                      ? mcx_key_check(call->module, snapshot, key->text, 0, NULL)
-                     : check_safe(call->module, key->text);
+                     : mcx_key_check_safe(call->module, key->text);
         if (UNLIKELY(result < 0)) {
             mcx_key_clear(key);
         }
     }
-    if (UNLIKELY(before != 0)) {
-        mcx_leave_out(call, before);
-    }
     Py_XDECREF(made);
     return result;
-}
-
-int mcx_key_view(mcx_call *call, PyObject *object, mcx_key *key)
-{
-    return view(call->module, object, key);
 }

@@ -24,14 +24,13 @@
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 
-/* ---- names and overridable methods ----------------------------------------------------------
- *
- * Methods of Client through which the rest of the class goes where a subclass, a patch or an
- * instance replaces them, and that by which it is seen what an instance replaces. X(constant,
- * "name"). */
-#define MCX_CLIENT_HOOKS(X)                                                                        \
+/* ---- names ---------------------------------------------------------------------------------- */
+
+/* What takes calls of a client to the way in Python (mcext/pure) where a subclass, a patch or an
+ * instance replaces it: the methods through which python-memcached's own methods go. debuglog is
+ * called from here. X(constant, "name"). */
+#define MCX_CLIENT_INSIDES(X)                                                                      \
     X(CHECK_KEY, "check_key")                                                                      \
-    X(DEBUGLOG, "debuglog")                                                                        \
     X(STATLOG, "_statlog")                                                                         \
     X(GET_SERVER, "_get_server")                                                                   \
     X(SET, "_set")                                                                                 \
@@ -40,13 +39,15 @@
     X(INCRDECR, "_incrdecr")                                                                       \
     X(VAL_TO_STORE_INFO, "_val_to_store_info")                                                     \
     X(RECV_VALUE, "_recv_value")                                                                   \
+    X(EXPECTVALUE, "_expectvalue")                                                                 \
+    X(EXPECT_CAS_VALUE, "_expect_cas_value")                                                       \
+    X(ENCODE_KEY, "_encode_key")                                                                   \
+    X(ENCODE_CMD, "_encode_cmd")                                                                   \
     X(MAP_AND_PREFIX_KEYS, "_map_and_prefix_keys")                                                 \
-    X(INIT_BUCKETS, "_init_buckets")                                                               \
-    X(SET_SERVERS, "set_servers")                                                                  \
-    X(RESET_CAS, "reset_cas")                                                                      \
+    X(DEBUGLOG, "debuglog")                                                                        \
     X(SETATTR, "__setattr__")
 
-#define MCX_HOST_HOOKS(X)                                                                          \
+#define MCX_HOST_INSIDES(X)                                                                        \
     X(CONNECT, "connect")                                                                          \
     X(GET_SOCKET, "_get_socket")                                                                   \
     X(CHECK_DEAD, "_check_dead")                                                                   \
@@ -59,22 +60,67 @@
     X(RECV, "recv")                                                                                \
     X(FLUSH, "flush")                                                                              \
     X(QUIT, "quit")                                                                                \
-    X(HOST_DEBUGLOG, "debuglog")
+    X(HOST_DEBUGLOG, "debuglog")                                                                   \
+    X(SOCKET, "socket")                                                                            \
+    X(BUFFER, "buffer")
 
 enum {
-#define X(constant, name) MCX_HOOK_##constant,
-    MCX_CLIENT_HOOKS(X)
+#define X(constant, name) MCX_INSIDE_##constant,
+    MCX_CLIENT_INSIDES(X)
 #undef X
-    MCX_CLIENT_HOOK_COUNT
+    MCX_CLIENT_INSIDE_COUNT
 };
 enum {
-#define X(constant, name) MCX_HOOK_##constant,
-    MCX_HOST_HOOKS(X)
+#define X(constant, name) MCX_INSIDE_##constant,
+    MCX_HOST_INSIDES(X)
 #undef X
-    MCX_HOST_HOOK_COUNT
+    MCX_HOST_INSIDE_COUNT
 };
 
-#define MCX_IS_SET(mask, hook) (((mask) >> MCX_HOOK_##hook) & 1)
+/* Methods whose work is done in Python: for every client the first ones, for a client that replaces
+ * something the others too. X(name): mcext.pure.client's function of that name. */
+#define MCX_PURE_METHODS(X)                                                                        \
+    X(set_servers)                                                                                 \
+    X(_init_buckets)                                                                               \
+    X(disconnect_all)                                                                              \
+    X(quit_all)                                                                                    \
+    X(forget_dead_hosts)                                                                           \
+    X(_get_server)                                                                                 \
+    X(_get)                                                                                        \
+    X(_set)                                                                                        \
+    X(_deletetouch)                                                                                \
+    X(_incrdecr)                                                                                   \
+    X(_recv_value)                                                                                 \
+    X(_expectvalue)                                                                                \
+    X(_expect_cas_value)                                                                           \
+    X(_encode_cmd)                                                                                 \
+    X(_map_and_prefix_keys)                                                                        \
+    X(get)                                                                                         \
+    X(gets)                                                                                        \
+    X(set)                                                                                         \
+    X(add)                                                                                         \
+    X(replace)                                                                                     \
+    X(append)                                                                                      \
+    X(prepend)                                                                                     \
+    X(cas)                                                                                         \
+    X(delete)                                                                                      \
+    X(touch)                                                                                       \
+    X(incr)                                                                                        \
+    X(decr)                                                                                        \
+    X(get_multi)                                                                                   \
+    X(set_multi)                                                                                   \
+    X(delete_multi)                                                                                \
+    X(get_stats)                                                                                   \
+    X(get_slab_stats)                                                                              \
+    X(get_slabs)                                                                                   \
+    X(flush_all)
+
+enum {
+#define X(name) MCX_PURE_##name,
+    MCX_PURE_METHODS(X)
+#undef X
+    MCX_PURE_COUNT
+};
 
 /* Options of a client, shared by its threads: attributes, in the order of the constructor.
  * X(constant, "attribute"). */
@@ -138,23 +184,25 @@ typedef struct {
 typedef struct mcx_module {
     PyTypeObject *client_type;
     PyTypeObject *core_type;
-    PyTypeObject *host_type;
+    PyTypeObject *server_type;
     PyTypeObject *record_type;
-    PyTypeObject *held_type;
+    PyTypeObject *owner_type;
+    PyTypeObject *host_type;  /* mcext.pure.host._Host; NULL until that is imported */
     PyTypeObject *local_type; /* threading.local as found at import */
     bool local_is_native;     /* it is the interpreter's own: one dict a thread */
     Py_ssize_t core_offset;   /* of the slot in a client that holds its mcx_core */
-    PyObject *local;          /* an instance of local_type: connections held by this thread */
+    PyObject *guard;          /* whose critical section is that of the fields an application assigns */
 
-    PyObject *client_hooks[MCX_CLIENT_HOOK_COUNT]; /* names, interned */
-    PyObject *host_hooks[MCX_HOST_HOOK_COUNT];
-    PyObject *client_originals[MCX_CLIENT_HOOK_COUNT]; /* the type's own methods */
-    PyObject *host_originals[MCX_HOST_HOOK_COUNT];
+    PyObject *client_insides[MCX_CLIENT_INSIDE_COUNT]; /* names, interned */
+    PyObject *host_insides[MCX_HOST_INSIDE_COUNT];
+    PyObject *client_originals[MCX_CLIENT_INSIDE_COUNT]; /* the type's own methods */
+    PyObject *host_originals[MCX_HOST_INSIDE_COUNT];
     _Atomic uint32_t plain_host_version; /* host_type's version where nothing is replaced, else 0 */
-    _Atomic uint64_t host_check;         /* host_type's version and hooks, as mcx_core.type_check */
+    _Atomic uint32_t host_changes; /* moves on when an inside of any host is assigned or deleted */
+    PyObject *pure[MCX_PURE_COUNT]; /* functions, once used */
 
-    PyObject *str_record, *str_held, *str_write, *str_socket, *str_socket_module;
-    PyObject *str_server_retries, *str_keys, *str_dict;
+    PyObject *str_record, *str_write, *str_socket, *str_socket_module, *str_class;
+    PyObject *str_server_retries, *str_keys, *str_dict, *str_set_servers, *str_reset_cas;
     PyObject *count_names[MCX_COUNTS]; /* str */
 
     PyObject *key_error, *key_length_error, *key_character_error, *key_none_error, *key_type_error,
@@ -183,52 +231,46 @@ enum {
     MCX_HASH_PYTHON
 };
 
-/* What a call works with, replaced whole; freed when no call can hold it any more. */
+/* What a call works with, replaced whole. Reference-counted: a call holds one reference. */
 typedef struct mcx_snapshot {
-    struct mcx_snapshot *next;           /* in the list of those retired */
+#ifdef Py_GIL_DISABLED
+    _Atomic size_t references;
+#else
+    size_t references;
+#endif
     uint64_t version;                    /* one more than that of the one it was copied from */
-    uint32_t unseen;                     /* retired: shards of calls not yet seen at rest, bits */
     PyObject *options[MCX_OPTION_COUNT]; /* as assigned; NULL: the default, made when asked for */
     uint32_t deleted;  /* bits by option, MCX_SERVERS and MCX_BUCKETS: no attribute, but in force */
-    PyObject *servers; /* lists, as users see them */
+    PyObject *servers; /* lists, as users see them and change them in place */
     PyObject *buckets;
-    PyObject **server; /* strong */
+    PyObject **server; /* strong: what servers held when it was last looked at */
     size_t server_count;
-    PyObject **bucket;       /* strong */
+    PyObject **bucket; /* strong; of buckets */
     uint32_t *bucket_server; /* index into server, or server_count where it is not there */
     size_t bucket_count;
-    bool all_hosts;             /* every bucket is exactly a _Host */
+    bool all_hosts;             /* every server and bucket is exactly a _Host */
+    _Atomic uint32_t plain_hosts; /* the module's host_changes when none of them replaced anything */
     size_t straight_key_length; /* of the straight way (straight.h); 0: it is not to be tried */
     bool debug, cache_cas, check_keys, allow_pickle, pickler_is_keyword;
     bool native_compressor, native_decompressor;
-    Py_ssize_t max_key_length;               /* 0: no limit */
-    Py_ssize_t max_value_length;             /* 0: no limit; of sending */
-    Py_ssize_t max_length;                   /* of reading, after decompression */
-    int64_t socket_timeout, connect_timeout; /* nanoseconds, MC_NO_TIMEOUT */
+    Py_ssize_t max_key_length;   /* 0: no limit */
+    Py_ssize_t max_value_length; /* 0: no limit; of sending */
+    Py_ssize_t max_length;       /* of reading, after decompression */
 } mcx_snapshot;
-
-#define MCX_SHARDS 16
 
 /* What all threads of a client share: the object in the client's slot. */
 typedef struct {
     PyObject_HEAD mcx_module *module;
     PyObject *module_object; /* strong: keeps module alive */
     uint64_t id;             /* never used twice */
-    _Atomic(mcx_snapshot *) snapshot;
-    pthread_mutex_t lock; /* guards replacing snapshot, and retired */
-    mcx_snapshot *retired;
-    _Atomic bool has_retired;
-    _Atomic uint64_t type_check;     /* the client's type version << 32 | its overridden hooks */
-    _Atomic uint32_t plain_version;  /* the type's version where nothing is replaced, else 0 */
-    _Atomic uint32_t instance_hooks; /* replaced on the instance */
+    _Atomic(mcx_snapshot *) snapshot; /* read and replaced in the object's critical section */
+    _Atomic uint64_t type_check;      /* the client's type version << 32 | MCX_REPLACES_* */
+    _Atomic uint32_t plain_version;   /* the type's version where nothing is replaced, else 0 */
+    _Atomic int instance_replaces;    /* an inside was once assigned to the instance */
     _Atomic int server_retries;
-    _Atomic uint32_t generation; /* of the process: of lock and of calls */
+    _Atomic uint32_t generation; /* of the process: of references */
     _Atomic int64_t next_reap;
     _Atomic size_t reap_server;
-    struct {
-        _Atomic uint32_t count;
-        char padding[60]; /* each in a cache line of its own */
-    } calls[MCX_SHARDS];  /* calls in progress, by thread */
 } mcx_core;
 
 /* What is one thread's of a client. */
@@ -241,31 +283,19 @@ typedef struct {
     uint32_t counts[MCX_COUNTS];
 } mcx_record;
 
+/* The data of a _Host: the base class of that, in C. */
 typedef struct {
-    PyObject_HEAD PyObject *dict;
-    PyObject *weakrefs;
-    mcx_module *module; /* borrowed: the type keeps it */
+    PyObject_HEAD mcx_module *module; /* borrowed: the type keeps it */
     mc_server server;
     bool initialised;
-    _Atomic uint32_t instance_hooks;
     PyObject *address; /* (host, port) or path */
     PyObject *ip;      /* str or NULL */
     PyObject *port;    /* int or NULL */
     PyObject *family, *weight, *debug, *dead_retry, *socket_timeout, *flush_on_reconnect;
-    _Atomic int64_t dead_retry_us, timeout;
+    PyObject *connect_timeout; /* NULL: socket_timeout */
+    _Atomic int64_t dead_retry_us, timeout, connect_within;
     _Atomic int is_debug, does_flush;
-} mcx_host;
-
-/* A connection that a thread holds for a host outside the calls of a client, or for the length of
- * a call that goes through replaced methods. In the dict of mcx_held_dict. */
-typedef struct {
-    PyObject_HEAD mcx_host *host; /* strong */
-    mc_connection *connection;    /* owned while not NULL */
-    PyObject *socket;             /* what host.socket shows, or NULL */
-    bool broken;                  /* not to be used for another call */
-    bool dropped;                 /* no longer found; closed with its last reference */
-    bool was_cut; /* its readline met the end of the stream in the middle of a line */
-} mcx_held;
+} mcx_server;
 
 /* A key on its way: a view and what keeps it alive. */
 typedef struct {
@@ -281,55 +311,22 @@ typedef struct {
     mcx_core *core;
     mcx_snapshot *snapshot; /* valid until mcx_call_end */
     mcx_record *record;     /* strong */
-    uint32_t hooks;         /* overridden methods of the client */
-    uint32_t host_hooks;    /* of the hosts' class; an instance's own come on top */
-    unsigned shard;
-    bool slow;             /* Python code may want this call's connections: they are held */
-    bool inner;            /* slow: held is the outer call's, or the thread's */
-    PyObject *held;        /* slow: the dict of them, by host */
-    PyObject *held_before; /* slow, not inner: what was held before, to be put back */
-    PyObject *held_home;   /* slow, not inner: whose attribute held is; strong */
-    mc_buffer lines;       /* slow: what hosts' methods returned, for the exchange */
-    mc_buffer output;      /* slow: a request where there is no connection */
-    PyObject *last_line;   /* slow: what a host's readline returned last, or NULL */
     mc_clock clock;
     const void *kind;       /* of connections: NULL native, else a socket class, borrowed */
     PyObject *socket_class; /* strong or NULL */
     uint64_t owner;
+    bool debuglog_is_replaced;
+    bool is_customised; /* found in its middle, before anything was sent: mcx_pure is the way */
 } mcx_call;
 
 /* A server that was chosen, and this call's connection to it. */
 typedef struct {
-    PyObject *host;            /* strong */
-    mc_connection *connection; /* owned by the call, or NULL where a held one is used */
-    mcx_held *held;            /* strong or NULL */
-    uint32_t host_hooks;
+    mcx_server *host;          /* strong */
+    mc_connection *connection; /* owned by the call */
     bool probe; /* this call alone tries a server whose dead mark has run out */
     bool asked; /* a request went out whose answer tells whether the server lives */
     bool late;  /* the deadline had passed before it was asked: a timeout says nothing about it */
 } mcx_target;
-
-/* Replaced methods of a host through which bytes move. */
-#define MCX_IO_HOOKS                                                                               \
-    ((UINT32_C(1) << MCX_HOOK_SEND_CMD) | (UINT32_C(1) << MCX_HOOK_SEND_CMDS) |                    \
-     (UINT32_C(1) << MCX_HOOK_READLINE) | (UINT32_C(1) << MCX_HOOK_RECV))
-
-/* Bytes go through the host's methods: one of them is replaced, or there is nothing else. */
-static inline bool mcx_goes_through_host(const mcx_target *target)
-{
-    return UNLIKELY((target->host_hooks & MCX_IO_HOOKS) != 0 || target->connection == NULL);
-}
-
-/* Where a call's request is encoded, and where its reply's bytes arrive. */
-static inline mc_buffer *mcx_output(mcx_call *call, const mcx_target *target)
-{
-    return LIKELY(target->connection != NULL) ? &target->connection->out : &call->output;
-}
-
-static inline mc_buffer *mcx_input(mcx_call *call, const mcx_target *target)
-{
-    return mcx_goes_through_host(target) ? &call->lines : &target->connection->in;
-}
 
 /* An idle connection younger than this is used without a look. */
 #define MCX_LOOK_AFTER MC_SECOND
@@ -337,12 +334,12 @@ static inline mc_buffer *mcx_input(mcx_call *call, const mcx_target *target)
 /* memcached's limit (protocol.txt, "Keys"). */
 #define MCX_PROTOCOL_KEY_LENGTH 250
 
-/* After a noreply command: whether the connection can be brought in step by a marker. Not where a
- * host's methods moved the bytes, nor where the key is one that memcached refuses: it then takes a
- * data block for commands, and what these answer could look like the marker's reply. */
-static inline bool mcx_noreply_is_clean(const mcx_target *target, mc_slice key)
+/* After a noreply command: whether the connection can be brought in step by a marker. Not where the
+ * key is one that memcached refuses: it then takes a data block for commands, and what these answer
+ * could look like the marker's reply. */
+static inline bool mcx_noreply_is_clean(mc_slice key)
 {
-    return !mcx_goes_through_host(target) && key.length <= MCX_PROTOCOL_KEY_LENGTH;
+    return key.length <= MCX_PROTOCOL_KEY_LENGTH;
 }
 
 /* ---- module.c ------------------------------------------------------------------------------- */
@@ -413,11 +410,35 @@ int mcx_snapshot_probe_pickler(mcx_snapshot *snapshot);
 int mcx_snapshot_set_servers(mcx_module *module, mcx_snapshot *snapshot, PyObject *servers);
 int mcx_snapshot_set_buckets(mcx_module *module, mcx_snapshot *snapshot, PyObject *buckets);
 
-/* Makes snapshot (stolen) the current one; the old one is freed when no call holds it. False where
- * another thread has replaced what snapshot was copied from: the caller begins again. */
+/* Makes snapshot (stolen) the current one; connections of servers that are in it no more are closed
+ * as soon as they are idle. False where another thread has replaced what snapshot was copied from:
+ * the caller begins again. */
 bool mcx_core_replace(mcx_core *core, mcx_snapshot *snapshot);
-/* Frees those replaced snapshots that no call can hold any more. */
-void mcx_core_collect(mcx_core *core);
+
+/* The two lists have changed in place since the current snapshot was made: makes another one. */
+int mcx_core_take_lists(mcx_core *core);
+/* Whether they have, as far as two lengths and the bucket in hand show. */
+static inline bool mcx_bucket_is(const mcx_snapshot *snapshot, size_t index)
+{
+    PyObject *list = snapshot->buckets;
+
+    if (UNLIKELY((size_t)PyList_GET_SIZE(list) != snapshot->bucket_count)) {
+        return false;
+    }
+#ifdef Py_GIL_DISABLED
+    PyObject *item = PyList_GetItemRef(list, (Py_ssize_t)index);
+
+    if (item == NULL) {
+        PyErr_Clear();
+    }
+    Py_XDECREF(item);
+    return item == snapshot->bucket[index];
+#else
+    return PyList_GET_ITEM(list, index) == snapshot->bucket[index];
+#endif
+}
+/* The same of all of both lists. */
+bool mcx_lists_are_current(const mcx_snapshot *snapshot);
 
 /* The value of an option as users see it, a new reference. */
 PyObject *mcx_option_value(mcx_core *core, int option);
@@ -426,32 +447,38 @@ PyObject *mcx_option_value(mcx_core *core, int option);
 void mcx_core_start_over(mcx_core *core);
 
 /* A snapshot is safe to use between these. */
-static inline mcx_snapshot *mcx_core_enter(mcx_core *core, unsigned shard)
+static inline mcx_snapshot *mcx_core_enter(mcx_core *core)
 {
-    if (UNLIKELY(atomic_load_explicit(&core->generation, memory_order_acquire) !=
+    mcx_snapshot *snapshot;
+
+    if (UNLIKELY(atomic_load_explicit(&core->generation, memory_order_relaxed) !=
                  mc_process_generation())) {
         mcx_core_start_over(core);
     }
-    atomic_fetch_add_explicit(&core->calls[shard].count, 1, memory_order_seq_cst);
-    return atomic_load_explicit(&core->snapshot, memory_order_seq_cst);
+    Py_BEGIN_CRITICAL_SECTION(core);
+    snapshot = atomic_load_explicit(&core->snapshot, memory_order_relaxed);
+    if (LIKELY(snapshot != NULL)) {
+        snapshot->references++;
+    }
+    Py_END_CRITICAL_SECTION();
+    return snapshot;
 }
 
-static inline void mcx_core_leave(mcx_core *core, unsigned shard)
+static inline void mcx_core_leave(mcx_snapshot *snapshot)
 {
-    atomic_fetch_sub_explicit(&core->calls[shard].count, 1, memory_order_release);
+    if (UNLIKELY(--snapshot->references == 0)) {
+        mcx_snapshot_free(snapshot);
+    }
 }
-
-/* This thread's shard. */
-unsigned mcx_shard(void);
-
-/* Around what may fork in the middle of a call of this thread. */
-void mcx_calls_add(int count);
 
 /* The core of a client, borrowed; NULL with RuntimeError where __init__ has not run. */
 mcx_core *mcx_core_of(mcx_module *module, PyObject *self);
 
 /* This thread's record of the client, a new reference. */
 mcx_record *mcx_record_of(mcx_module *module, mcx_core *core, PyObject *self);
+
+/* That of the thread that makes the client. */
+int mcx_record_first(mcx_module *module, mcx_core *core, PyObject *self);
 
 PyObject *mcx_record_stats(mcx_module *module, mcx_record *record);
 int mcx_record_count(mcx_module *module, mcx_record *record, int what);
@@ -464,8 +491,13 @@ int mcx_record_count_name(mcx_module *module, mcx_record *record, PyObject *name
 
 /* ---- call.c --------------------------------------------------------------------------------- */
 
-/* Begins a call of a client's method; -1 with an exception, and mcx_call_end is not due. */
+/* Begins a call of a client's method: 0; -1 with an exception, or 1 where the client replaces one of
+ * its insides and mcx_pure is the way: then mcx_call_end is not due. */
 int mcx_call_begin(mcx_call *call, PyObject *self);
+/* The same for calls that meet all servers, whose lists may have been changed in place. */
+int mcx_call_begin_listed(mcx_call *call, PyObject *self);
+/* The same for what takes part in a call in Python: never 1. */
+int mcx_call_begin_inner(mcx_call *call, PyObject *self);
 /* The time since before went into the caller's own code (a key_encoder, a generator of keys, a
  * pickler): it is not the servers', and counts for no deadline. */
 static inline void mcx_leave_out(mcx_call *call, int64_t before)
@@ -474,23 +506,20 @@ static inline void mcx_leave_out(mcx_call *call, int64_t before)
 }
 /* Ends it; result (may be NULL) is passed through. */
 PyObject *mcx_call_end(mcx_call *call, PyObject *result);
+/* The same for a method of mcx_pure's, which goes that way where that turned out to be right. */
+PyObject *mcx_call_finish(mcx_call *call, PyObject *result, int method, PyObject *const *args,
+                          Py_ssize_t nargs, PyObject *kwnames);
 
-/* The server for key and a connection to it: 1, 0 where there is none, -1 with an exception. An
- * override of _get_server may put another key in its place. */
-int mcx_select(mcx_call *call, mcx_key *key, mcx_target *target);
+/* The server for key and a connection to it: 1, 0 where there is none, -1 with an exception, or
+ * without one where the call turned out to be customised. */
+int mcx_select(mcx_call *call, const mcx_key *key, mcx_target *target);
 
-/* Walks the buckets in key's order and calls connect for each until it says 1 (or -1): what
- * mcx_select does where _get_server is not replaced. */
+/* Walks the buckets in key's order and calls connect for each until it says 1 (or -1). */
 typedef int (*mcx_connector)(mcx_call *call, size_t bucket, void *context);
 int mcx_choose(mcx_call *call, const mcx_key *key, mcx_connector connect, void *context);
 
-/* What a replaced _get_server says: 1 and a new reference, 0 for no server, -1. May change key. */
-int mcx_get_server_hook(mcx_call *call, mcx_key *key, PyObject **found);
-/* A connection to such a server, which may be no _Host at all. */
-int mcx_connect_chosen(mcx_call *call, PyObject *server, mcx_target *target);
-
 /* A connection to this host: 1, 0 where it cannot be reached, -1 with an exception. */
-int mcx_connect_host(mcx_call *call, PyObject *host, mcx_target *target);
+int mcx_connect_host(mcx_call *call, mcx_server *host, mcx_target *target);
 
 /* Before the target is asked: whether there is time for it to answer. */
 void mcx_target_note_time(mcx_call *call, mcx_target *target);
@@ -512,38 +541,67 @@ mc_status mcx_receive(mcx_call *call, mcx_target *target, mc_exchange *exchange)
  * 0; -1 where an exception is to go to the caller (MC_RAISED, MC_NO_MEMORY). */
 int mcx_fail(mcx_call *call, mcx_target *target, mc_status status);
 
-/* Counts a command (or MCX_COUNT_*) in stats, through an override of _statlog. */
-int mcx_statlog(mcx_call *call, int what);
-
 /* self.debuglog(text), text a printf format of PyUnicode_FromFormat; nothing without debug. */
 int mcx_debuglog(mcx_call *call, const char *format, ...);
-int mcx_host_debuglog(mcx_module *module, PyObject *host, const char *format, ...);
 int mcx_write_stderr(mcx_module *module, PyObject *text);
 
-/* Waits for signal handlers: 0, or -1 with what one of them raised. */
-int mcx_check_signals(void);
+/* The hash of a key by serverHashFunction: a new int. */
+PyObject *mcx_server_hash(mcx_module *module, mc_slice text);
 
-/* host.connect() outside a client's call: the connection is then held by this thread. */
-int mcx_connect_direct(mcx_module *module, mcx_host *host);
+/* ---- replaced.c ----------------------------------------------------------------------------- */
 
-/* Brings the hooks of hosts' class up to date. */
-uint32_t mcx_host_hooks(mcx_module *module, PyObject *host);
-bool mcx_is_host(mcx_module *module, PyObject *object);
+enum {
+    MCX_REPLACES_INSIDES = 1, /* the way of a call is the one in Python */
+    MCX_REPLACES_DEBUGLOG = 2,
+    MCX_REPLACES_SETATTR = 4 /* what is assigned to the instance is not seen */
+};
+
+/* What the client's class, the instance and its hosts replace, MCX_REPLACES_*; -1 with an
+ * exception. */
+int mcx_replaces_slow(mcx_module *module, mcx_core *core, mcx_snapshot *snapshot, PyObject *self);
+
+/* True where nothing is replaced, as far as can be told at once. */
+static inline bool mcx_is_plain(const mcx_module *module, const mcx_core *core,
+                                const mcx_snapshot *snapshot, PyObject *self)
+{
+    uint32_t version = mcx_type_version(Py_TYPE(self));
+
+    return LIKELY(version != 0 &&
+                  version == atomic_load_explicit(&core->plain_version, memory_order_acquire) &&
+                  atomic_load_explicit(&snapshot->plain_hosts, memory_order_acquire) ==
+                      atomic_load_explicit(&module->host_changes, memory_order_acquire) &&
+                  mcx_type_version(module->host_type) ==
+                      atomic_load_explicit(&module->plain_host_version, memory_order_acquire));
+}
+
+/* An attribute of that name was assigned to, or deleted from, a client or a host. */
+void mcx_note_client_attribute(mcx_module *module, mcx_core *core, PyObject *name);
+void mcx_note_host_attribute(mcx_module *module, PyObject *name);
+
+int mcx_find_client_originals(mcx_module *module);
+/* mcext.pure.host's class, as it was made. */
+int mcx_set_host_type(mcx_module *module, PyObject *type);
+
+/* ---- pure.c --------------------------------------------------------------------------------- */
+
+/* mcext.pure.client's function for a method, called with self before the arguments. */
+PyObject *mcx_pure(PyObject *self, int method, PyObject *const *args, Py_ssize_t nargs,
+                   PyObject *kwnames);
 
 /* ---- keys.c --------------------------------------------------------------------------------- */
 
-/* The key of a single call: encoded, checked, through the hooks. owner and hash are strong after
+/* The key of a single call: encoded, checked. owner and hash are strong after
  * 0; nothing is held after -1. The caller's key_encoder is applied where encode. */
-int mcx_key_single(mcx_call *call, PyObject *object, bool encode, mcx_key *key);
+int mcx_key_single(mcx_call *call, PyObject *object, mcx_key *key);
 
-/* As python-memcached's _encode_key, then the view: no check. */
-int mcx_key_view(mcx_call *call, PyObject *object, mcx_key *key);
+/* key_encoder(key). */
+PyObject *mcx_call_encoder(PyObject *encoder, PyObject *key);
 int mcx_key_check(mcx_module *module, const mcx_snapshot *snapshot, mc_slice text, size_t extra,
                   PyObject *shown);
 void mcx_key_clear(mcx_key *key);
 PyObject *mcx_encode_key(PyObject *key);
-/* bytes, or (hash, bytes): a new reference. */
-PyObject *mcx_key_object(const mcx_key *key);
+/* What holds whatever the options say: the bytes cannot end or split a command line. */
+int mcx_key_check_safe(mcx_module *module, mc_slice text);
 
 /* ---- values.c ------------------------------------------------------------------------------- */
 
@@ -625,55 +683,53 @@ int mcx_int(PyObject *object, const char *name, Py_ssize_t *number);
 /* Whether an optional argument is true; NULL: it is not. */
 int mcx_flag(PyObject *object, bool *flag);
 
+/* Microseconds of a number of seconds, held within what an int64_t and a clock can hold. */
+static inline int64_t mcx_microseconds(double seconds)
+{
+    return !(seconds > 0)  ? 0
+           : seconds > 1e12 ? INT64_C(1000000000000000000)
+                            : (int64_t)(seconds * 1e6);
+}
+
 /* Seconds as nanoseconds; None: MC_NO_TIMEOUT. */
 int mcx_seconds(PyObject *object, const char *name, int64_t *nanoseconds);
 
-/* ---- host.c --------------------------------------------------------------------------------- */
+/* ---- server_type.c -------------------------------------------------------------------------- */
 
-extern PyType_Spec mcx_host_spec, mcx_held_spec;
+extern PyType_Spec mcx_server_spec;
 
-PyObject *mcx_host_new(mcx_module *module, PyObject *address, const mcx_snapshot *snapshot);
-bool mcx_host_equals(mcx_host *host, PyObject *address);
-/* Attributes that a client hands to its hosts: debug, dead_retry, socket_timeout,
- * flush_on_reconnect. */
-int mcx_host_set_option(mcx_host *host, int option, PyObject *value);
-PyObject *mcx_host_text(mcx_host *host); /* str(host) */
-int mcx_host_mark_dead(mcx_module *module, mcx_host *host, PyObject *reason);
+/* str(host), its name in get_stats; new references. */
+int mcx_server_mark_dead(mcx_server *host, PyObject *reason);
+PyObject *mcx_server_stats_name(mcx_server *host);
+int mcx_server_debuglog(mcx_server *host, const char *format, ...);
 /* After mc_pool_disconnect: closes the host's idle connections, saying quit before. */
-void mcx_host_close_idle(mcx_host *host, bool quit);
+void mcx_server_close_idle(mcx_server *host, bool quit);
 /* Opens the native or Python stream of a connection this call owns: status as the transport's. */
-mc_status mcx_host_open(mcx_module *module, mcx_host *host, mc_connection *connection,
-                        PyObject *socket_class, mc_clock *clock);
-PyObject *mcx_host_stats_name(mcx_host *host);
+mc_status mcx_server_open(mcx_server *host, mc_connection *connection, PyObject *socket_class,
+                          mc_clock *clock);
 
-/* The connection that this thread holds for host: a new reference, or NULL without an exception. */
-mcx_held *mcx_held_find(mcx_module *module, PyObject *host);
-int mcx_held_put(mcx_module *module, mcx_host *host, mc_connection *connection);
-/* What this thread holds for host is no longer found, and its stream is closed: at once, or, while
- * its own methods move bytes, behind them. A call in whose middle this is owns it to its end. */
-int mcx_held_drop(mcx_module *module, PyObject *host);
-/* Whose attribute the dict of what is held is: this thread's; a greenlet's own where Client's
- * threading.local, found before a monkey-patch or without one, does not tell greenlets apart: they
- * switch in the middle of calls. A new reference, or NULL with an exception. */
-PyObject *mcx_held_home(mcx_module *module);
-/* That dict, of mcx_held by host: a new reference. */
-PyObject *mcx_held_dict(mcx_module *module);
+static inline bool mcx_is_server(mcx_module *module, PyObject *object)
+{
+    return PyObject_TypeCheck(object, module->server_type);
+}
 
 /* ---- python_socket.c ------------------------------------------------------------------------ */
 
 extern const mc_transport mcx_python_transport;
+extern PyType_Spec mcx_owner_spec;
 mc_status mcx_python_connect(mcx_module *module, mc_connection *connection, PyObject *socket_class,
-                             mcx_host *host, mc_clock *clock);
+                             mcx_server *host, mc_clock *clock);
+
+/* The calling thread's number, never used twice, unlike what the system calls it by. */
+uint64_t mcx_thread_number(void);
+
+/* Whose connections of this class are: the calling thread's number, or 0 where any thread may use
+ * them, as sockets of Python's own class and of those that derive from it. */
+uint64_t mcx_socket_owner(PyObject *socket_class);
 
 /* Lets the next receives take so many bytes that are there even when the deadline is over. */
-void mcx_python_allow_overtime(mc_connection *connection, uint32_t bytes);
-
-/* I/O through a host's own (replaced) methods: send_cmd, readline, recv. */
-mc_status mcx_host_send(mcx_call *call, PyObject *host, struct iovec *pieces, int count, bool many);
-mc_status mcx_host_receive(mcx_call *call, PyObject *host, mc_exchange *exchange);
-/* What a replaced method raised, as a status: what the network did to it is cleared and is an
- * answer, everything else stays set: MC_RAISED. */
-mc_status mcx_host_exception(mcx_call *call);
+/* -1 with an exception. */
+int mcx_python_allow_overtime(mc_connection *connection, uint32_t bytes);
 
 /* ---- errors.c ------------------------------------------------------------------------------- */
 
@@ -685,9 +741,8 @@ PyObject *mcx_status_text(const mc_connection *connection, mc_status status);
 /* Closes connections that have been idle for long, at most two. */
 void mcx_reap(mcx_module *module, mcx_core *core, mcx_snapshot *snapshot, int64_t now);
 
-/* This thread's record, and with it its shard and the connections that it remembers, where it is
- * known without a look-up; borrowed. Else NULL. */
-mcx_record *mcx_last_record(const mcx_core *core, unsigned *shard, mc_remembered **connections);
+/* This thread's record, and with it the connections that it remembers, where it is known without a look-up; borrowed. Else NULL. */
+mcx_record *mcx_last_record(const mcx_core *core, mc_remembered **connections);
 
 /* True where socket.socket is Python's own, as far as can be told at once. */
 static inline bool mcx_socket_is_plain(mcx_module *module)
@@ -759,24 +814,8 @@ int mcx_try_again(mcx_call *call, mcx_target *target, mc_command command, bool s
 
 /* ---- client.c, commands_single.c, commands_multi.c, commands_server.c ----------------------- */
 
-/* A call of a method that may run in the middle of another: works with what that one holds. */
-int mcx_call_begin_inner(mcx_call *call, PyObject *self);
-
-/* The value as a replaced _val_to_store_info gives it: 1, 0 too large, -1. */
-int mcx_store_info_hook(mcx_call *call, PyObject *value, PyObject *min_compress,
-                        mcx_stored *stored);
-
-/* The value that a VALUE header announced, through a replaced _recv_value, which takes the body off
- * the host itself. A new reference, or NULL with what it raised: mcx_host_exception judges that. */
-PyObject *mcx_recv_value_hook(mcx_call *call, PyObject *host, mc_exchange *exchange);
-
-int mcx_set_servers(mcx_module *module, mcx_core *core, PyObject *self, PyObject *servers);
-int mcx_init_buckets(mcx_module *module, mcx_core *core);
-
-/* self.method(args...) by a hook's name. */
-PyObject *mcx_call_hook(mcx_call *call, int hook, PyObject *const *args, size_t nargs);
-
-extern PyMethodDef mcx_multi_methods[], mcx_server_methods[], mcx_client_methods[];
+extern PyMethodDef mcx_multi_methods[], mcx_server_methods[], mcx_client_methods[],
+    mcx_pure_methods[];
 
 int mcx_add_client_type(mcx_module *module, PyObject *module_object);
 

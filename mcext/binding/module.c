@@ -5,6 +5,7 @@
  * their own, and reloads, do not meet. */
 #include "mcx.h"
 
+#include <poll.h>
 #include <string.h>
 #include <zlib.h>
 
@@ -93,7 +94,7 @@ PyObject *mcx_assigned(mcx_module *module, PyObject **field)
     PyObject *value;
 
     (void)module; /* where there is a GIL */
-    Py_BEGIN_CRITICAL_SECTION(module->local);
+    Py_BEGIN_CRITICAL_SECTION(module->guard);
     value = Py_XNewRef(*field);
     Py_END_CRITICAL_SECTION();
     return value;
@@ -182,7 +183,7 @@ int mcx_wall_clock(mcx_module *module, int64_t *now)
     if (value == -1 && PyErr_Occurred()) {
         return -1;
     }
-    *now = (int64_t)(value * 1e6);
+    *now = mcx_microseconds(value);
     return 0;
 }
 
@@ -226,7 +227,7 @@ static PyObject *module_set_hash_function(PyObject *self, PyObject *function)
                      Py_TYPE(function)->tp_name);
         return NULL;
     }
-    Py_BEGIN_CRITICAL_SECTION(module->local);
+    Py_BEGIN_CRITICAL_SECTION(module->guard);
     old = module->hash_function;
     module->hash_function = Py_NewRef(function);
     atomic_store_explicit(&module->hash_kind, kind, memory_order_release);
@@ -241,7 +242,7 @@ static PyObject *assign(mcx_module *module, PyObject **field, PyObject *value)
     PyObject *old;
 
     (void)module; /* where there is a GIL */
-    Py_BEGIN_CRITICAL_SECTION(module->local);
+    Py_BEGIN_CRITICAL_SECTION(module->guard);
     old = __atomic_exchange_n(field, Py_XNewRef(value), __ATOMIC_ACQ_REL);
     Py_END_CRITICAL_SECTION();
     Py_XDECREF(old);
@@ -287,6 +288,134 @@ static PyObject *module_same_key(PyObject *self, PyObject *key)
     return Py_NewRef(key);
 }
 
+/* ---- for the way in Python ------------------------------------------------------------------ */
+
+static PyObject *module_set_host_type(PyObject *self, PyObject *type)
+{
+    return mcx_set_host_type(PyModule_GetState(self), type) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *module_generation(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    return PyLong_FromUnsignedLong(mc_process_generation());
+}
+
+static PyObject *module_wall_clock(PyObject *self, PyObject *unused)
+{
+    int64_t now;
+
+    (void)unused;
+    return mcx_wall_clock(PyModule_GetState(self), &now) < 0 ? NULL
+                                                             : PyFloat_FromDouble((double)now / 1e6);
+}
+
+/* The class to make sockets with, None for Python's own. */
+static PyObject *module_socket_class(PyObject *self, PyObject *unused)
+{
+    PyObject *class;
+
+    (void)unused;
+    if (mcx_find_socket_class(PyModule_GetState(self), &class) < 0) {
+        return NULL;
+    }
+    return class != NULL ? class : Py_NewRef(Py_None);
+}
+
+static PyObject *module_is_quiet(PyObject *self, PyObject *number)
+{
+    long fd = PyLong_AsLong(number);
+
+    (void)self;
+    if (fd == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+    struct pollfd look = {.fd = (int)fd, .events = POLLIN | POLLRDHUP};
+
+    return PyBool_FromLong(fd >= 0 && poll(&look, 1, 0) == 0);
+}
+
+static PyObject *module_server_hash(PyObject *self, PyObject *key)
+{
+    Py_buffer view;
+    PyObject *hash;
+
+    if (PyObject_GetBuffer(key, &view, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    hash = mcx_server_hash(PyModule_GetState(self), (mc_slice){view.buf, (size_t)view.len});
+    PyBuffer_Release(&view);
+    return hash;
+}
+
+static PyObject *module_check_safe(PyObject *self, PyObject *key)
+{
+    mcx_module *module = PyModule_GetState(self);
+
+    if (!PyBytes_Check(key)) {
+        PyErr_SetString(key == Py_None ? module->key_none_error : module->key_type_error,
+                        key == Py_None ? "Key is None" : "Key must be a binary string");
+        return NULL;
+    }
+    mc_slice text = {PyBytes_AS_STRING(key), (size_t)PyBytes_GET_SIZE(key)};
+
+    return mcx_key_check_safe(module, text) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *decimal_text(mcx_decimal *decimal)
+{
+    PyObject *text =
+        PyUnicode_FromStringAndSize(decimal->text.bytes, (Py_ssize_t)decimal->text.length);
+
+    Py_XDECREF(decimal->owner);
+    return text;
+}
+
+static PyObject *module_exptime(PyObject *self, PyObject *time)
+{
+    mcx_decimal decimal;
+
+    (void)self;
+    return mcx_time(time, "time", &decimal) < 0 ? NULL : decimal_text(&decimal);
+}
+
+static PyObject *module_delta(PyObject *self, PyObject *delta)
+{
+    mcx_decimal decimal;
+
+    (void)self;
+    return mcx_delta(delta, &decimal) < 0 ? NULL : decimal_text(&decimal);
+}
+
+static PyObject *module_check_min_compress(PyObject *self, PyObject *length)
+{
+    (void)self;
+    return mcx_min_compress(length) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* _decode(client, flags, bytes) */
+static PyObject *module_decode(PyObject *self, PyObject *args)
+{
+    PyObject *client, *bytes, *result;
+    unsigned long flags;
+    mcx_call call;
+
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OkS:_decode", &client, &flags, &bytes)) {
+        return NULL;
+    }
+    if (mcx_module_of(client) == NULL) {
+        PyErr_SetString(PyExc_TypeError, "a Client is needed");
+        return NULL;
+    }
+    if (mcx_call_begin_inner(&call, client) < 0) {
+        return NULL;
+    }
+    result = mcx_decode(&call, (uint32_t)flags, (mc_slice){NULL, 0}, bytes);
+    return mcx_call_end(&call, result);
+}
+
 static PyMethodDef module_functions[] = {
     MCX_DEF("cmemcache_hash", module_hash,
             "cmemcache_hash($module, key)\n--\n\n(crc32(key) >> 16) & 0x7fff: the default server "
@@ -297,6 +426,28 @@ static PyMethodDef module_functions[] = {
     {"_set_limit", module_set_limit, METH_VARARGS, NULL},
     {"_same_key", module_same_key, METH_O,
      "_same_key($module, key, /)\n--\n\nThe key_encoder where none was given: key itself."},
+    {"_set_host_type", module_set_host_type, METH_O,
+     "_set_host_type($module, type, /)\n--\n\nThe class _Host has been made."},
+    {"_generation", module_generation, METH_NOARGS,
+     "_generation($module, /)\n--\n\nA number that is another one in the child of a fork."},
+    {"_wall_clock", module_wall_clock, METH_NOARGS,
+     "_wall_clock($module, /)\n--\n\ntime.time(), or what memcache.time was set to says."},
+    {"_socket_class", module_socket_class, METH_NOARGS,
+     "_socket_class($module, /)\n--\n\nWhat makes sockets; None: Python's own class."},
+    {"_is_quiet", module_is_quiet, METH_O,
+     "_is_quiet($module, fd, /)\n--\n\nWhether the peer has neither closed nor sent anything."},
+    {"_server_hash", module_server_hash, METH_O,
+     "_server_hash($module, key, /)\n--\n\nserverHashFunction(key)."},
+    {"_check_safe", module_check_safe, METH_O,
+     "_check_safe($module, key, /)\n--\n\nRaise where key could end or split a command line."},
+    {"_exptime", module_exptime, METH_O,
+     "_exptime($module, time, /)\n--\n\nA time argument as decimal text."},
+    {"_delta", module_delta, METH_O,
+     "_delta($module, delta, /)\n--\n\nA delta as decimal text."},
+    {"_check_min_compress", module_check_min_compress, METH_O,
+     "_check_min_compress($module, length, /)\n--\n\nRaise where it is no number."},
+    {"_decode", module_decode, METH_VARARGS,
+     "_decode($module, client, flags, data, /)\n--\n\nThe value that flags and bytes mean."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -304,14 +455,14 @@ static PyMethodDef module_functions[] = {
 
 static int intern_names(mcx_module *module)
 {
-    static const char *const client_hooks[] = {
+    static const char *const client_insides[] = {
 #define X(constant, name) name,
-        MCX_CLIENT_HOOKS(X)
+        MCX_CLIENT_INSIDES(X)
 #undef X
     };
-    static const char *const host_hooks[] = {
+    static const char *const host_insides[] = {
 #define X(constant, name) name,
-        MCX_HOST_HOOKS(X)
+        MCX_HOST_INSIDES(X)
 #undef X
     };
     struct {
@@ -319,13 +470,15 @@ static int intern_names(mcx_module *module)
         const char *text;
     } names[] = {
         {&module->str_record, "_mcext_record"},
-        {&module->str_held, "_mcext_held"},
         {&module->str_write, "write"},
         {&module->str_keys, "keys"},
         {&module->str_dict, "__dict__"},
         {&module->str_socket, "socket"},
         {&module->str_socket_module, "socket"},
         {&module->str_server_retries, "_SERVER_RETRIES"},
+        {&module->str_class, "__class__"},
+        {&module->str_set_servers, "set_servers"},
+        {&module->str_reset_cas, "reset_cas"},
         {&module->count_names[MCX_COUNT_GET_MULTI], "get_multi"},
         {&module->count_names[MCX_COUNT_SET_MULTI], "set_multi"},
         {&module->count_names[MCX_COUNT_DELETE_MULTI], "delete_multi"},
@@ -339,12 +492,12 @@ static int intern_names(mcx_module *module)
         failed |= (module->count_names[command] =
                        PyUnicode_InternFromString(mc_commands[command].name.bytes)) == NULL;
     }
-    for (int hook = 0; hook < MCX_CLIENT_HOOK_COUNT; hook++) {
+    for (int i = 0; i < MCX_CLIENT_INSIDE_COUNT; i++) {
         failed |=
-            (module->client_hooks[hook] = PyUnicode_InternFromString(client_hooks[hook])) == NULL;
+            (module->client_insides[i] = PyUnicode_InternFromString(client_insides[i])) == NULL;
     }
-    for (int hook = 0; hook < MCX_HOST_HOOK_COUNT; hook++) {
-        failed |= (module->host_hooks[hook] = PyUnicode_InternFromString(host_hooks[hook])) == NULL;
+    for (int i = 0; i < MCX_HOST_INSIDE_COUNT; i++) {
+        failed |= (module->host_insides[i] = PyUnicode_InternFromString(host_insides[i])) == NULL;
     }
     return failed ? -1 : 0;
 }
@@ -369,26 +522,6 @@ static int find_local(mcx_module *module)
     module->local_type = (PyTypeObject *)local;
     /* By its name: who replaces threading.local replaces _thread._local as well. */
     module->local_is_native = strcmp(module->local_type->tp_name, "_thread._local") == 0;
-    module->local = PyObject_CallNoArgs(local);
-    return module->local == NULL ? -1 : 0;
-}
-
-static int find_originals(mcx_module *module)
-{
-    for (int hook = 0; hook < MCX_CLIENT_HOOK_COUNT; hook++) {
-        module->client_originals[hook] =
-            PyObject_GetAttr((PyObject *)module->client_type, module->client_hooks[hook]);
-        if (module->client_originals[hook] == NULL) {
-            return -1;
-        }
-    }
-    for (int hook = 0; hook < MCX_HOST_HOOK_COUNT; hook++) {
-        module->host_originals[hook] =
-            PyObject_GetAttr((PyObject *)module->host_type, module->host_hooks[hook]);
-        if (module->host_originals[hook] == NULL) {
-            return -1;
-        }
-    }
     return 0;
 }
 
@@ -400,19 +533,24 @@ static int module_exec(PyObject *module_object)
         PyErr_NoMemory();
         return -1;
     }
+    atomic_init(&module->host_changes, 1);
+    module->guard = PyDict_New();
     module->error = PyErr_NewException("memcache._Error", NULL, NULL);
     module->connection_dead_error = PyErr_NewException("memcache._ConnectionDeadError", NULL, NULL);
-    if (module->error == NULL || module->connection_dead_error == NULL ||
+    if (module->guard == NULL || module->error == NULL || module->connection_dead_error == NULL ||
         intern_names(module) < 0 || find_local(module) < 0 ||
         add_type(module_object, &mcx_core_spec, &module->core_type) < 0 ||
         add_type(module_object, &mcx_record_spec, &module->record_type) < 0 ||
-        add_type(module_object, &mcx_held_spec, &module->held_type) < 0 ||
-        add_type(module_object, &mcx_host_spec, &module->host_type) < 0 ||
-        mcx_add_client_type(module, module_object) < 0 || find_originals(module) < 0) {
+        add_type(module_object, &mcx_owner_spec, &module->owner_type) < 0 ||
+        add_type(module_object, &mcx_server_spec, &module->server_type) < 0 ||
+        mcx_add_client_type(module, module_object) < 0 || mcx_find_client_originals(module) < 0) {
         return -1;
     }
     if (PyModule_AddObjectRef(module_object, "Client", (PyObject *)module->client_type) < 0 ||
-        PyModule_AddObjectRef(module_object, "_Host", (PyObject *)module->host_type) < 0 ||
+        PyModule_AddObjectRef(module_object, "_Server", (PyObject *)module->server_type) < 0 ||
+        PyModule_AddObjectRef(module_object, "_Local", (PyObject *)module->local_type) < 0 ||
+        PyModule_AddObjectRef(module_object, "_local_is_native",
+                              module->local_is_native ? Py_True : Py_False) < 0 ||
         PyModule_AddObjectRef(module_object, "_Error", module->error) < 0 ||
         PyModule_AddObjectRef(module_object, "_ConnectionDeadError",
                               module->connection_dead_error) < 0 ||
@@ -427,30 +565,36 @@ static int module_exec(PyObject *module_object)
     do {                                                                                           \
         CALL(module->client_type);                                                                 \
         CALL(module->core_type);                                                                   \
-        CALL(module->host_type);                                                                   \
+        CALL(module->server_type);                                                                 \
         CALL(module->record_type);                                                                 \
-        CALL(module->held_type);                                                                   \
+        CALL(module->owner_type);                                                                  \
+        CALL(module->host_type);                                                                   \
         CALL(module->local_type);                                                                  \
-        CALL(module->local);                                                                       \
-        for (int i = 0; i < MCX_CLIENT_HOOK_COUNT; i++) {                                          \
-            CALL(module->client_hooks[i]);                                                         \
+        CALL(module->guard);                                                                       \
+        for (int i = 0; i < MCX_CLIENT_INSIDE_COUNT; i++) {                                        \
+            CALL(module->client_insides[i]);                                                       \
             CALL(module->client_originals[i]);                                                     \
         }                                                                                          \
-        for (int i = 0; i < MCX_HOST_HOOK_COUNT; i++) {                                            \
-            CALL(module->host_hooks[i]);                                                           \
+        for (int i = 0; i < MCX_HOST_INSIDE_COUNT; i++) {                                          \
+            CALL(module->host_insides[i]);                                                         \
             CALL(module->host_originals[i]);                                                       \
+        }                                                                                          \
+        for (int i = 0; i < MCX_PURE_COUNT; i++) {                                                 \
+            CALL(module->pure[i]);                                                                 \
         }                                                                                          \
         for (int i = 0; i < MCX_COUNTS; i++) {                                                     \
             CALL(module->count_names[i]);                                                          \
         }                                                                                          \
         CALL(module->str_record);                                                                  \
-        CALL(module->str_held);                                                                    \
         CALL(module->str_write);                                                                   \
         CALL(module->str_keys);                                                                    \
         CALL(module->str_dict);                                                                    \
         CALL(module->str_socket);                                                                  \
         CALL(module->str_socket_module);                                                           \
         CALL(module->str_server_retries);                                                          \
+        CALL(module->str_class);                                                                   \
+        CALL(module->str_set_servers);                                                             \
+        CALL(module->str_reset_cas);                                                               \
         CALL(module->key_error);                                                                   \
         CALL(module->key_length_error);                                                            \
         CALL(module->key_character_error);                                                         \

@@ -1,6 +1,5 @@
 /* python_socket: bytes that move through Python objects: any object with a socket's methods, where
- * socket.socket is not Python's own (gevent, eventlet, a SOCKS wrapper, a test's fake), and hosts
- * whose methods are replaced.
+ * socket.socket is not Python's own (gevent, eventlet, a SOCKS wrapper, a test's fake).
  *
  * With the GIL held throughout; what is called here may run any code, and switch greenlets. */
 #include "mcx.h"
@@ -43,6 +42,22 @@ static mc_status from_exception(mc_connection *connection)
     }
     PyErr_Clear();
     return status;
+}
+
+/* 1 where there is such an attribute, 0; -1 with what the look-up raised. */
+static int has_attribute(PyObject *object, const char *name)
+{
+    PyObject *found = PyObject_GetAttrString(object, name);
+
+    if (found == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        return 0;
+    }
+    Py_DECREF(found);
+    return 1;
 }
 
 /* A test's fake may have no settimeout. */
@@ -178,10 +193,12 @@ static mc_status receive_pieces(mc_connection *connection, struct iovec *pieces,
     return status;
 }
 
-void mcx_python_allow_overtime(mc_connection *connection, uint32_t bytes)
+int mcx_python_allow_overtime(mc_connection *connection, uint32_t bytes)
 {
-    /* Without settimeout it would wait for ever. */
-    connection->overtime = PyObject_HasAttrString(connection->handle, "settimeout") ? bytes : 0;
+    int has_timeout = has_attribute(connection->handle, "settimeout");
+
+    connection->overtime = has_timeout > 0 ? bytes : 0; /* without one it would wait for ever */
+    return has_timeout < 0 ? -1 : 0;
 }
 
 static mc_status python_receive(mc_connection *connection, struct iovec *pieces, int count,
@@ -200,13 +217,17 @@ static void python_close(mc_connection *connection)
 {
     PyObject *socket = connection->handle;
     PyObject *class = (PyObject *)connection->kind;
-    PyObject *type, *value, *traceback, *result;
+    PyObject *type, *value, *traceback, *result = NULL;
+    /* Another thread's, whose host ends here: its methods are for that thread, its end is not. */
+    bool is_own = connection->owner == 0 || connection->owner == mcx_thread_number();
 
     connection->handle = NULL;
     connection->fd = -1;
     PyErr_Fetch(&type, &value, &traceback);
-    result = PyObject_CallMethod(socket, "close", NULL);
-    if (result == NULL) {
+    if (is_own) {
+        result = PyObject_CallMethod(socket, "close", NULL);
+    }
+    if (is_own && result == NULL) {
         if (PyErr_ExceptionMatches(PyExc_OSError)) {
             PyErr_Clear(); /* it is closed all the same */
         }
@@ -220,17 +241,132 @@ static void python_close(mc_connection *connection)
     PyErr_Restore(type, value, traceback);
 }
 
+/* After a connect that failed; the exception that may be set stays. */
+static void close_failed(mc_connection *connection)
+{
+    PyObject *type, *value, *traceback;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    python_close(connection);
+    PyErr_Restore(type, value, traceback);
+}
+
 const mc_transport mcx_python_transport = {python_send, python_receive, python_close};
 
+/* ---- whose connections are ------------------------------------------------------------------ */
+
+static _Atomic uint64_t next_thread_number = 1;
+static _Thread_local uint64_t thread_number;
+
+uint64_t mcx_thread_number(void)
+{
+    if (UNLIKELY(thread_number == 0)) {
+        thread_number = atomic_fetch_add_explicit(&next_thread_number, 1, memory_order_relaxed);
+    }
+    return thread_number;
+}
+
+uint64_t mcx_socket_owner(PyObject *socket_class)
+{
+    for (PyTypeObject *each = PyType_Check(socket_class) ? (PyTypeObject *)socket_class : NULL;
+         each != NULL; each = each->tp_base) {
+        if (strcmp(each->tp_name, "_socket.socket") == 0) {
+            return 0;
+        }
+    }
+    return mcx_thread_number();
+}
+
+/* What stands in the thread's own dict, and so ends with the thread, in that thread: it closes the
+ * connections that the thread alone may touch. */
+typedef struct {
+    PyObject_HEAD PyObject *hosts; /* a WeakSet */
+} thread_end;
+
+static void close_owned(PyObject *hosts)
+{
+    PyObject *list = PySequence_List(hosts);
+
+    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
+        mcx_server *host = (mcx_server *)PyList_GET_ITEM(list, i);
+        mc_connection *connection;
+        size_t cursor = 0;
+
+        while ((connection = mc_pool_take_owned(&host->server.pool, mcx_thread_number(),
+                                                &cursor)) != NULL) {
+            mc_pool_give(connection, false, 0);
+        }
+    }
+    Py_XDECREF(list);
+    if (PyErr_Occurred()) {
+        PyErr_WriteUnraisable(hosts);
+    }
+}
+
+static void owner_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject *error, *value, *traceback;
+
+    PyErr_Fetch(&error, &value, &traceback);
+    close_owned(((thread_end *)self)->hosts);
+    PyErr_Restore(error, value, traceback);
+    Py_DECREF(((thread_end *)self)->hosts);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot owner_slots[] = {
+    {Py_tp_dealloc, owner_dealloc},
+    {Py_tp_doc, "A thread's connections that no other thread may touch."},
+    {0, NULL},
+};
+
+PyType_Spec mcx_owner_spec = {
+    .name = "mcext._core._Owner",
+    .basicsize = sizeof(thread_end),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = owner_slots,
+};
+
+/* host has a connection that is the calling thread's. */
+static int note_owned(mcx_module *module, mcx_server *host)
+{
+    PyObject *dict = PyThreadState_GetDict(), *end = NULL, *set = NULL, *added = NULL;
+
+    if (dict == NULL || PyDict_GetItemRef(dict, (PyObject *)module->owner_type, &end) < 0) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    if (end == NULL) {
+        set = mcx_import("weakref", "WeakSet");
+        if (set != NULL) {
+            Py_SETREF(set, PyObject_CallNoArgs(set));
+        }
+        end = set ? module->owner_type->tp_alloc(module->owner_type, 0) : NULL;
+        if (end == NULL) {
+            Py_XDECREF(set);
+            return -1;
+        }
+        ((thread_end *)end)->hosts = set;
+        if (PyDict_SetItem(dict, (PyObject *)module->owner_type, end) < 0) {
+            Py_DECREF(end);
+            return -1;
+        }
+    }
+    added = PyObject_CallMethod(((thread_end *)end)->hosts, "add", "O", host);
+    Py_XDECREF(added);
+    Py_DECREF(end);
+    return added == NULL ? -1 : 0;
+}
+
 mc_status mcx_python_connect(mcx_module *module, mc_connection *connection, PyObject *socket_class,
-                             mcx_host *host, mc_clock *clock)
+                             mcx_server *host, mc_clock *clock)
 {
     int64_t left = mc_clock_connect_left(clock);
     int64_t before = mc_clock_now();
     PyObject *socket, *result = NULL;
     mc_status status = MC_OK;
 
-    (void)module;
     connection->resolver_error = connection->error = 0;
     connection->overtime = 0;
     if (left == 0) {
@@ -255,151 +391,21 @@ mc_status mcx_python_connect(mcx_module *module, mc_connection *connection, PyOb
     connection->kind = Py_NewRef(socket_class);
     connection->fd = -1;
     if (status != MC_OK) {
-        PyObject *type, *value, *traceback;
-
-        PyErr_Fetch(&type, &value, &traceback);
-        python_close(connection);
-        PyErr_Restore(type, value, traceback);
+        close_failed(connection);
         return status;
     }
-    if (PyObject_HasAttrString(socket, "fileno")) {
+    int has_fileno = has_attribute(socket, "fileno");
+
+    if (has_fileno > 0) {
         connection->fd = PyObject_AsFileDescriptor(socket);
         if (connection->fd < 0) {
             PyErr_Clear();
         }
     }
+    if (has_fileno < 0 || (connection->owner != 0 && note_owned(module, host) < 0)) {
+        close_failed(connection);
+        return MC_RAISED;
+    }
     atomic_store(&connection->open, 1);
     return MC_OK;
-}
-
-/* ---- a host's own methods ------------------------------------------------------------------- */
-
-mc_status mcx_host_exception(mcx_call *call)
-{
-    if (PyErr_ExceptionMatches(call->module->error) ||
-        PyErr_ExceptionMatches(call->module->connection_dead_error)) {
-        PyErr_Clear();
-        return MC_CLOSED;
-    }
-    return from_exception(NULL);
-}
-
-/* A host's methods have a timeout each: that they share the call's deadline is seen between them.
- */
-static bool is_over(const mcx_call *call)
-{
-    return mc_clock_left(&call->clock, mc_clock_now()) == 0;
-}
-
-mc_status mcx_host_send(mcx_call *call, PyObject *host, struct iovec *pieces, int count, bool many)
-{
-    size_t length = 0;
-    PyObject *bytes, *result;
-    PyObject *method = call->module->host_hooks[many ? MCX_HOOK_SEND_CMDS : MCX_HOOK_SEND_CMD];
-    char *at;
-
-    if (is_over(call)) {
-        return MC_TIMEOUT;
-    }
-    for (int i = 0; i < count; i++) {
-        length += pieces[i].iov_len;
-    }
-    bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length);
-    if (bytes == NULL) {
-        return MC_RAISED;
-    }
-    at = PyBytes_AS_STRING(bytes);
-    for (int i = 0; i < count; i++) {
-        memcpy(at, pieces[i].iov_base, pieces[i].iov_len);
-        at += pieces[i].iov_len;
-    }
-    if (!many && _PyBytes_Resize(&bytes, (Py_ssize_t)length - 2) < 0) { /* send_cmd adds CRLF */
-        return MC_RAISED;
-    }
-    result = PyObject_CallMethodOneArg(host, method, bytes);
-    Py_DECREF(bytes);
-    if (result == NULL) {
-        return mcx_host_exception(call);
-    }
-    Py_DECREF(result);
-    return MC_OK;
-}
-
-/* object, from readline or recv, as bytes: a new reference or NULL without an exception. */
-static PyObject *as_bytes(PyObject *object)
-{
-    PyObject *bytes = NULL;
-
-    if (PyBytes_Check(object)) {
-        return Py_NewRef(object);
-    }
-    if (PyUnicode_Check(object)) {
-        bytes = PyUnicode_AsUTF8String(object);
-    }
-    else if (PyObject_CheckBuffer(object)) {
-        bytes = PyBytes_FromObject(object);
-    }
-    if (bytes == NULL) {
-        PyErr_Clear();
-    }
-    return bytes;
-}
-
-static mc_status receive_body(mcx_call *call, PyObject *host, mc_exchange *exchange)
-{
-    size_t wanted = exchange->missing + 2;
-    PyObject *size = PyLong_FromSize_t(wanted);
-    PyObject *object =
-        size ? PyObject_CallMethodOneArg(host, call->module->host_hooks[MCX_HOOK_RECV], size)
-             : NULL;
-    PyObject *bytes;
-    mc_status status = MC_MALFORMED;
-
-    Py_XDECREF(size);
-    if (object == NULL) {
-        return mcx_host_exception(call);
-    }
-    bytes = as_bytes(object);
-    Py_DECREF(object);
-    if (bytes != NULL && (size_t)PyBytes_GET_SIZE(bytes) == wanted) {
-        memcpy(exchange->room, PyBytes_AS_STRING(bytes), exchange->missing);
-        mc_exchange_put(exchange, exchange->missing);
-        status = mc_buffer_append(exchange->in, PyBytes_AS_STRING(bytes) + wanted - 2, 2)
-                     ? MC_OK
-                     : MC_NO_MEMORY;
-    }
-    Py_XDECREF(bytes);
-    return status;
-}
-
-mc_status mcx_host_receive(mcx_call *call, PyObject *host, mc_exchange *exchange)
-{
-    PyObject *line, *bytes;
-    mc_status status = MC_OK;
-
-    if (is_over(call)) {
-        return MC_TIMEOUT;
-    }
-    if (mc_exchange_is_in_body(exchange)) {
-        return receive_body(call, host, exchange);
-    }
-    line = PyObject_CallMethodNoArgs(host, call->module->host_hooks[MCX_HOOK_READLINE]);
-    if (line == NULL) {
-        return mcx_host_exception(call);
-    }
-    bytes = as_bytes(line);
-    if (bytes == NULL) {
-        status = MC_MALFORMED;
-    }
-    else if (PyBytes_GET_SIZE(bytes) == 0) {
-        status = MC_CLOSED;
-    }
-    else if (!mc_buffer_append(exchange->in, PyBytes_AS_STRING(bytes),
-                               (size_t)PyBytes_GET_SIZE(bytes)) ||
-             !mc_buffer_append(exchange->in, "\r\n", 2)) {
-        status = MC_NO_MEMORY;
-    }
-    Py_XSETREF(call->last_line, line);
-    Py_XDECREF(bytes);
-    return status;
 }

@@ -18,11 +18,10 @@ typedef struct {
     mcx_core *core;
     mcx_snapshot *snapshot;
     mcx_record *record; /* borrowed: valid as long as no other code runs */
-    mcx_host *host;     /* borrowed from the snapshot */
+    mcx_server *host;   /* borrowed from the snapshot */
     mc_connection *connection;
     mc_slice key;
     mc_clock clock;
-    unsigned shard;
 } mcx_straight;
 
 static inline bool mcx_straight_view(PyObject *key, mc_slice *text)
@@ -42,7 +41,7 @@ static inline bool mcx_straight_view(PyObject *key, mc_slice *text)
 }
 
 /* The host for key, borrowed, where it is a plain one. */
-static inline mcx_host *mcx_straight_choose(mcx_module *module, const mcx_snapshot *snapshot,
+static inline mcx_server *mcx_straight_choose(mcx_module *module, const mcx_snapshot *snapshot,
                                             mc_slice key)
 {
     int kind = atomic_load_explicit(&module->hash_kind, memory_order_relaxed);
@@ -56,9 +55,9 @@ static inline mcx_host *mcx_straight_choose(mcx_module *module, const mcx_snapsh
 
         index = hash % snapshot->bucket_count;
     }
-    mcx_host *host = (mcx_host *)snapshot->bucket[index];
+    mcx_server *host = (mcx_server *)snapshot->bucket[index];
 
-    return LIKELY(atomic_load_explicit(&host->instance_hooks, memory_order_relaxed) == 0 &&
+    return LIKELY(mcx_bucket_is(snapshot, index) &&
                   atomic_load_explicit(&host->server.dead_until, memory_order_relaxed) == 0 &&
                   host->initialised)
                ? host
@@ -71,39 +70,41 @@ static inline __attribute__((always_inline)) int mcx_straight_begin(mcx_straight
                                                                     PyObject *self, PyObject *key)
 {
     mcx_module *module = mcx_module_of(self);
+
+    if (UNLIKELY(module == NULL)) {
+        return 0;
+    }
     mcx_core *core = (mcx_core *)__atomic_load_n((PyObject **)((char *)self + module->core_offset),
                                                  __ATOMIC_ACQUIRE);
-    uint32_t host_version = mcx_type_version(module->host_type);
-    uint32_t version = mcx_type_version(Py_TYPE(self));
     mcx_snapshot *snapshot;
+    mc_remembered *connections;
 
-    if (UNLIKELY(core == NULL || !Py_IS_TYPE(core, module->core_type) || version == 0 ||
-                 version != atomic_load_explicit(&core->plain_version, memory_order_acquire) ||
-                 host_version == 0 ||
-                 host_version !=
-                     atomic_load_explicit(&module->plain_host_version, memory_order_acquire) ||
+    if (UNLIKELY(core == NULL || !Py_IS_TYPE(core, module->core_type) ||
                  !mcx_socket_is_plain(module) || !mcx_straight_view(key, &straight->key))) {
         return 0;
     }
-    mc_remembered *connections;
-
-    straight->record = mcx_last_record(core, &straight->shard, &connections);
+    straight->record = mcx_last_record(core, &connections);
     if (UNLIKELY(straight->record == NULL || !mcx_counts_alone(straight->record))) {
         return 0;
     }
     straight->module = module;
     straight->core = core;
-    straight->snapshot = snapshot = mcx_core_enter(core, straight->shard);
+    straight->snapshot = snapshot = mcx_core_enter(core);
 
-    if (UNLIKELY(snapshot == NULL || straight->key.length - 1 >= snapshot->straight_key_length ||
-                 !mc_key_is_plain(straight->key))) {
+    if (UNLIKELY(snapshot == NULL)) {
+        return 0;
+    }
+    if (UNLIKELY(straight->key.length - 1 >= snapshot->straight_key_length ||
+                 !mcx_is_plain(module, core, snapshot, self) || !mc_key_is_plain(straight->key))) {
         goto not_plain;
     }
     straight->host = mcx_straight_choose(module, snapshot, straight->key);
     if (UNLIKELY(straight->host == NULL)) {
         goto not_plain;
     }
-    mc_clock_start(&straight->clock, snapshot->socket_timeout, snapshot->connect_timeout);
+    mc_clock_start(&straight->clock,
+                   atomic_load_explicit(&straight->host->timeout, memory_order_relaxed),
+                   atomic_load_explicit(&straight->host->connect_within, memory_order_relaxed));
     straight->connection = mc_pool_take_last(&straight->host->server.pool, connections,
                                              straight->clock.start, MCX_LOOK_AFTER);
     if (UNLIKELY(straight->connection == NULL)) {
@@ -115,7 +116,7 @@ static inline __attribute__((always_inline)) int mcx_straight_begin(mcx_straight
     }
     return 1;
 not_plain:
-    mcx_core_leave(core, straight->shard);
+    mcx_core_leave(snapshot);
     return 0;
 }
 
@@ -127,13 +128,13 @@ static inline mc_status mcx_straight_roundtrip(mcx_straight *straight, mc_comman
 
     straight->record->counts[command]++;
     do {
-        Py_BEGIN_ALLOW_THREADS status =
-            mc_connection_roundtrip(straight->connection, &straight->clock);
-        Py_END_ALLOW_THREADS if (UNLIKELY(status == MC_INTERRUPTED))
-        {
-            mcx_calls_add(1);
-            int handled = mcx_check_signals();
-            mcx_calls_add(-1);
+        Py_BEGIN_ALLOW_THREADS
+        status = mc_connection_roundtrip(straight->connection, &straight->clock);
+        Py_END_ALLOW_THREADS
+        if (UNLIKELY(status == MC_INTERRUPTED)) {
+            mc_process_add_calls(1);
+            int handled = PyErr_CheckSignals();
+            mc_process_add_calls(-1);
             if (handled < 0) {
                 return MC_RAISED;
             }
@@ -152,13 +153,11 @@ static inline void mcx_straight_end(mcx_straight *straight)
     /* With an exception set (no memory for the result), what runs Python code is left to others. */
     if (UNLIKELY(now >= atomic_load_explicit(&core->next_reap, memory_order_relaxed)) &&
         !PyErr_Occurred()) {
+        mc_process_add_calls(1); /* a Python socket's close may fork */
         mcx_reap(straight->module, core, straight->snapshot, now);
+        mc_process_add_calls(-1);
     }
-    mcx_core_leave(core, straight->shard);
-    if (UNLIKELY(atomic_load_explicit(&core->has_retired, memory_order_relaxed)) &&
-        !PyErr_Occurred()) {
-        mcx_core_collect(core);
-    }
+    mcx_core_leave(straight->snapshot);
 }
 
 /* The reply was not read whole: the general way takes over with call and target, which then own
@@ -166,22 +165,35 @@ static inline void mcx_straight_end(mcx_straight *straight)
 static int mcx_straight_hand_over(mcx_straight *straight, PyObject *self, mcx_call *call,
                                   mcx_target *target)
 {
+    /* What begin does, without its look at what is replaced: that was nothing when it began. */
     PyObject *type, *value, *traceback;
 
     PyErr_Fetch(&type, &value, &traceback); /* what a signal handler raised, perhaps */
-    if (mcx_call_begin(call, self) < 0) {
+    *call = (mcx_call){.self = self,
+                       .module = straight->module,
+                       .core = straight->core,
+                       .snapshot = straight->snapshot, /* its reference goes with it */
+                       .record = mcx_record_of(straight->module, straight->core, self),
+                       .clock = straight->clock,
+                       .debuglog_is_replaced = false};
+    if (call->record == NULL || mcx_find_socket_class(straight->module, &call->socket_class) < 0) {
         Py_XDECREF(type);
         Py_XDECREF(value);
         Py_XDECREF(traceback);
+        Py_XDECREF((PyObject *)call->record);
         mc_pool_give(straight->connection, false, 0);
-        mcx_core_leave(straight->core, straight->shard);
+        mcx_core_leave(straight->snapshot);
         return -1;
     }
+    if (UNLIKELY(call->socket_class != NULL)) {
+        call->kind = call->socket_class;
+        call->owner = mcx_socket_owner(call->socket_class);
+    }
     PyErr_Restore(type, value, traceback);
-    call->clock = straight->clock;
-    *target = (mcx_target){.host = Py_NewRef((PyObject *)straight->host),
-                           .connection = straight->connection};
-    mcx_core_leave(straight->core, straight->shard); /* the target keeps the host now */
+    mc_process_add_calls(1);
+    *target = (mcx_target){.host = (mcx_server *)Py_NewRef((PyObject *)straight->host),
+                           .connection = straight->connection,
+                           .asked = true};
     return 0;
 }
 

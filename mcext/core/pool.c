@@ -135,6 +135,18 @@ void mc_pool_release(mc_connection *connection)
     }
 }
 
+/* Whether a thread, by its number or 0, may touch the stream; the caller owns the connection. */
+static inline bool is_touchable(const mc_connection *connection, uint64_t owner)
+{
+    return connection->owner == 0 || connection->owner == owner;
+}
+
+/* Gives up ownership of what another thread alone may close: that will see whether it is old. */
+static inline void put_back(mc_connection *connection)
+{
+    atomic_store_explicit(&connection->turn, turn_of(connection) + 1, memory_order_seq_cst);
+}
+
 /* What a call that owns the connection may do with it. */
 static inline bool is_fitting(const mc_connection *connection, const void *kind, uint64_t owner)
 {
@@ -171,7 +183,14 @@ static mc_connection *find_free_lock_held(mc_pool *pool, const void *kind, uint6
                 !mc_pool_try_take(connection)) {
                 continue;
             }
-            if (is_fitting(connection, kind, owner) || give_up(connection)) {
+            if (is_fitting(connection, kind, owner)) {
+                pool->cursor = at;
+                return connection;
+            }
+            if (!is_touchable(connection, owner)) {
+                put_back(connection);
+            }
+            else if (give_up(connection)) {
                 pool->cursor = at;
                 return connection;
             }
@@ -182,15 +201,20 @@ static mc_connection *find_free_lock_held(mc_pool *pool, const void *kind, uint6
 }
 
 /* A struct without a stream, newly added where all have one. lock is held. */
-static mc_connection *find_vacant_lock_held(mc_pool *pool)
+static mc_connection *find_vacant_lock_held(mc_pool *pool, uint64_t owner)
 {
     for (size_t i = 0; i < pool->count; i++) {
         mc_connection *connection = pool->list[i];
 
         if (!atomic_load_explicit(&connection->open, memory_order_relaxed) &&
             mc_pool_try_take(connection)) {
-            if (!atomic_load_explicit(&connection->open, memory_order_relaxed) ||
-                mc_pool_is_old(connection) || give_up(connection)) {
+            if (!atomic_load_explicit(&connection->open, memory_order_relaxed)) {
+                return connection;
+            }
+            if (!is_touchable(connection, owner)) {
+                put_back(connection);
+            }
+            else if (mc_pool_is_old(connection) || give_up(connection)) {
                 return connection;
             }
         }
@@ -246,7 +270,7 @@ mc_connection *mc_pool_take(mc_pool *pool, const void *kind, uint64_t owner)
         pthread_mutex_lock(&pool->lock);
         connection = find_free_lock_held(pool, kind, owner);
         if (connection == NULL) {
-            connection = find_vacant_lock_held(pool);
+            connection = find_vacant_lock_held(pool, owner);
         }
         pthread_mutex_unlock(&pool->lock);
         if (connection == NULL) {
@@ -303,7 +327,7 @@ void mc_pool_give(mc_connection *connection, bool clean, int64_t now)
     mc_pool_release(connection);
 }
 
-mc_connection *mc_pool_take_idle(mc_pool *pool, int64_t before, size_t *steps)
+mc_connection *mc_pool_take_idle(mc_pool *pool, uint64_t owner, int64_t before, size_t *steps)
 {
     mc_connection *found = NULL;
 
@@ -318,9 +342,12 @@ mc_connection *mc_pool_take_idle(mc_pool *pool, int64_t before, size_t *steps)
             !mc_pool_try_take(connection)) {
             continue;
         }
-        if (atomic_load_explicit(&connection->open, memory_order_relaxed) &&
-            (mc_pool_is_old(connection) ||
-             atomic_load_explicit(&connection->last_used, memory_order_relaxed) < before)) {
+        if (!is_touchable(connection, owner)) {
+            put_back(connection);
+        }
+        else if (atomic_load_explicit(&connection->open, memory_order_relaxed) &&
+                 (mc_pool_is_old(connection) ||
+                  atomic_load_explicit(&connection->last_used, memory_order_relaxed) < before)) {
             found = connection;
         }
         else if (give_up(connection)) {
@@ -345,7 +372,8 @@ void mc_pool_disconnect(mc_pool *pool)
     atomic_thread_fence(memory_order_seq_cst);
 }
 
-mc_connection *mc_pool_take_old(mc_pool *pool, size_t *cursor)
+/* Idle ones in turn: those that are old, or all that belong to owner. */
+static mc_connection *take_next(mc_pool *pool, uint64_t owner, bool all_of_owner, size_t *cursor)
 {
     mc_connection *found = NULL;
 
@@ -356,8 +384,13 @@ mc_connection *mc_pool_take_old(mc_pool *pool, size_t *cursor)
         if (!mc_pool_try_take(connection)) {
             continue; /* its owner will see that it is old */
         }
-        if (atomic_load_explicit(&connection->open, memory_order_relaxed) &&
-            mc_pool_is_old(connection)) {
+        bool open = atomic_load_explicit(&connection->open, memory_order_relaxed) != 0;
+
+        if (!is_touchable(connection, owner)) {
+            put_back(connection);
+        }
+        else if (open && (mc_pool_is_old(connection) ||
+                          (all_of_owner && owner != 0 && connection->owner == owner))) {
             found = connection;
         }
         else if (give_up(connection)) {
@@ -366,6 +399,17 @@ mc_connection *mc_pool_take_old(mc_pool *pool, size_t *cursor)
     }
     pthread_mutex_unlock(&pool->lock);
     return found;
+}
+
+mc_connection *mc_pool_take_old(mc_pool *pool, uint64_t owner, size_t *cursor)
+{
+    return take_next(pool, owner, false, cursor);
+}
+
+mc_connection *mc_pool_take_owned(mc_pool *pool, uint64_t owner, size_t *cursor)
+{
+    check_fork(pool);
+    return take_next(pool, owner, true, cursor);
 }
 
 size_t mc_pool_open_count(mc_pool *pool)

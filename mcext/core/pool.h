@@ -54,17 +54,21 @@ void mc_pool_release(mc_connection *connection);
 /* The stream that was just opened on connection belongs to this process and epoch. */
 void mc_pool_opened(mc_connection *connection);
 
-/* Takes some idle open connection for the caller to close and give back, or NULL: one that has
- * been idle since before `before`, looking at `*steps` at most, which counts down. */
-mc_connection *mc_pool_take_idle(mc_pool *pool, int64_t before, size_t *steps);
+/* Takes some idle open connection for the caller, who is owner's thread, to close and give back, or
+ * NULL: one that has been idle since before `before`, looking at `*steps` at most, which counts
+ * down. What belongs to another thread is left to that. */
+mc_connection *mc_pool_take_idle(mc_pool *pool, uint64_t owner, int64_t before, size_t *steps);
 
 /* From now on no connection opened before is used for another call: those in use are closed as
  * they are given back, the idle ones by the caller, who takes them with mc_pool_take_old. */
 void mc_pool_disconnect(mc_pool *pool);
 
-/* The next idle connection from before the last mc_pool_disconnect, for the caller to close and
- * give back, or NULL. *cursor is 0 at first. */
-mc_connection *mc_pool_take_old(mc_pool *pool, size_t *cursor);
+/* The next idle connection from before the last mc_pool_disconnect, for the caller, who is owner's
+ * thread, to close and give back, or NULL. *cursor is 0 at first. */
+mc_connection *mc_pool_take_old(mc_pool *pool, uint64_t owner, size_t *cursor);
+
+/* The same of all idle connections that belong to owner's thread, which ends. */
+mc_connection *mc_pool_take_owned(mc_pool *pool, uint64_t owner, size_t *cursor);
 
 /* ---- in line, because a small call does little more ------------------------------------------ */
 

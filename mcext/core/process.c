@@ -7,17 +7,26 @@ _Atomic uint32_t mc_process_counter = 1;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int registered;
 
-/* The generation that this thread came into this process with. */
-static _Thread_local uint32_t forked;
+/* Calls of this thread in whose middle the process may fork. */
+static _Thread_local int calls;
+
+/* In the child: whether the thread that forked was in the middle of a call. */
+static _Atomic bool forked_in_call;
 
 static void in_child(void)
 {
-    forked = atomic_fetch_add_explicit(&mc_process_counter, 1, memory_order_relaxed) + 1;
+    atomic_store_explicit(&forked_in_call, calls != 0, memory_order_relaxed);
+    atomic_fetch_add_explicit(&mc_process_counter, 1, memory_order_relaxed);
 }
 
-bool mc_process_is_forked_thread(void)
+void mc_process_add_calls(int count)
 {
-    return forked == mc_process_generation();
+    calls += count;
+}
+
+bool mc_process_forked_in_call(void)
+{
+    return atomic_load_explicit(&forked_in_call, memory_order_relaxed);
 }
 
 static void init(void)

@@ -1,0 +1,780 @@
+"""The way of a call of a client that replaces one of python-memcached's insides, and Client's privates.
+
+Each function is the method of its name, called with the client. Structured as python-memcached 1.62's: where that calls
+a method of the client or of a host, so does this, through the attribute, so that whatever stands there acts. What is
+put right beside it: a stream is out of step from before a request until behind its whole reply (exchange), a call has
+one deadline, keys in replies are checked, and what cannot be repeated is sent once.
+"""
+
+import sys
+from operator import index
+from time import monotonic
+
+from mcext import _core
+from mcext.pure.exchange import Budget, Failed, ask, ask_many
+from mcext.pure.host import _Host
+
+# Keys to a get line; commands and bytes to a batch: what a server answers to so many fits its buffers.
+KEYS_PER_LINE = 1000
+COMMANDS_AT_ONCE = 4096
+BYTES_AT_ONCE = 1 << 18
+# Bytes of a key: memcached's own limit (protocol.txt, "Keys"), beyond which it takes a data block for commands.
+PROTOCOL_KEY_LENGTH = 250
+# Bytes of a listing, a row counted with what Python keeps for it.
+LONGEST_LISTING = 64 << 20
+ROW_KEPT = 200
+
+_REPEATABLE = frozenset(["get", "gets", "set", "delete", "touch"])
+_STORAGE = frozenset(["set", "add", "replace", "append", "prepend", "cas"])
+
+
+def _command(name, known):
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"cmd must be one of {', '.join(sorted(known))}, not {name!r}")
+    return name
+
+
+def _checked(self, key):
+    """The caller's key as bytes, or (hash, bytes), with nothing in it that ends or splits a command line."""
+    key = self._encode_key(key)
+    if self.do_check_key:
+        self.check_key(key)
+    text = key
+    if isinstance(key, tuple):
+        if len(key) != 2:
+            raise self.MemcachedKeyTypeError(f"A key tuple must be (hash, key), not of length {len(key)}")
+        text = key[1]
+    _core._check_safe(text)
+    return key
+
+
+def _server_for(self, key, storage=False):
+    """(server, key) by the client's _get_server, whose key is looked at once more: an override may have another one."""
+    server, key = self._get_server(key)
+    if server:
+        _core._check_safe(key)
+        if storage and self.do_check_key and len(key) > PROTOCOL_KEY_LENGTH:
+            raise self.MemcachedKeyLengthError(f"Key length is > {PROTOCOL_KEY_LENGTH}")
+    return server, key
+
+
+# The servers
+
+
+def set_servers(self, servers):
+    if isinstance(servers, str):
+        servers = [servers]
+    elif isinstance(servers, (bytes, bytearray)):
+        raise TypeError(f"servers must be a list of servers, not {type(servers).__name__}")
+    try:
+        given = [*servers]
+    except TypeError:
+        if hasattr(type(servers), "__iter__"):
+            raise
+        raise TypeError(f"servers must be a list of servers, not {type(servers).__name__}") from None
+    if not _are_the_same(_attribute(self, "servers"), given):
+        kind = _host_class()
+        options = {
+            name: getattr(self, name) for name in ("debug", "dead_retry", "socket_timeout", "flush_on_reconnect")
+        }
+        hosts = [kind(one, **options) for one in given]
+        if self.connect_timeout != self.socket_timeout:
+            for host in hosts:
+                host.connect_timeout = self.connect_timeout
+        _assign(self, "servers", hosts)
+    self._init_buckets()
+
+
+def _attribute(self, name):
+    return getattr(self, name, None) or ()
+
+
+def _are_the_same(hosts, given):
+    return (
+        len(hosts) == len(given)
+        and len(hosts) > 0
+        and all(isinstance(host, _Host) and host._is_at(one) for host, one in zip(hosts, given, strict=True))
+    )
+
+
+def _host_class():
+    """memcache._Host, which applications replace."""
+    module = sys.modules.get("memcache")
+    return getattr(module, "_Host", _Host)
+
+
+def _init_buckets(self):
+    _assign(self, "buckets", [server for server in self.servers for _ in range(server.weight)])
+
+
+def _assign(self, name, value):
+    """Where a subclass sets attributes its own way, the attribute is set all the same."""
+    setattr(self, name, value)
+    if getattr(self, name) is not value:
+        getattr(_core.Client, name).__set__(self, value)
+
+
+def _get_server(self, key):
+    if isinstance(key, tuple):
+        serverhash, key = key
+    else:
+        serverhash = _core._server_hash(key.encode("utf8") if isinstance(key, str) else key)
+    buckets = self.buckets
+    if not buckets:
+        return None, None
+    budget = Budget.of_this_call()
+    failed = []
+    for i in range(type(self)._SERVER_RETRIES):
+        server = buckets[serverhash % len(buckets)]
+        if not any(server is one for one in failed):
+            if budget.connect(server):
+                return server, key
+            failed.append(server)
+        serverhash = _core._server_hash(f"{serverhash}{i}".encode("ascii"))
+    for server in buckets:  # whoever is left, in order
+        if not any(server is one for one in failed):
+            if budget.connect(server):
+                return server, key
+            failed.append(server)
+    return None, None
+
+
+def disconnect_all(self):
+    for server in [*self.servers]:
+        try:
+            server.close_socket()
+        except OSError as error:
+            _debug(server, error)
+        if isinstance(server, _Host):
+            server._disconnect(False)
+
+
+def quit_all(self):
+    for server in [*self.servers]:
+        try:
+            server.quit()
+        except (OSError, _core._Error) as error:
+            _debug(server, error)
+            server.close_socket()
+        if isinstance(server, _Host):
+            server._disconnect(True)
+
+
+def _debug(server, error):
+    if isinstance(server, _Host):
+        server.debuglog(f"MemCache: {server}: {error}.  Closing the connection.")
+
+
+def forget_dead_hosts(self):
+    for server in [*self.servers]:
+        server.deaduntil = 0
+
+
+def flush_all(self):
+    start = monotonic()
+    with Budget() as budget:
+        for server in [*self.servers]:
+            if not budget.connect(server):
+                continue
+
+            def talk(exchange, server=server):
+                server.flush()
+                exchange.end_if(b"OK")
+
+            try:
+                ask(server, talk, False, start=start)
+            except Failed:
+                continue
+
+
+# Statistics
+
+
+def get_stats(self, stat_args=None):
+    request = "stats"
+    if stat_args is not None:
+        if not isinstance(stat_args, str):
+            raise TypeError(f"stat_args must be a str, not {type(stat_args).__name__}")
+        if any(character < " " or character == "\x7f" for character in stat_args):
+            raise ValueError(f"stat_args must not hold control characters: {stat_args!r}")
+        if stat_args:
+            request = "stats " + stat_args
+
+    def add(rows, name, value):
+        rows[name] = value
+
+    return _list(self, request, add)
+
+
+def get_slab_stats(self):
+    def add(rows, name, value):
+        slab, colon, field = name.partition(":")
+        if not colon or name.startswith(("active_slabs", "total_malloced")):
+            rows[name] = value
+        else:
+            _nest(rows, slab, field, value)
+
+    return _list(self, "stats slabs", add)
+
+
+def get_slabs(self):
+    def add(rows, name, value):
+        slab, colon, field = name.partition(":")[2].partition(":")
+        if not colon:
+            rows[name] = value
+        else:
+            _nest(rows, slab, field, value)
+
+    return _list(self, "stats items", add)
+
+
+def _nest(rows, outer, field, value):
+    inner = rows.get(outer)
+    if not isinstance(inner, dict):
+        inner = rows[outer] = {}
+    inner[field] = value
+
+
+def _list(self, request, add):
+    start = monotonic()
+    listed = []
+    with Budget() as budget:
+        for server in [*self.servers]:
+            if not budget.connect(server):
+                continue
+            try:
+                rows = ask(
+                    server, lambda exchange, server=server: _rows(exchange, server, request, add), True, start=start
+                )
+            except Failed:
+                continue
+            listed.append((_stats_name(server), rows))
+    return listed
+
+
+def _rows(exchange, server, request, add):
+    rows = {}
+    server.send_cmd(request)
+    size = 0
+    while True:
+        line = server.readline()
+        if not line:
+            raise _core._ConnectionDeadError("connection closed in readline()")
+        if line.strip() == b"END" or (not rows and line in (b"RESET", b"OK")):
+            exchange.end()
+            return rows
+        if is_error(line):
+            return rows
+        if not line.startswith(b"STAT "):
+            raise _core._Error("a reply that the protocol does not allow")
+        size += len(line) + ROW_KEPT
+        if size > LONGEST_LISTING:
+            raise _core._Error("a listing that does not end")
+        _, name, value = (line.decode("utf-8", "replace") + "  ").split(" ", 2)
+        add(rows, name, value[:-2] if value else value)
+
+
+def _stats_name(server):
+    if not isinstance(server, _Host):
+        return str(server)
+    if not hasattr(server, "ip"):
+        return f"unix:{server.address} ({server.weight})"
+    ip = f"[{server.ip}]" if ":" in server.ip else server.ip
+    return f"{ip}:{server.port} ({server.weight})"
+
+
+def is_error(line):
+    return line.startswith((b"ERROR", b"CLIENT_ERROR", b"SERVER_ERROR"))
+
+
+# Commands and replies as bytes
+
+
+def _encode_cmd(self, cmd, key, headers, noreply, *args):
+    parts = [cmd.encode("utf-8"), b" ", key]
+    if headers:
+        parts += (b" ", headers.encode("utf-8"))
+    if noreply:
+        parts.append(b" noreply")
+    if args:
+        parts.append(b" ")
+        parts += args
+    return b"".join(parts)
+
+
+def _expectvalue(self, server, line=None, raise_exception=False):
+    if not line:
+        line = server.readline(raise_exception)
+    return _fields(line, 3)
+
+
+def _expect_cas_value(self, server, line=None, raise_exception=False):
+    if not line:
+        line = server.readline(raise_exception)
+    return _fields(line, 4)
+
+
+def _fields(line, count):
+    """A VALUE line as (key, flags, length[, cas]); as many times None where it is another line."""
+    if not line or line[:5] != b"VALUE":
+        return (None,) * count
+    words = bytes.split(line, b" ")
+    if len(words) == count + 2 and not words[-1]:  # a space at the end
+        words.pop()
+    if len(words) != count + 1 or not all(word.isdigit() and len(word) <= 20 for word in words[2:]):
+        raise _core._Error(f"not a VALUE line of {count} fields: {line!r}")
+    return (words[1], *map(int, words[2:]))
+
+
+def _int(number, name):
+    try:
+        return int.__add__(index(number), 0)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, not {type(number).__name__}") from None
+
+
+def _recv_value(self, server, flags, rlen):
+    flags, rlen = _int(flags, "flags"), _int(rlen, "rlen")
+    if not 0 <= flags < 1 << 32:
+        raise ValueError("flags must be between 0 and 2**32-1")
+    if not 0 <= rlen <= sys.maxsize - 2:
+        raise ValueError("rlen must be a number of bytes")
+    if rlen > self.max_value_length:
+        raise _core._Error(f"a value of {rlen} bytes, larger than max_value_length")
+    data = server.recv(rlen + 2)
+    if len(data) != rlen + 2:
+        raise _core._Error(f"received {len(data)} bytes when expecting {rlen + 2}")
+    if data[-2:] != b"\r\n" and isinstance(server, _Host):
+        raise _core._Error("a value that is longer than was said")
+    return _core._decode(self, flags, bytes(data[:-2]))
+
+
+# Calls about one key
+
+
+def get(self, key, default=None):
+    return self._get("get", self.key_encoder(key), default)
+
+
+def gets(self, key):
+    return self._get("gets", self.key_encoder(key))
+
+
+def _get(self, cmd, key, default=None):
+    _command(cmd, ("get", "gets"))
+    server, key = _server_for(self, _checked(self, key))
+    if not server:
+        return default
+    self._statlog(cmd)
+    request = b"%s %s" % (cmd.encode("ascii"), key)
+
+    def talk(exchange):
+        server.send_cmd(request)
+        if cmd == "gets":
+            rkey, flags, rlen, cas_id = self._expect_cas_value(server, raise_exception=True)
+            if rkey and self.cache_cas:
+                self.cas_ids[rkey] = cas_id
+        else:
+            rkey, flags, rlen = self._expectvalue(server, raise_exception=True)
+        if not rkey:
+            exchange.end_if(b"END")
+            return default
+        if rkey != key:
+            raise _core._Error("a value for a key that was not asked for")
+        value = self._recv_value(server, flags, rlen)
+        if server.expect(b"END", raise_exception=True) != b"END":
+            raise _core._Error("a reply that the protocol does not allow")
+        exchange.end()
+        return value
+
+    try:
+        return ask(server, talk, True)
+    except Failed:
+        return default
+
+
+def _storage(cmd):
+    def method(self, key, val, time=0, min_compress_len=0, noreply=False):
+        return self._set(cmd, self.key_encoder(key), val, time, min_compress_len, noreply)
+
+    method.__name__ = cmd
+    return method
+
+
+add, replace, append, prepend, cas = map(_storage, ("add", "replace", "append", "prepend", "cas"))
+set = _storage("set")
+
+
+def _stored(self, info):
+    """(flags, bytes) of what _val_to_store_info returned."""
+    if not isinstance(info, tuple) or len(info) != 3:
+        raise TypeError("_val_to_store_info must return (flags, length, bytes) or 0")
+    flags, _, data = info
+    if not isinstance(flags, int):
+        raise TypeError(f"_val_to_store_info must return flags as an int, not {type(flags).__name__}")
+    flags = int.__add__(flags, 0)
+    if not 0 <= flags < 1 << 32:
+        raise ValueError("_val_to_store_info must return flags between 0 and 2**32-1")
+    data = data.encode("utf-8") if isinstance(data, str) else bytes(memoryview(data))
+    if len(data) > (1 << 31) - 3:  # servers read the length of a block, with its CRLF, into 32 bits with a sign
+        raise ValueError("_val_to_store_info returned more bytes than a server takes")
+    return flags, data
+
+
+def _set(self, cmd, key, val, time, min_compress_len=0, noreply=False):
+    _command(cmd, _STORAGE)
+    _core._check_min_compress(min_compress_len)
+    exptime = _core._exptime(time)
+    server, key = _server_for(self, _checked(self, key), storage=True)
+    if not server:
+        return 0
+    self._statlog(cmd)
+    if cmd == "cas" and key not in self.cas_ids:
+        return self._set("set", key, val, time, min_compress_len, noreply)
+    info = self._val_to_store_info(val, min_compress_len)
+    if not info:
+        return 0
+    flags, data = _stored(self, info)
+    headers = f"{flags} {exptime} {len(data)}"
+    if cmd == "cas":
+        headers += f" {_token(self.cas_ids[key])}"
+    request = self._encode_cmd(cmd, key, headers, noreply, b"\r\n", data)
+
+    def talk(exchange):
+        server.send_cmd(request)
+        if noreply:
+            exchange.end_unread(1)
+            return True
+        line = server.expect(b"STORED", raise_exception=True)
+        if exchange.judge(cmd, line):
+            return line == b"STORED"
+        return 0
+
+    try:
+        return ask(server, talk, cmd in _REPEATABLE, noreply)
+    except Failed:
+        return 0
+
+
+def _token(number):
+    if not isinstance(number, int):
+        raise TypeError("a token in cas_ids must be an int")
+    if not 0 <= number < 1 << 64:
+        raise ValueError("a token in cas_ids must be between 0 and 2**64-1")
+    return int(number)
+
+
+def delete(self, key, noreply=False, time=0):
+    return self._deletetouch([b"DELETED"], "delete", self.key_encoder(key), 0 if time is None else time, noreply)
+
+
+def touch(self, key, time=0, noreply=False):
+    return self._deletetouch([b"TOUCHED"], "touch", self.key_encoder(key), time, noreply)
+
+
+def _deletetouch(self, expected, cmd, key, time=0, noreply=False):
+    if isinstance(expected, str) or not (hasattr(expected, "__contains__") or hasattr(expected, "__iter__")):
+        raise TypeError(f"expected must be a list of lines as bytes, not {type(expected).__name__}")
+    _command(cmd, ("delete", "touch"))
+    headers = _core._exptime(time)
+    if cmd == "delete" and headers == "0":
+        headers = None  # the same, and newer servers want it so
+    server, key = _server_for(self, _checked(self, key))
+    if not server:
+        return 0
+    self._statlog(cmd)
+    request = self._encode_cmd(cmd, key, headers, noreply)
+
+    def talk(exchange):
+        server.send_cmd(request)
+        if noreply:
+            exchange.end_unread(1)
+            return 1
+        line = server.readline()
+        if line == "":
+            raise _core._ConnectionDeadError("connection closed in readline()")
+        if exchange.judge(cmd, line) and line.strip() in expected:
+            return 1
+        self.debuglog(f"{cmd} expected {' '.join(shown(one) for one in expected)}, got: {line!r}")
+        return 0
+
+    def shown(line):
+        return line.decode("ascii", "replace") if isinstance(line, bytes) else str(line)
+
+    try:
+        return ask(server, talk, True, noreply)
+    except Failed:
+        return 0
+
+
+def incr(self, key, delta=1, noreply=False):
+    return self._incrdecr("incr", self.key_encoder(key), delta, noreply)
+
+
+def decr(self, key, delta=1, noreply=False):
+    return self._incrdecr("decr", self.key_encoder(key), delta, noreply)
+
+
+def _incrdecr(self, cmd, key, delta, noreply=False):
+    _command(cmd, ("incr", "decr"))
+    headers = _core._delta(delta)
+    server, key = _server_for(self, _checked(self, key))
+    if not server:
+        return None
+    self._statlog(cmd)
+    request = self._encode_cmd(cmd, key, headers, noreply)
+
+    def talk(exchange):
+        server.send_cmd(request)
+        if noreply:
+            exchange.end_unread(1)
+            return None
+        line = server.readline()
+        if line == "":
+            raise _core._ConnectionDeadError("connection closed in readline()")
+        if isinstance(line, str):
+            line = line.encode("utf-8", "replace")
+        text = line.strip()
+        if not exchange.judge(cmd, text):
+            self.debuglog(f"{cmd} expected a number, got: {line!r}")
+            return None
+        # A number names nothing, and half of one is a number too.
+        if text.isdigit() and not exchange.has_more():
+            return int(text)
+        if text.startswith(b"CLIENT_ERROR"):
+            raise ValueError(text[len(b"CLIENT_ERROR ") :].decode("utf-8", "replace"))
+        return None
+
+    try:
+        return ask(server, talk, False, noreply)
+    except Failed:
+        return None
+
+
+# Calls about many keys
+
+
+def _text_of(self, key):
+    """A key of a _multi call as bytes: behind key_encoder, anything else than str and bytes by its str()."""
+    text = self._encode_key(self.key_encoder(key))
+    if not isinstance(text, bytes):
+        text = str(text).encode("utf8")
+    return text
+
+
+def _map_and_prefix_keys(self, key_iterable, key_prefix):
+    if not isinstance(key_prefix, (str, bytes)):
+        raise TypeError(f"key_prefix must be a str or bytes, not {type(key_prefix).__name__}")
+    key_prefix = self._encode_key(key_prefix)
+    extra = len(key_prefix)
+    if key_prefix:
+        if self.do_check_key:
+            self.check_key(key_prefix)
+        _core._check_safe(key_prefix)
+    server_keys = {}
+    originals = {}
+    mapped = []
+    for given in key_iterable:
+        key, serverhash = given, None
+        if isinstance(given, tuple):
+            if len(given) != 2:
+                raise self.MemcachedKeyTypeError(f"a key that is a tuple must be (hash, key), not {given!r}")
+            serverhash, key = given
+        if key is None:
+            raise self.MemcachedKeyNoneError("Key is None")
+        text = _text_of(self, key)
+        if self.do_check_key:
+            self.check_key(text, key_extra_len=extra)
+        whole = key_prefix + text
+        _core._check_safe(whole)
+        mapped.append((given, whole if serverhash is None else (serverhash, whole)))
+    for given, text in mapped:
+        server, key = self._get_server(text)
+        if not server:
+            continue
+        server_keys.setdefault(server, []).append(key)
+        originals[key] = given
+    return server_keys, originals
+
+
+def _mapped(self, keys, prefix, storage=False):
+    """What the client's _map_and_prefix_keys says, and the keys that it left out: no server was found for them."""
+    if not isinstance(keys, (list, tuple, type({}.keys()))):
+        try:
+            keys = [*keys]
+        except TypeError:
+            if hasattr(type(keys), "__iter__"):
+                raise
+            raise TypeError(f"keys must be an iterable of keys, not {type(keys).__name__}") from None
+    answer = self._map_and_prefix_keys(keys, prefix)
+    if not isinstance(answer, tuple) or len(answer) != 2 or not all(isinstance(one, dict) for one in answer):
+        raise TypeError("_map_and_prefix_keys must return two dicts")
+    servers, originals = {server: [*texts] for server, texts in [*answer[0].items()]}, {**answer[1]}
+    count = 0
+    for texts in servers.values():
+        for text in texts:
+            if not isinstance(text, bytes) or text not in originals:
+                raise TypeError("_map_and_prefix_keys must list keys as bytes, each with its original")
+            _core._check_safe(text)
+            if storage and self.do_check_key and len(text) > PROTOCOL_KEY_LENGTH:
+                raise self.MemcachedKeyLengthError(f"Key length is > {PROTOCOL_KEY_LENGTH}")
+        count += len(texts)
+    left_out = []
+    if count < len(keys):
+        there = [*originals.values()]
+        left_out = [key for key in keys if key not in there]
+    return servers, originals, left_out
+
+
+def _check_hashable(keys):
+    for key in keys:
+        try:
+            hash(key)
+        except TypeError:
+            raise TypeError(f"keys must be hashable, not {type(key).__name__}") from None
+
+
+@Budget.for_all
+def get_multi(self, keys, key_prefix=""):
+    self._statlog("get_multi")
+    keys = keys if isinstance(keys, (list, tuple)) else _listed(keys)
+    _check_hashable(keys)
+    servers, originals, _ = _mapped(self, keys, key_prefix)
+    found = {}
+
+    def send(server, texts):
+        texts = texts[:KEYS_PER_LINE]
+        server.send_cmd(b"get " + b" ".join(texts))
+        return len(texts)
+
+    def read(exchange, server, texts):
+        wanted = dict.fromkeys(texts, 0)
+        for text in texts:
+            wanted[text] += 1
+        line = server.readline()
+        while line and line != b"END":
+            rkey, flags, rlen = self._expectvalue(server, line)
+            if rkey is None:
+                if is_error(line):
+                    return False  # of what comes behind it nobody knows
+                raise _core._Error("a reply that the protocol does not allow")
+            if not wanted.get(rkey):
+                raise _core._Error("a value for a key that was not asked for")
+            wanted[rkey] -= 1
+            value = self._recv_value(server, flags, rlen)
+            found[originals[rkey]] = value
+            line = server.readline()
+        if not line:
+            raise _core._ConnectionDeadError("connection closed in readline()")
+        exchange.end()
+        return True
+
+    ask_many(servers, send, read)
+    return found
+
+
+def _listed(keys):
+    try:
+        return [*keys]
+    except TypeError:
+        if hasattr(type(keys), "__iter__"):
+            raise
+        raise TypeError(f"keys must be an iterable of keys, not {type(keys).__name__}") from None
+
+
+@Budget.for_all
+def set_multi(self, mapping, time=0, key_prefix="", min_compress_len=0, noreply=False):
+    _core._check_min_compress(min_compress_len)
+    exptime = _core._exptime(time)
+    self._statlog("set_multi")
+    if not hasattr(mapping, "keys"):
+        raise TypeError(f"mapping must be a mapping, not {type(mapping).__name__}")
+    servers, originals, left_out = _mapped(self, mapping.keys(), key_prefix, storage=True)
+    stored = []
+
+    def command(text):
+        info = self._val_to_store_info(mapping[originals[text]], min_compress_len)
+        if not info:
+            return None  # too large: nothing is sent for it
+        flags, data = _stored(self, info)
+        headers = f"{flags} {exptime} {len(data)}"
+        return self._encode_cmd("set", text, headers, noreply, b"\r\n", data, b"\r\n")
+
+    def answered(text, line):
+        if line == b"STORED":
+            stored.append(text)
+
+    _send_commands(servers, "set", command, answered, noreply)
+    failed = {*originals} - {*stored}
+    missing = [originals[text] for text in failed] + left_out
+    if not missing:
+        return []
+    for key in mapping.keys():  # several keys may have one text, and the last stands for all
+        if key not in originals.values() and key not in missing:
+            text = self._encode_key(key_prefix) + _text_of(self, key[1] if isinstance(key, tuple) else key)
+            if text in failed:
+                missing.append(key)
+    return [key for key in mapping.keys() if key in missing]
+
+
+@Budget.for_all
+def delete_multi(self, keys, time=None, key_prefix="", noreply=False):
+    headers = None if time is None else _core._exptime(time)
+    if headers == "0":
+        headers = None
+    self._statlog("delete_multi")
+    servers, _, left_out = _mapped(self, keys, key_prefix)
+    failed = bool(left_out)
+
+    def command(text):
+        return self._encode_cmd("delete", text, headers, noreply, b"\r\n")
+
+    def answered(text, line):
+        nonlocal failed
+        failed = failed or is_error(line)
+
+    done = _send_commands(servers, "delete", command, answered, noreply)
+    return 0 if failed or not done else 1
+
+
+def _send_commands(servers, cmd, command, answered, noreply):
+    """A command for each key, in batches; answered(key, line) for each reply. False where a server failed."""
+
+    def send(server, texts):
+        parts, size, asked = [], 0, []
+        for text in texts:
+            if len(parts) >= COMMANDS_AT_ONCE or size >= BYTES_AT_ONCE:
+                break
+            one = command(text)
+            asked.append((text, one is not None))
+            if one is not None:
+                parts.append(one)
+                size += len(one)
+        batch[server] = asked
+        if parts:
+            server.send_cmds(b"".join(parts))
+        return len(asked)
+
+    def read(exchange, server, _):
+        sent = [text for text, is_sent in batch[server] if is_sent]
+        if noreply:
+            for text in sent:
+                answered(text, b"STORED")
+            exchange.end_unread(len(sent))
+            return True
+        whole = True
+        for text in sent:
+            line = server.expect(b"DELETED") if cmd == "delete" else server.readline()
+            if not line:
+                raise _core._ConnectionDeadError("connection closed in readline()")
+            if not exchange.knows(cmd, line):
+                if not is_error(line):
+                    raise _core._Error("a reply that the protocol does not allow")
+                whole = False
+            answered(text, line)
+        if whole:
+            exchange.end()
+        return whole
+
+    batch = {}
+    return ask_many(servers, send, read, noreply)

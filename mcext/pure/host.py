@@ -1,0 +1,367 @@
+"""_Host: one server, as python-memcached's users see, subclass and patch it.
+
+Structured as python-memcached 1.62's: `connect` goes through `_get_socket`, that through `_check_dead`, `expect` through
+`readline`, and all bytes through `self.socket` and `self.buffer`, which are the calling thread's. The data (address,
+weight, timeouts, dead mark) is the base class's, in C, and is the same for every thread and for calls that never come
+here.
+"""
+
+from __future__ import annotations
+
+import sys
+from time import monotonic
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+from mcext import _core
+from mcext.pure.stream import LOOK_AFTER, Streams
+
+# Noreply commands on one stream before the server has to say that it has read them.
+UNANSWERED_AT_MOST = 512
+# Bytes without an end of line.
+LONGEST_LINE = 1 << 20
+
+
+class _Host(_core._Server):
+    """One server of a client.
+
+    _Host(host, debug=0, dead_retry=30, socket_timeout=3, flush_on_reconnect=0)
+
+    host: as in Client, an address or (address, weight). dead_retry, socket_timeout: seconds.
+    """
+
+    __module__ = "memcache"
+
+    _streams: Any = None
+
+    def __init__(
+        self,
+        host: str | tuple[str, int],
+        debug: int = 0,
+        dead_retry: float = 30,
+        socket_timeout: float | None = 3,
+        flush_on_reconnect: int = 0,
+    ) -> None:
+        super().__init__(host, debug, dead_retry, socket_timeout, flush_on_reconnect)
+
+    # The calling thread's stream
+
+    def _here(self):
+        streams = self._streams
+        if streams is None:
+            streams = self.__dict__.setdefault("_streams", Streams())
+        return streams.find()
+
+    @property
+    def socket(self) -> Any:
+        """The socket that the calling thread has to this server, or None."""
+        stream = self._here()
+        if stream.socket is None or stream.stamp != self._stamp:
+            return None
+        return stream.socket
+
+    @socket.setter
+    def socket(self, value: Any) -> None:
+        stream = self._here()
+        if stream.socket is None or stream.stamp != self._stamp:
+            if stream.socket is not None:
+                stream.socket.close()  # another process's, or from before a disconnect
+            stream.begin_anew(value)
+            stream.stamp = self._stamp
+        else:  # another one around the same stream (TLS), or none
+            stream.socket = value
+            stream.timeout = False
+
+    @property
+    def buffer(self) -> bytes:
+        """Bytes that were read from that socket and not yet used."""
+        return self._here().buffer
+
+    @buffer.setter
+    def buffer(self, value: bytes) -> None:
+        self._here().buffer = value if type(value) is bytes else bytes(memoryview(value))
+
+    # python-memcached's methods
+
+    def debuglog(self, str: object) -> None:
+        """Write a line to sys.stderr where debug is set."""
+        if self.debug and sys.stderr is not None:
+            sys.stderr.write(f"MemCached: {str}\n")
+
+    def _check_dead(self) -> int:
+        """1 while the dead mark holds, else 0."""
+        until = self.deaduntil
+        if not until:
+            return 0
+        if until > _core._wall_clock():
+            return 1
+        self.deaduntil = 0
+        return 0
+
+    def connect(self) -> int:
+        """Connect, for the calling thread; 1, or 0 where the server cannot be reached."""
+        if self._get_socket():
+            return 1
+        return 0
+
+    def mark_dead(self, reason: object) -> None:
+        """Take the server as dead for dead_retry seconds, for all threads, and close its connections."""
+        self.debuglog(f"MemCache: {self}: {reason}.  Marking dead.")
+        self.deaduntil = _core._wall_clock() + self.dead_retry
+        if self.flush_on_reconnect:
+            self.flush_on_next_connect = 1
+        self.close_socket()
+        self._disconnect(False)
+
+    def _get_socket(self) -> Any:
+        """The calling thread's socket, connected where it was not; None where the server is dead."""
+        if self._check_dead():
+            return None
+        stream = self._here()
+        if stream.socket is not None:
+            if self._is_good(stream):
+                return stream.socket
+            self._put_aside(stream)
+            stream = self._here()
+        try:
+            made = self._open(stream)
+        except OSError as error:
+            self.mark_dead(f"connect: {error}")
+            return None
+        if self.flush_on_next_connect and not self._flush_first():
+            return None
+        return made
+
+    def close_socket(self) -> None:
+        """Close the calling thread's connection."""
+        stream = self._here()
+        socket = stream.socket
+        stream.socket = None
+        stream.buffer = b""
+        if socket is not None:
+            socket.close()
+
+    def send_cmd(self, cmd: str | bytes | bytearray | memoryview) -> None:
+        """Send a command, bytes or str, and the end of the line."""
+        if isinstance(cmd, str):
+            cmd = cmd.encode("utf8")
+        self._send(cmd, b"\r\n")
+
+    def send_cmds(self, cmds: str | bytes | bytearray | memoryview) -> None:
+        """Send commands that have their ends of lines already."""
+        if isinstance(cmds, str):
+            cmds = cmds.encode("utf8")
+        self._send(cmds, b"")
+
+    def readline(self, raise_exception: bool = False) -> Any:
+        """The next line, as bytes, without its end.
+
+        Where the server has closed: "", or _ConnectionDeadError with raise_exception. TimeoutError behind the time.
+        """
+        stream = self._here()
+        buffer = stream.buffer
+        index = buffer.find(b"\r\n")
+        while index < 0:
+            data = None
+            if stream.socket is not None:
+                data = stream.receive(4096, self.socket_timeout)
+                buffer = stream.buffer  # the socket's own method may have read by this host
+            if not data:
+                self.debuglog(f"MemCache: {self}: connection closed in readline().  Closing the connection.")
+                self.close_socket()
+                if raise_exception:
+                    raise _core._ConnectionDeadError()
+                return ""
+            searched = max(len(buffer) - 1, 0)
+            if searched > LONGEST_LINE:
+                raise _core._Error(f"a line of more than {LONGEST_LINE} bytes")
+            stream.buffer = buffer = buffer + data if buffer else bytes(data)
+            index = buffer.find(b"\r\n", searched)
+        line = buffer[:index]
+        stream.buffer = buffer[index + 2 :]
+        stream.line = line
+        stream.lines += 1
+        return line
+
+    def expect(self, text: Any, raise_exception: bool = False) -> Any:
+        """readline(), with a debug line where it is not text."""
+        line = self.readline(raise_exception)
+        if self.debug and line != text:
+            wanted = text if isinstance(text, str) else bytes(text).decode("utf8", "replace")
+            shown = line if isinstance(line, str) else line.decode("utf8", "replace")
+            self.debuglog(f"while expecting {wanted!r}, got unexpected response {shown!r}")
+        return line
+
+    def recv(self, rlen: int) -> bytes:
+        """Exactly rlen bytes; memcache._Error where the server closes before."""
+        stream = self._here()
+        buffer = stream.buffer
+        if len(buffer) < rlen:
+            if stream.socket is None:
+                raise ConnectionError("the host is not connected: call connect() first")
+            parts, have = [buffer], len(buffer)
+            while have < rlen:
+                data = stream.receive(max(rlen - have, 4096), self.socket_timeout)
+                if not data:
+                    raise _core._Error(f"Read {have} bytes, expecting {rlen}, read returned 0 length bytes")
+                parts.append(data)
+                have += len(data)
+            buffer = b"".join(parts)
+        stream.buffer = buffer[rlen:]
+        return buffer[:rlen]
+
+    def quit(self) -> None:
+        """Say quit and wait until the server has closed, so that its side keeps TIME_WAIT."""
+        stream = self._here()
+        if self.socket and not self._is_in_step(stream):
+            self.close_socket()  # an answer is still to come, and somebody may wait for it
+        elif self.socket:
+            self.send_cmd("quit")
+            seconds = self.socket_timeout
+            until = None if seconds is None else monotonic() + seconds
+            while stream.socket is not None and stream.receive(4096, seconds):  # nobody reads what it still says
+                if until is not None:
+                    seconds = until - monotonic()
+                    if seconds <= 0:
+                        break
+            self.close_socket()
+
+    def flush(self) -> None:
+        """Send flush_all and read the answer."""
+        self.send_cmd("flush_all")
+        self.expect(b"OK")
+
+    def __str__(self) -> str:
+        dead = f" (dead until {int(self.deaduntil)})" if self.deaduntil else ""
+        if not hasattr(self, "ip"):
+            return f"unix:{self.address}{dead}"
+        if ":" in self.ip:
+            return f"inet6:[{self.ip}]:{self.port}{dead}"
+        return f"inet:{self.ip}:{self.port}{dead}"
+
+    # What the above stands on
+
+    def _is_in_step(self, stream):
+        """Whether the next reply on it is the next request's."""
+        if stream.stamp != self._stamp:
+            return False
+        if not stream.in_step:
+            if stream.busy or not stream.is_answered():
+                return False
+            stream.step()  # a tool's exchange, read to its end
+        return True
+
+    def _is_good(self, stream):
+        """The same, and the server has not closed it meanwhile, as far as can be seen."""
+        return self._is_in_step(stream) and (monotonic() - stream.used < LOOK_AFTER or stream.is_quiet())
+
+    def _put_aside(self, stream):
+        """Closes it; but where an outer call of this thread reads from it, the inner one gets a stream of its own."""
+        if not stream.busy or stream.stamp != self._stamp:
+            self.close_socket()
+            return
+        inner = type(stream)()
+        inner.below = stream
+        self._streams.put(inner)
+
+    def _unpark(self, stream):
+        """The inner call is over: the outer one's stream comes back."""
+        self.close_socket()
+        self._streams.put(stream.below)
+
+    def _open(self, stream):
+        """A connected socket, set as this thread's."""
+        within = self.connect_timeout if stream.connect_within is None else stream.connect_within
+        stream.connect_within = None
+        while True:
+            stamp = self._stamp
+            made = self._connect(within)
+            if stamp == self._stamp:
+                break
+            made.close()  # a fork while it was made: the parent has it too; or a disconnect
+        self.socket = made
+        self.buffer = b""
+        stream.timeout = seconds = self.socket_timeout
+        if hasattr(made, "settimeout"):  # a test's fake may have none
+            made.settimeout(seconds)
+        stream.used = monotonic()
+        return made
+
+    def _connect(self, within):
+        import socket
+
+        kind = _core._socket_class()  # None: Python's own, which is given each address of the name in turn
+        if kind is not None or self.family == socket.AF_UNIX:
+            addresses = [(self.family, self.address)]
+        else:
+            found = socket.getaddrinfo(self.ip, self.port, 0, socket.SOCK_STREAM)
+            addresses = [(one[0], one[4]) for one in found]
+        until = None if within is None else monotonic() + within
+        error = OSError("the name has no address")
+        for family, address in addresses:
+            made = (kind or socket.socket)(family, socket.SOCK_STREAM)
+            try:
+                if hasattr(made, "settimeout"):
+                    made.settimeout(None if until is None else max(until - monotonic(), 0.001))
+                made.connect(address)
+                return made
+            except OSError as failed:
+                made.close()
+                error = failed
+            except BaseException:
+                made.close()
+                raise
+            if until is not None and monotonic() >= until:
+                break
+        raise error
+
+    def _flush_first(self):
+        """flush_all on a connection to a server that was dead."""
+        try:
+            self.flush()
+        except (OSError, _core._Error) as error:
+            self.mark_dead(f"connect: {error}")
+            return False
+        stream = self._here()
+        self.flush_on_next_connect = 0
+        if stream.socket is None:
+            return False
+        if stream.is_answered():
+            stream.step()
+            return True
+        self.close_socket()  # what it said is no answer, and what comes next nobody knows
+        return bool(self._get_socket())
+
+    def _send(self, command, end):
+        stream = self._here()
+        if stream.socket is None:
+            raise ConnectionError("the host is not connected: call connect() first")
+        if stream.unanswered and not stream.busy:
+            self._bring_in_step(stream)
+        stream.check_process()
+        stream.sent(command if end else None)  # several commands have several replies
+        seconds = self.socket_timeout
+        if stream.deadline is not None:
+            seconds = max(stream.deadline - monotonic(), 0.001)
+        stream.limit(seconds)
+        stream.socket.sendall(command + end if end else command)
+
+    def _bring_in_step(self, stream):
+        """After noreply commands: what the server says to them is read up to the marker's reply, so that nobody takes
+        it for the answer to what is sent next."""
+        expected = stream.unanswered + 1
+        stream.unanswered = 0
+        self.send_cmd(b"version")
+        for _ in range(expected):
+            if self.readline(True).startswith(b"VERSION "):
+                break
+        else:
+            raise _core._Error("more lines than commands")
+        if stream.buffer:
+            raise _core._Error("bytes behind the reply")
+        stream.step()
+
+
+_core._set_host_type(_Host)

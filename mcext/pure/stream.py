@@ -1,0 +1,243 @@
+"""A stream: the connection that one thread has to one server, and whether it is in step.
+
+The rule that keeps one key's value from another key's caller: a stream is out of step from before the first byte of a
+request is sent until its reply has been read whole. One that is found out of step, or that another process made, is
+closed before anything else is done. Belongs to one thread (one greenlet); no lock.
+"""
+
+from __future__ import annotations
+
+import sys
+from time import monotonic
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+from mcext import _core
+
+# A stream that was idle for so long is looked at before it is used.
+LOOK_AFTER = 1.0
+# A socket's timeout is set anew where it is off by more than this part of what is left.
+SLACK = 0.02
+
+# Commands whose reply is one line, and the lines that are known to be all of it.
+_ONE_LINE = frozenset(b"set add replace append prepend cas delete touch incr decr flush_all version verbosity".split())
+_LISTS = frozenset([b"get", b"gets", b"gat", b"gats", b"stats"])
+_WHOLE = frozenset(
+    b"STORED NOT_STORED EXISTS NOT_FOUND DELETED TOUCHED OK".split()
+    + [
+        b"SERVER_ERROR object too large for cache",
+        b"SERVER_ERROR out of memory storing object",
+        b"CLIENT_ERROR cannot increment or decrement non-numeric value",
+        b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]",
+    ]
+)
+
+
+def is_whole(line):
+    """Whether this line is known to be all that a server says to a command with a reply of one line."""
+    return line in _WHOLE or line.isdigit() or line.startswith(b"VERSION ")
+
+
+class Stream:
+    """What one thread has of a server: a socket or None, bytes read and not yet used, and where it stands."""
+
+    __slots__ = (
+        "socket",  # None where there is no connection
+        "buffer",  # bytes that were read and not used
+        "stamp",  # the host's when the socket came: another process, or a disconnect since, makes it old
+        "in_step",  # all replies have been read whole
+        "busy",  # a call of a client is between its request and the end of the reply
+        "below",  # the stream of an outer call of this thread that waits for the inner one to end
+        "sends",  # requests since the stream was last in step
+        "command",  # the first of them
+        "line",  # the last line that was read of the replies
+        "lines",  # how many
+        "started",  # a byte of the reply has come
+        "unanswered",  # noreply commands since then
+        "deadline",  # of the call that uses it, as monotonic(); None: each operation has the host's timeout
+        "late",  # the deadline had passed before the request went out: that says nothing about the server
+        "connect_within",  # seconds that the next connect may take, or None
+        "timeout",  # as the socket has it; False: not known
+        "most",  # seconds that whoever made the socket gave it, where they are fewer than the host's; or None
+        "used",  # when it was last in step, as monotonic()
+        "__weakref__",
+    )
+
+    def __init__(self):
+        self.socket = self.below = self.deadline = self.connect_within = self.stamp = None
+        self.busy = self.late = False
+        self.used = 0.0
+        self.begin_anew(None)
+
+    def begin_anew(self, socket):
+        """A new connection in this place."""
+        self.socket = socket
+        self.buffer = b""
+        self.in_step = True
+        self.sends = self.lines = self.unanswered = 0
+        self.command = self.line = None
+        self.started = False
+        self.timeout = False
+        self.most = None
+
+    def sent(self, command):
+        """Before the first byte of a request leaves."""
+        if self.in_step or self.sends == 0:
+            self.command = command
+            self.lines = 0
+            self.line = None
+            self.started = False
+        self.in_step = False
+        self.sends += 1
+
+    def is_answered(self):
+        """Whether the lines that were read are all of the reply to the one request that was sent."""
+        command, line = self.command, self.line
+        if self.sends != 1 or self.buffer or not line or not isinstance(command, bytes):
+            return False
+        word = command.split(None, 1)[0] if command.strip() else b""
+        if word in _LISTS:
+            return line == b"END"
+        head = command.split(b"\r\n", 1)[0]
+        return word in _ONE_LINE and self.lines == 1 and is_whole(line) and not head.endswith(b" noreply")
+
+    def step(self):
+        """The reply has been read whole."""
+        self.in_step = True
+        self.sends = 0
+        self.used = monotonic()
+
+    def limit(self, seconds):
+        """Sets the socket's timeout, where that is not what it has already."""
+        timeout = self.timeout
+        if timeout is False:
+            timeout = self._ask_timeout(seconds)
+        if self.most is not None and (seconds is None or seconds > self.most):
+            seconds = self.most
+        if timeout == seconds:
+            return
+        if timeout is not None and seconds is not None and abs(timeout - seconds) <= seconds * SLACK:
+            return
+        set_timeout = getattr(self.socket, "settimeout", None)
+        if set_timeout is not None:  # a test's fake may have none
+            set_timeout(seconds)
+        self.timeout = seconds
+
+    def _ask_timeout(self, seconds):
+        """Of a socket that somebody else made: a shorter time than ours is what he wants."""
+        ask = getattr(self.socket, "gettimeout", None)
+        timeout = ask() if ask is not None else seconds
+        if not isinstance(timeout, (int, float, type(None))):  # a mock's
+            timeout = seconds
+        if timeout is not None and (seconds is None or timeout < seconds):
+            self.most = timeout
+        self.timeout = timeout
+        return timeout
+
+    def check_process(self):
+        """Raises where a call forked in its middle, and this is the child: the stream is the parent's."""
+        if self.stamp >> 32 != _core._generation():
+            raise ConnectionError("the connection is another process's")
+
+    def receive(self, size, seconds):
+        """What the socket gives next, b"" where the server has closed: within the deadline of the call that uses the
+        stream, else within seconds. Behind the deadline only what is there already, else TimeoutError."""
+        self.check_process()
+        if self.deadline is not None:
+            seconds = self.deadline - monotonic()
+            if seconds <= 0:
+                return self._receive_at_once(size)
+        self.limit(seconds)
+        socket = self.socket
+        try:
+            data = socket.recv(size)
+        except OSError:
+            if self.socket is socket:
+                raise
+            return b""  # a signal handler has closed it, or the socket's own method
+        if data:
+            self.started = True
+        return data
+
+    def _receive_at_once(self, size):
+        set_timeout = getattr(self.socket, "settimeout", None)
+        if set_timeout is None:
+            raise TimeoutError("timed out")
+        set_timeout(0)
+        self.timeout = 0
+        try:
+            data = self.socket.recv(size)
+        except (BlockingIOError, TimeoutError):
+            raise TimeoutError("timed out") from None
+        if data:
+            self.started = True
+        return data
+
+    def is_quiet(self):
+        """Whether the server has neither closed nor said anything, as far as the socket can be asked."""
+        try:
+            number = self.socket.fileno()
+        except AttributeError:
+            return True  # a test's fake
+        return not isinstance(number, int) or _core._is_quiet(number)
+
+
+_Local: Any = _core._Local
+if _Local is object:  # put in place of threading.local: what is a thread's own must be so all the same
+    from _thread import _local as _Local
+
+
+class PerCaller(_Local):
+    """An object for each thread; with greenlets that switch within a thread, one for each of them. They end with this,
+    or with the thread or the greenlet: whichever goes first."""
+
+    own = None
+    by_greenlet = None
+
+    def make(self):
+        raise NotImplementedError
+
+    def find(self):
+        """The caller's."""
+        greenlet = _greenlet()
+        if greenlet is not None:
+            found = self._by_greenlet().get(greenlet)
+            if found is None:
+                found = self.by_greenlet[greenlet] = self.make()
+            return found
+        found = self.own
+        if found is None:
+            found = self.own = self.make()
+        return found
+
+    def put(self, value):
+        """Another one in its place."""
+        greenlet = _greenlet()
+        if greenlet is not None:
+            self._by_greenlet()[greenlet] = value
+        else:
+            self.own = value
+
+    def _by_greenlet(self):
+        if self.by_greenlet is None:
+            from weakref import WeakKeyDictionary
+
+            self.by_greenlet = WeakKeyDictionary()
+        return self.by_greenlet
+
+
+def _greenlet():
+    """The greenlet that calls; None for a thread's own, and where the thread-local class tells them apart itself."""
+    module = sys.modules.get("greenlet") if _core._local_is_native else None
+    if module is None:
+        return None
+    current = module.getcurrent()
+    return None if current.parent is None else current
+
+
+class Streams(PerCaller):
+    """The streams of one host."""
+
+    make = staticmethod(Stream)
