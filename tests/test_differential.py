@@ -179,7 +179,7 @@ times = strategies.sampled_from([0] * 12 + [100, -1, -100, 2592000, 2592001, LAT
 set_times = strategies.one_of(
     times, strategies.sampled_from([timedelta(0), timedelta(seconds=100.9), timedelta(days=-1), timedelta(days=2)])
 )
-touch_times = strategies.sampled_from([0, 0, 100, -1, 2592001, LATER])
+touch_times = strategies.sampled_from([0, 0, 100, -1, 2592001, LATER, "100", "0"])
 compress = strategies.sampled_from([0, 0, 0, 1, 5, 99, 100, 101, MIB, -1])
 noreply = strategies.sampled_from([False, False, False, True, 1, 0])
 weights = strategies.sampled_from([None, None, None, 1, 2, 3, 0])

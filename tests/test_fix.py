@@ -822,7 +822,7 @@ def test_a_timedelta_is_taken_wherever_a_time_is(time, sent):
         assert [one.split() for one in server.commands[1:]] == expected
 
 
-# touch(k, 1.5), touch(k, True)
+# touch(k, 1.5), touch(k, True), touch(k, "60")
 
 
 @pytest.mark.parametrize("time", [1.5, True])
@@ -836,6 +836,71 @@ def test_touch_sends_a_time_as_set_does(time, sent):
     with ScriptedServer() as server:
         memcache.Client([server.address]).touch("a", time)
         assert server.commands == [b"touch a " + sent + b"\r\n"]
+
+
+def test_touch_takes_a_str_of_digits(client):
+    client.set("a", 1)
+    assert client.touch("a", "60") == 1
+    assert client.touch("missing", "60") == 0
+    assert client.touch("a", time="60", noreply=True) == 1
+    assert client.get("a") == 1
+
+
+def touched(command, number):
+    return b"TOUCHED\r\n" if command.startswith(b"touch") else None
+
+
+@pytest.mark.parametrize(
+    "time, sent", [("60", b"60"), ("0", b"0"), ("0060", b"60"), (str(2**63 - 1), b"9223372036854775807")]
+)
+def test_touch_sends_a_str_of_digits_as_that_number(time, sent):
+    with ScriptedServer(touched) as server:
+        client = memcache.Client([server.address])
+        assert client.touch("a", time) == 1
+        assert client._deletetouch([b"TOUCHED"], "touch", "a", time) == 1
+        assert server.commands == [b"touch a " + sent + b"\r\n"] * 2
+
+
+def test_a_replaced_deletetouch_is_given_the_str_that_touch_was():
+    class Recording(memcache.Client):
+        def _deletetouch(self, expected, cmd, key, time=0, noreply=False):
+            given.append(time)
+            return super()._deletetouch([b"TOUCHED"], cmd, key, time, noreply)
+
+    given = []
+    with ScriptedServer(touched) as server:
+        assert Recording([server.address]).touch("a", "60") == 1
+        assert given == ["60"]
+        assert server.commands == [b"touch a 60\r\n"]
+
+
+@pytest.mark.parametrize(
+    "time", ["", " 5", "5 ", "+5", "-5", "1.5", "1_0", "0x5", "\u0665", "5\n", "\ud800", str(2**63)]
+)
+def test_any_other_str_as_the_time_of_touch_is_a_value_error(time):
+    with ScriptedServer() as server:
+        client = memcache.Client([server.address])
+        for call in (client.touch, lambda key, time: client._deletetouch([b"TOUCHED"], "touch", key, time)):
+            with pytest.raises(ValueError, match=r"\btime\b"):
+                call("a", time)
+        assert server.received == b""
+
+
+def test_no_other_call_takes_a_str_as_its_time():
+    with ScriptedServer() as server:
+        client = memcache.Client([server.address], cache_cas=True)
+        stores = [getattr(client, name) for name in ("set", "add", "replace", "append", "prepend", "cas")]
+        for call in (
+            *[lambda store=store: store("a", b"1", "60") for store in stores],
+            lambda: client.set_multi({"a": b"1"}, "60"),
+            lambda: client.delete("a", time="60"),
+            lambda: client.delete_multi(["a"], "60"),
+            lambda: client._set("set", "a", b"1", "60"),
+            lambda: client._deletetouch([b"DELETED"], "delete", "a", "60"),
+        ):
+            with pytest.raises(TypeError, match=r"\btime\b"):
+                call()
+        assert server.received == b""
 
 
 # set_multi

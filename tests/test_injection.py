@@ -424,6 +424,8 @@ def test_good_times_go_as_digits(wire):
     for time, digits in times:
         one.call(b"set k 0 %d 1\r\nv\r\n" % digits, one.client.set, "k", b"v", time)
         one.call(b"touch k %d\r\n" % digits, one.client.touch, "k", time)
+    for text, digits in (("5", 5), (EvilStr("5"), 5), ("007", 7), (str(2**63 - 1), 2**63 - 1)):
+        one.call(b"touch k %d\r\n" % digits, one.client.touch, "k", text)
 
 
 @pytest.mark.parametrize("noreply", [1, "yes", EVIL, EVIL.encode(), [0], 2.5, Text(), object()], ids=show)

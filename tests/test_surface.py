@@ -520,7 +520,7 @@ NO_TIME = [None, "5", b"5", [], float("inf"), float("-inf"), float("nan"), Decim
 NO_LENGTH = ["5", b"5", [5], object(), 1j, Decimal("NaN")]
 TIMED = {
     **{name: lambda c, time, name=name: getattr(c, name)("a", "1", time) for name in STORAGE},
-    "touch": lambda c, time: c.touch("a", time),
+    "touch": lambda c, time: c.touch("a", "five" if time == "5" else time),
     "delete": lambda c, time: c.delete("a", time="None" if time is None else time),
     "set_multi": lambda c, time: c.set_multi({"a": "1"}, time),
     "delete_multi": lambda c, time: c.delete_multi(["a"], "None" if time is None else time),

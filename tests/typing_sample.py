@@ -70,6 +70,7 @@ def single(client: Client) -> None:
     deleted = client.delete("key", True)
     deleted = client.delete("key", time=0)
     touched: int = client.touch("key", 1.5, noreply=False)
+    touched = client.touch("key", "60")
     count: int | None = client.incr("key")
     count = client.decr("key", 10)
     count = client.incr("key", delta="10")

@@ -75,6 +75,26 @@ int mcx_bind(const mcx_signature *signature, PyObject *const *args, Py_ssize_t n
     return 0;
 }
 
+/* The number that a str of ASCII digits is, behind leading zeros: 1; 0 where it is none that fits
+ * 64 bits; -1 with an exception. */
+static int parse_digits(PyObject *object, uint64_t *value)
+{
+    Py_ssize_t length;
+    const char *text = PyUnicode_AsUTF8AndSize(object, &length);
+
+    if (text == NULL) { /* a lone surrogate is no digit */
+        if (!PyErr_ExceptionMatches(PyExc_UnicodeError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        return 0;
+    }
+    for (; length > 1 && *text == '0'; length--) {
+        text++;
+    }
+    return mc_number_parse(text, (size_t)length, value) ? 1 : 0;
+}
+
 /* ---- time ----------------------------------------------------------------------------------- */
 
 static int set_small(mcx_decimal *decimal, int64_t value)
@@ -198,6 +218,29 @@ int mcx_time(PyObject *object, const char *name, mcx_decimal *decimal)
     return set_number(decimal, object, name);
 }
 
+int mcx_touch_time(PyObject *object, const char *name, mcx_decimal *decimal)
+{
+    uint64_t value;
+    int parsed;
+
+    if (LIKELY(object == NULL || !PyUnicode_Check(object))) {
+        return mcx_time(object, name, decimal);
+    }
+    decimal->owner = NULL;
+    parsed = parse_digits(object, &value);
+    if (parsed < 0) {
+        return -1;
+    }
+    if (parsed == 0 || value > INT64_MAX) {
+        PyErr_Format(PyExc_ValueError,
+                     "%s must be a number of seconds, a str of digits only (up to 2**63-1), or a "
+                     "timedelta, not %R",
+                     name, object);
+        return -1;
+    }
+    return set_small(decimal, (int64_t)value);
+}
+
 /* ---- delta and timeouts --------------------------------------------------------------------- */
 
 static int set_unsigned(mcx_decimal *decimal, uint64_t value)
@@ -225,23 +268,11 @@ int mcx_delta(PyObject *object, mcx_decimal *decimal)
         PyErr_Clear();
     }
     else if (PyUnicode_Check(object)) {
-        Py_ssize_t length;
-        const char *text = PyUnicode_AsUTF8AndSize(object, &length);
         uint64_t value;
+        int parsed = parse_digits(object, &value);
 
-        if (text == NULL) {
-            if (!PyErr_ExceptionMatches(PyExc_UnicodeError)) {
-                return -1;
-            }
-            PyErr_Clear();
-        }
-        else {
-            for (; length > 1 && *text == '0'; length--) {
-                text++;
-            }
-            if (mc_number_parse(text, (size_t)length, &value)) {
-                return set_unsigned(decimal, value);
-            }
+        if (parsed != 0) {
+            return parsed < 0 ? -1 : set_unsigned(decimal, value);
         }
     }
     else {

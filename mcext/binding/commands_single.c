@@ -659,8 +659,11 @@ static PyObject *delete_or_touch_object(mcx_call *call, mc_command command, PyOb
     bool quiet;
     PyObject *result = NULL;
 
-    if (mcx_flag(noreply, &quiet) < 0 ||
-        mcx_time(time == Py_None && command == MC_DELETE ? NULL : time, "time", &decimal) < 0) {
+    if (mcx_flag(noreply, &quiet) < 0) {
+        return NULL;
+    }
+    if (command == MC_TOUCH ? mcx_touch_time(time, "time", &decimal) < 0
+                            : mcx_time(time == Py_None ? NULL : time, "time", &decimal) < 0) {
         return NULL;
     }
     if (command == MC_DELETE && decimal.text.length == 1 && decimal.text.bytes[0] == '0') {
@@ -918,7 +921,7 @@ PyMethodDef mcx_single_methods[] = {
             "touch($self, key, time=0, noreply=False)\n--\n\n"
             "Set a new expiry for key (protocol.txt, \"Touch\").\n\n"
             "time: seconds until the value expires, an absolute Unix time, or a timedelta; 0: "
-            "never.\n\n"
+            "never.\nA str of digits is taken too.\n\n"
             "Returns 1 where the key was there (or with noreply), else 0.\n" MCX_RAISES),
     MCX_DEF(
         "incr", client_incr,

@@ -672,6 +672,8 @@ typedef struct {
     char digits[24];
 } mcx_decimal;
 int mcx_time(PyObject *object, const char *name, mcx_decimal *decimal);
+/* The same of `touch`, which takes a str of digits as well: python-memcached sent it as it was. */
+int mcx_touch_time(PyObject *object, const char *name, mcx_decimal *decimal);
 int mcx_delta(PyObject *object, mcx_decimal *decimal);
 
 /* Refuses a min_compress_len that a length cannot be compared with; NULL: none was given. */
