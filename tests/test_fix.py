@@ -1151,6 +1151,29 @@ def test_a_path_is_a_unix_socket(server):
     assert (client.servers[0].family, client.servers[0].address) == (socket.AF_UNIX, server.path)
 
 
+@pytest.mark.parametrize(
+    "server, words",
+    [
+        ("127.0.0.1:11211:1", r'a weight stands beside it, as in \("127\.0\.0\.1:11211", 1\)'),
+        ("[::1]:11211:1", "a weight stands beside it"),
+        (("cache.example:11211:5", 5), "a weight stands beside it"),
+        ("memcached://127.0.0.1:11211", r'it is a URL; write host and port alone: "127\.0\.0\.1:11211"'),
+        ("tcp://[::1]:11211", "it is a URL"),
+    ],
+)
+def test_a_weight_behind_the_port_and_a_url_are_told_what_to_write(server, words):
+    """Other clients take them so; python-memcached refuses them and does not say why."""
+    for make in (
+        lambda: memcache.Client([server]),
+        lambda: memcache.Client([]).set_servers(["127.0.0.1", server]),
+        lambda: memcache._Host(server),
+    ):
+        with pytest.raises(ValueError, match=words) as caught:
+            make()
+        assert "brackets" not in str(caught.value)
+        assert (server[0] if isinstance(server, tuple) else server) in str(caught.value)
+
+
 def test_every_address_of_a_name_is_tried(ipv6_server):
     """localhost is 127.0.0.1 everywhere and ::1 on most machines: a server on either is found."""
     with memcached() as server:

@@ -5,6 +5,8 @@
 
 #include "number.h"
 
+static const char NEEDS_BRACKETS[] = "an IPv6 address must stand in brackets, as in [::1]:11211";
+
 static bool cut_prefix(mc_slice *text, const char *prefix)
 {
     size_t length = strlen(prefix);
@@ -26,6 +28,48 @@ static const char *parse_port(mc_slice digits, uint16_t *port)
     }
     *port = (uint16_t)number;
     return NULL;
+}
+
+/* What follows a host. Other clients take "host:port:weight". */
+static const char *parse_port_or_more(mc_slice text, uint16_t *port)
+{
+    const char *colon = text.length ? memchr(text.bytes, ':', text.length) : NULL;
+
+    if (colon == NULL) {
+        return parse_port(text, port);
+    }
+    text.length = (size_t)(colon - text.bytes);
+
+    const char *wrong = parse_port(text, port);
+    return wrong != NULL ? wrong
+                         : "only host and port may stand in an address; a weight stands beside it, "
+                           "as in (\"127.0.0.1:11211\", 1)";
+}
+
+/* "scheme://...": two slashes behind the first colon. */
+static bool is_url(mc_slice text)
+{
+    const char *colon = text.length ? memchr(text.bytes, ':', text.length) : NULL;
+
+    return colon != NULL && colon != text.bytes &&
+           text.length - (size_t)(colon - text.bytes) >= 3 && memcmp(colon, "://", 3) == 0;
+}
+
+/* An IPv6 address has "::" in it or eight parts; three parts are none. */
+static bool is_bare_inet6(mc_slice text)
+{
+    bool named = cut_prefix(&text, "inet6:");
+    size_t colons = 0;
+
+    for (size_t i = 0; i < text.length; i++) {
+        if (text.bytes[i] == ':') {
+            colons++;
+            if (i > 0 && text.bytes[i - 1] == ':') {
+                return true;
+            }
+        }
+    }
+    return colons > 2 || (named && colons > 0);
 }
 
 static const char *parse_unix(mc_slice path, mc_address *address)
@@ -50,7 +94,7 @@ static const char *parse_bracketed(mc_slice text, mc_address *address)
     const char *close = memchr(text.bytes, ']', text.length);
 
     if (close == NULL || close == text.bytes) {
-        return "an IPv6 address must stand in brackets, as in [::1]:11211";
+        return NEEDS_BRACKETS;
     }
     address->family = MC_FAMILY_INET6;
     address->host = (mc_slice){text.bytes, (size_t)(close - text.bytes)};
@@ -58,7 +102,7 @@ static const char *parse_bracketed(mc_slice text, mc_address *address)
     mc_slice rest = {close + 1, text.length - address->host.length - 1};
 
     if (memchr(address->host.bytes, '[', address->host.length) != NULL) {
-        return "an IPv6 address must stand in brackets, as in [::1]:11211";
+        return NEEDS_BRACKETS;
     }
     if (rest.length == 0) {
         return NULL;
@@ -66,7 +110,26 @@ static const char *parse_bracketed(mc_slice text, mc_address *address)
     if (!cut_prefix(&rest, ":")) {
         return "only :port may follow an IPv6 address";
     }
-    return parse_port(rest, &address->port);
+    return parse_port_or_more(rest, &address->port);
+}
+
+static const char *parse_named(mc_slice text, mc_address *address)
+{
+    const char *colon = text.length ? memchr(text.bytes, ':', text.length) : NULL;
+    const char *wrong = NULL;
+
+    address->family = MC_FAMILY_INET;
+    address->host = text;
+    address->port = MC_DEFAULT_PORT;
+    if (colon != NULL) {
+        address->host.length = (size_t)(colon - text.bytes);
+        wrong = parse_port_or_more((mc_slice){colon + 1, text.length - address->host.length - 1},
+                                   &address->port);
+    }
+    if (wrong == NULL && address->host.length == 0) {
+        wrong = "the host is empty";
+    }
+    return wrong;
 }
 
 const char *mc_address_parse(mc_slice text, mc_address *address)
@@ -86,23 +149,16 @@ const char *mc_address_parse(mc_slice text, mc_address *address)
     if (cut_prefix(&text, "inet6:[") || cut_prefix(&text, "[")) {
         return parse_bracketed(text, address);
     }
-    (void)cut_prefix(&text, "inet:");
-    const char *colon = text.length ? memchr(text.bytes, ':', text.length) : NULL;
+    bool url = is_url(text);
 
-    address->family = MC_FAMILY_INET;
-    address->host = text;
-    address->port = MC_DEFAULT_PORT;
-    if (colon != NULL) {
-        mc_slice digits = {colon + 1, text.length - (size_t)(colon - text.bytes) - 1};
-
-        address->host.length = (size_t)(colon - text.bytes);
-        if (memchr(digits.bytes, ':', digits.length) != NULL) {
-            return "an IPv6 address must stand in brackets, as in [::1]:11211";
-        }
-        const char *wrong = parse_port(digits, &address->port);
-        if (wrong != NULL) {
-            return wrong;
-        }
+    if (cut_prefix(&text, "inet:")) {
+        url = url || is_url(text);
     }
-    return address->host.length == 0 ? "the host is empty" : NULL;
+    if (url) {
+        return "it is a URL; write host and port alone: \"127.0.0.1:11211\"";
+    }
+    if (is_bare_inet6(text)) {
+        return NEEDS_BRACKETS;
+    }
+    return parse_named(text, address);
 }

@@ -85,7 +85,8 @@ static void ports_end_at_65535(void)
     is_wrong("h:x", "port");
     is_wrong("[::1]:", "port");
     is_wrong("[::1]:65536", "port");
-    is_wrong("[::1]:1:2", "port");
+    is_wrong("h:x:1", "port");
+    is_wrong("h:65536:1", "port");
 }
 
 static void what_is_no_address_is_said_plainly(void)
@@ -107,6 +108,46 @@ static void what_is_no_address_is_said_plainly(void)
     is_wrong("[[::1]]", "brackets");
     is_wrong("[::1]x", "only :port");
     is_wrong("[::1]11211", "only :port");
+}
+
+/* As libmemcached and others write it. Three parts are never an IPv6 address. */
+static void a_weight_behind_the_port_is_told_where_it_goes(void)
+{
+    static const char *const where = "a weight stands beside it, as in (\"127.0.0.1:11211\", 1)";
+
+    is_wrong("127.0.0.1:11211:1", where);
+    is_wrong("cache.example.com:11211:50", where);
+    is_wrong("inet:localhost:1:2", where);
+    is_wrong("localhost:11211:1\n", where);
+    is_wrong("h:1:x", where);
+    is_wrong("h:1:", where);
+    is_wrong("[::1]:11211:1", where);
+    is_wrong("inet6:[::1]:11211:1", where);
+    is_wrong("::1:1", "brackets");
+    is_wrong("1::1", "brackets");
+    is_wrong("1::", "brackets");
+    is_wrong("1:2:3:4", "brackets");
+    is_wrong("fe80:0:0:0:0:0:0:1", "brackets");
+}
+
+static void a_url_is_told_to_be_written_without_its_scheme(void)
+{
+    static const char *const what = "it is a URL; write host and port alone: \"127.0.0.1:11211\"";
+
+    is_wrong("memcached://127.0.0.1:11211", what);
+    is_wrong("memcached://127.0.0.1", what);
+    is_wrong("memcached://user:word@host:11211/0?weight=1", what);
+    is_wrong("tcp://localhost:11211", what);
+    is_wrong("http://[::1]:11211", what);
+    is_wrong("x://", what);
+    is_wrong("inet://127.0.0.1:11211", what);
+    is_wrong("inet:tcp://127.0.0.1:11211", what);
+    is_wrong("inet6://[::1]:11211", what);
+    is("unix:///run/m.sock", MC_FAMILY_UNIX, "///run/m.sock", 0); /* a path like any other */
+    is("//run/m.sock", MC_FAMILY_UNIX, "//run/m.sock", 0);
+    is_wrong("://h", "port");
+    is_wrong("h:/", "port");
+    is_wrong("h:/1", "port");
 }
 
 static void one_newline_at_the_end_is_left_out(void)
@@ -168,6 +209,8 @@ int main(void)
     PROMISE(the_two_forms_it_refuses_are_taken);
     PROMISE(ports_end_at_65535);
     PROMISE(what_is_no_address_is_said_plainly);
+    PROMISE(a_weight_behind_the_port_is_told_where_it_goes);
+    PROMISE(a_url_is_told_to_be_written_without_its_scheme);
     PROMISE(one_newline_at_the_end_is_left_out);
     PROMISE(a_nul_is_refused_anywhere);
     PROMISE(a_path_must_fit_the_socket_address);

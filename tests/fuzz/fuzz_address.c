@@ -64,6 +64,9 @@ static char expect(const char *text, size_t size, size_t *start, size_t *length,
         }
         return 0;
     }
+    if (begins(text, size, "inet://")) { /* a URL; of other schemes the port is none */
+        return 0;
+    }
     *start = begins(text, size, "inet:") ? 5 : 0;
     for (*length = 0; *start + *length < size && text[*start + *length] != ':'; ++*length) {
     }
