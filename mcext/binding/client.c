@@ -22,7 +22,7 @@ static const char class_doc[] =
     "    limit.\n"
     "dead_retry: seconds for which a server that could not be reached is left alone.\n"
     "socket_timeout: seconds that a call may take in all; None: for ever.\n"
-    "cache_cas: remember tokens in gets() for cas().\n"
+    "cache_cas: remember tokens in gets() for cas(); without cache_cas=True cas() is set().\n"
     "flush_on_reconnect: flush a server that comes back from the dead.\n"
     "check_keys: check the length and the characters of keys.\n"
     "key_encoder: a function that each key goes through.\n"

@@ -884,8 +884,9 @@ PyMethodDef mcx_single_methods[] = {
     MCX_DEF(
         "gets", client_gets,
         "gets($self, key)\n--\n\n"
-        "Like get, and remember the value's cas token (protocol.txt, \"cas unique\") for cas()\n"
-        "where cache_cas is set.\n\n"
+        "Like get, and where the client was made with cache_cas=True, remember the value's token\n"
+        "(protocol.txt, \"cas unique\") for this thread's cas(). Without cache_cas nothing is\n"
+        "remembered, and cas() overwrites.\n\n"
         "Returns the value or None.\n" MCX_RAISES),
     MCX_DEF("set", client_set,
             "set" STORAGE_SIGNATURE
@@ -910,8 +911,9 @@ PyMethodDef mcx_single_methods[] = {
             "cas" STORAGE_SIGNATURE
             "Store val only where the value has not changed since this thread's last gets(key)\n"
             "(protocol.txt, \"Storage commands\").\n"
-            "Without a token (cache_cas is not set, or no gets came before) it is set, as in\n"
-            "python-memcached.\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
+            "This takes a client with cache_cas=True. Without it, or where no gets found the key,\n"
+            "there is no token, and it is set, which overwrites, as in python-memcached; after a\n"
+            "miss use add.\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
     MCX_DEF("delete", client_delete,
             "delete($self, key, noreply=False, time=0)\n--\n\n"
             "Delete key (protocol.txt, \"Deletion\"). time is sent only where it is not 0: an\n"

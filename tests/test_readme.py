@@ -1,0 +1,74 @@
+"""What the README and the docstrings tell whoever switches over: the examples run, and the cases are named."""
+
+import re
+import threading
+from pathlib import Path
+
+import oracle
+
+import memcache
+
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+
+
+def block(word):
+    """The one Python block of the README that holds the word."""
+    (found,) = [one for one in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if word in one]
+    return found
+
+
+def in_threads(function, count):
+    threads = [threading.Thread(target=function, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+# cache_cas
+
+
+def test_the_loop_around_gets_and_cas_loses_no_update(memcached):
+    names = {"memcache": memcache}
+    exec(block("cas(").replace("127.0.0.1:11211", memcached.address), names)
+    join, client = names["join"], names["mc"]
+    joined = []
+    in_threads(lambda number: joined.extend(join("room", f"{number}.{each}") for each in range(10)), 4)
+    assert joined == [True] * 40
+    assert sorted(client.get("room")) == sorted(f"{number}.{each}" for number in range(4) for each in range(10))
+
+
+def test_the_loop_around_gets_and_cas_ends_where_no_server_is():
+    names = {"memcache": memcache}
+    exec(block("cas(").replace("127.0.0.1:11211", "127.0.0.1:1"), names)
+    assert names["join"]("room", "late") is False
+
+
+def test_cas_without_cache_cas_overwrites_as_python_memcached_does(memcached):
+    for module in (oracle.load(), memcache):
+        client = module.Client([memcached.address])
+        client.set("a", 1)
+        assert client.gets("a") == 1
+        client.set("a", 2)
+        assert client.cas("a", 3) is True
+        assert client.get("a") == 3
+        client.disconnect_all()
+
+
+def test_what_cas_needs_is_said_where_people_look():
+    for text in (memcache.Client.gets.__doc__, memcache.Client.cas.__doc__, memcache.Client.__doc__, README):
+        assert "cache_cas=True" in text
+
+
+# flags
+
+
+def test_flags_beside_a_known_bit_are_read_as_python_memcached_reads_them(memcached):
+    assert "unknown flags" not in README
+    assert "flags 48 are text" in README
+    client = oracle.load().Client([memcached.address])
+    (host,) = client.servers
+    client._val_to_store_info = lambda value, least: (48, 4, b"text")
+    assert client.set("a", "anything") is True
+    assert client.get("a") == "text"
+    assert memcache.Client([memcached.address]).get("a") == "text"
