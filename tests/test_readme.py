@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import oracle
+from scripted_server import ScriptedServer
 
 import memcache
 
@@ -72,3 +73,22 @@ def test_flags_beside_a_known_bit_are_read_as_python_memcached_reads_them(memcac
     assert client.set("a", "anything") is True
     assert client.get("a") == "text"
     assert memcache.Client([memcached.address]).get("a") == "text"
+
+
+# queues that speak the protocol
+
+
+def test_a_queue_that_answers_under_a_shorter_name_is_named_as_a_case_to_look_for():
+    """Kestrel's timed and reliable reads are options behind the name of the queue."""
+    assert "`get q/t=500/open`" in README
+
+    def queue(command, number):
+        return b"VALUE q 0 3\r\njob\r\nEND\r\n" if command.startswith(b"get q") else None
+
+    with ScriptedServer(queue) as server:
+        theirs, ours = (module.Client([server.address]) for module in (oracle.load(), memcache))
+        assert theirs.get("q/t=500/open") == b"job"
+        assert ours.get("q/t=500/open") is None
+        assert server.connections[1].closed.wait(20)
+        assert ours.get("q") == b"job"
+        theirs.disconnect_all()
