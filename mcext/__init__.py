@@ -43,27 +43,35 @@ def __dir__() -> list[str]:
 
 
 def _memcache_problem() -> str | None:
-    """What is wrong with the module that `import memcache` gives, in words; None where it is ours.
+    """What is wrong with the module that `import memcache` gives, and what repairs it; None where it is ours.
 
     python-memcached owns a file of the same name: installing it puts its own in place of ours, and uninstalling it
-    takes ours away.
+    takes ours away. The package memcache, another client, has a folder of that name, which wins over any file.
     """
+    repair = "to repair: pip uninstall python-memcached, then pip install --force-reinstall mcext"
     if "memcache" in sys.modules:
         spec = getattr(sys.modules["memcache"], "__spec__", None)
         if spec is None:  # put there by hand, as tests do
             return None
     else:
+        spec = None
         for finder in sys.meta_path:
             find_spec = getattr(finder, "find_spec", None)
             spec = find_spec("memcache", None) if find_spec else None
             if spec is not None:
                 break
-        else:
-            return "there is no module memcache; has python-memcached been uninstalled after mcext was installed?"
+    is_folder = spec is not None and spec.submodule_search_locations is not None
+    if spec is None or (is_folder and spec.origin is None):  # an empty folder is a module, too
+        gone = "has python-memcached been uninstalled after mcext was installed?"
+        return f"there is no module memcache; {gone} ({repair})"
     if _names_mcext(spec.loader, spec.origin):
         return None
     where = os.path.abspath(spec.origin) if spec.has_location else spec.origin or spec.loader
-    return f"`import memcache` gives {where}, which is not mcext's; is python-memcached installed?"
+    if is_folder:
+        other, repair = "the package memcache", "to repair: pip uninstall memcache"
+    else:
+        other = "python-memcached"
+    return f"`import memcache` gives {where}, which is not mcext's; is {other} installed? ({repair})"
 
 
 def _names_mcext(loader: object, origin: str | None) -> bool:
@@ -85,8 +93,7 @@ def _warn() -> None:
     if problem:
         import warnings
 
-        repair = "to repair: pip uninstall python-memcached, then pip install --force-reinstall mcext"
-        warnings.warn(f"{problem} ({repair})", RuntimeWarning, stacklevel=3)
+        warnings.warn(problem, RuntimeWarning, stacklevel=3)
 
 
 _warn()

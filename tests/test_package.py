@@ -193,6 +193,9 @@ def test_python_m_mcext_tells_what_is_installed(installed, tmp_path):
     assert done.stdout.splitlines()[-1] == "memcache is mcext"
 
 
+REPAIR = ("pip uninstall python-memcached", "pip install --force-reinstall mcext")
+
+
 def check_warns(copy, tmp_path, path, *words):
     """Both ways of asking complain, in the given words; and importing goes on."""
     done = python("-c", "import mcext; print(mcext.Client.__name__)", folder=tmp_path, path=path)
@@ -201,31 +204,47 @@ def check_warns(copy, tmp_path, path, *words):
     assert all(word in done.stderr for word in words)
     done = python("-W", "ignore", "-m", "mcext", folder=tmp_path, path=path, status=1)
     assert all(word in done.stdout.splitlines()[-1] for word in words)
+    return done.stdout.splitlines()[-1]
 
 
 def test_another_memcache_in_front_is_warned_of(copy, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "memcache.py").write_text('"""client module for memcached"""\n')
-    check_warns(copy, tmp_path, f"{other}{os.pathsep}{copy}", str(other / "memcache.py"), "python-memcached")
+    check_warns(copy, tmp_path, f"{other}{os.pathsep}{copy}", str(other / "memcache.py"), *REPAIR)
 
 
 def test_another_memcache_in_place_of_ours_is_warned_of(copy, tmp_path):
     """What installing python-memcached beside mcext does: both own this file."""
     (copy / "memcache.py").write_text('"""client module for memcached"""\n')
-    check_warns(copy, tmp_path, copy, str(copy / "memcache.py"), "python-memcached")
+    check_warns(copy, tmp_path, copy, str(copy / "memcache.py"), *REPAIR)
 
 
-def test_a_package_of_that_name_is_warned_of(copy, tmp_path):
+def test_the_package_memcache_is_told_from_python_memcached(copy, tmp_path):
+    """Another client of the index: its folder wins over the file beside it, and goes with it alone."""
     (copy / "memcache").mkdir()
     (copy / "memcache" / "__init__.py").write_text("")
-    check_warns(copy, tmp_path, copy, str(copy / "memcache"))
+    line = check_warns(copy, tmp_path, copy, str(copy / "memcache" / "__init__.py"), "the package memcache")
+    assert "(to repair: pip uninstall memcache)" in line and "python-memcached" not in line
+    program = "import memcache, mcext"  # the other way round: it is imported already
+    done = python("-c", program, folder=tmp_path, path=copy)
+    assert "(to repair: pip uninstall memcache)" in done.stderr and "python-memcached" not in done.stderr
+    shutil.rmtree(copy / "memcache")
+    assert python("-m", "mcext", folder=tmp_path, path=copy).stdout.splitlines()[-1] == "memcache is mcext"
+
+
+def test_a_folder_of_that_name_without_a_module_is_none(copy, tmp_path):
+    """A namespace: it counts only where our file is gone."""
+    (copy / "memcache").mkdir()
+    assert python("-m", "mcext", folder=tmp_path, path=copy).stdout.splitlines()[-1] == "memcache is mcext"
+    (copy / "memcache.py").unlink()
+    check_warns(copy, tmp_path, copy, "no module memcache", *REPAIR)
 
 
 def test_no_memcache_at_all_is_warned_of(copy, tmp_path):
     """What uninstalling python-memcached afterwards does."""
     (copy / "memcache.py").unlink()
-    check_warns(copy, tmp_path, copy, "no module memcache")
+    check_warns(copy, tmp_path, copy, "no module memcache", *REPAIR)
 
 
 def test_another_memcache_imported_already_is_warned_of(copy, tmp_path):
