@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import oracle
+import pytest
 from scripted_server import ScriptedServer
 
 import memcache
@@ -73,6 +74,38 @@ def test_flags_beside_a_known_bit_are_read_as_python_memcached_reads_them(memcac
     assert client.set("a", "anything") is True
     assert client.get("a") == "text"
     assert memcache.Client([memcached.address]).get("a") == "text"
+
+
+# values that are too large
+
+
+@pytest.mark.parametrize("module", [oracle.load(), memcache], ids=["python-memcached", "mcext"])
+def test_the_clients_refusal_of_a_value_leaves_the_old_one_and_memcacheds_removes_it(module, memcached):
+    large = "x" * 3_000_000
+    refuses = module.Client([memcached.address])
+    assert refuses.set("a", "old") is True
+    assert refuses.set("a", large) == 0
+    assert refuses.get("a") == "old"
+    sends = module.Client([memcached.address], server_max_value_length=0)
+    assert sends.set("a", large) is False
+    assert sends.get("a") is None
+    refuses.disconnect_all()
+    sends.disconnect_all()
+
+
+def test_a_refused_value_of_a_set_multi_leaves_the_old_one_too(memcached):
+    client = memcache.Client([memcached.address])
+    client.set("a", "old")
+    assert client.set_multi({"a": "x" * 3_000_000, "b": "new"}) == ["a"]
+    assert client.get_multi(["a", "b"]) == {"a": "old", "b": "new"}
+    sends = memcache.Client([memcached.address], server_max_value_length=0)
+    assert sends.set_multi({"a": "x" * 3_000_000, "b": "newer"}) == ["a"]
+    assert sends.get_multi(["a", "b"]) == {"b": "newer"}
+
+
+def test_what_becomes_of_the_old_value_is_said():
+    for text in (memcache.Client.set.__doc__, README):
+        assert "too large" in text and "old value" in " ".join(text.split())
 
 
 # queues that speak the protocol

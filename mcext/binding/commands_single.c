@@ -888,10 +888,11 @@ PyMethodDef mcx_single_methods[] = {
         "(protocol.txt, \"cas unique\") for this thread's cas(). Without cache_cas nothing is\n"
         "remembered, and cas() overwrites.\n\n"
         "Returns the value or None.\n" MCX_RAISES),
-    MCX_DEF("set", client_set,
-            "set" STORAGE_SIGNATURE
-            "Store val under key (protocol.txt, \"Storage commands\").\n\n" STORAGE_ARGUMENTS
-                STORAGE_RETURNS),
+    MCX_DEF(
+        "set", client_set,
+        "set" STORAGE_SIGNATURE "Store val under key (protocol.txt, \"Storage commands\").\n"
+        "A value too large for the client (server_max_value_length) leaves the old value there;\n"
+        "one that memcached refuses removes the old value.\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
     MCX_DEF("add", client_add,
             "add" STORAGE_SIGNATURE "Store val only where the key is not there yet (protocol.txt, "
             "\"Storage commands\").\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
