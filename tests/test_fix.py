@@ -1248,20 +1248,45 @@ def test_a_name_is_resolved_at_each_connect(tmp_path):
 # Client("localhost"); an iterator of servers
 
 
-@pytest.mark.parametrize("servers", [b"localhost", None, 5])
-def test_servers_that_are_no_list_raise_type_error(servers):
-    with pytest.raises(TypeError):
-        memcache.Client(servers)
-    with pytest.raises(TypeError):
-        memcache.Client([]).set_servers(servers)
-
-
-def test_a_single_str_is_one_server(server):
-    client = memcache.Client(server.address, check_keys=False)
-    assert [str(host) for host in client.servers] == [f"unix:{server.path}"]
+def test_one_str_is_one_server(server):
+    client = memcache.Client(server.address)
     assert client.set("a", 1) is True
-    client.set_servers("127.0.0.1:11211")
-    assert [str(host) for host in client.servers] == ["inet:127.0.0.1:11211"]
+    assert [str(host) for host in client.servers] == [server.address]
+    assert in_thread(lambda: (len(client.servers), client.get("a"))) == (1, 1)
+    (host,) = client.servers
+    client.set_servers(server.address)
+    client.set_servers([server.address])
+    assert client.servers == [host]  # an equal list keeps the hosts
+    client.set_servers("127.0.0.1:11212")
+    assert [host.address for host in client.servers] == [("127.0.0.1", 11212)]
+
+
+@pytest.mark.parametrize(
+    "servers", ["localhost", "foo", "[::1]:11211", "/run/memcached.sock", type("Text", (str,), {})("foo")]
+)
+def test_one_str_is_one_server_in_every_form_of_an_address(servers):
+    for client in (memcache.Client(servers), memcache.Client(servers, check_keys=False), memcache.Client([])):
+        client.set_servers(servers)
+        assert [str(host) for host in client.servers] == [str(memcache._Host(servers))]
+        assert client.buckets == client.servers
+
+
+@pytest.mark.parametrize("servers", ["", "h:port", "a:1,b:2", "memcached://h"])
+def test_one_str_that_is_no_server_is_told_so(servers, client):
+    with pytest.raises(ValueError, match="Unable to parse connection string"):
+        memcache.Client(servers)
+    (host,) = client.servers
+    with pytest.raises(ValueError, match="Unable to parse connection string"):
+        client.set_servers(servers)
+    assert client.servers == [host]
+
+
+@pytest.mark.parametrize("servers", [b"localhost", bytearray(b"localhost"), None, 5, [b"localhost"], ("a", 1)])
+def test_servers_that_are_neither_a_str_nor_a_list_of_them_raise_type_error(servers):
+    with pytest.raises(TypeError, match="server"):
+        memcache.Client(servers)
+    with pytest.raises(TypeError, match="server"):
+        memcache.Client([]).set_servers(servers)
 
 
 def test_an_iterator_of_servers_is_read_once(server):

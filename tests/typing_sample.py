@@ -29,6 +29,7 @@ class Sessions(Client):
 def make() -> Client:
     Client(["127.0.0.1:11211"])
     Client([("127.0.0.1:11211", 2), "unix:/run/memcached.sock"], 1)
+    Client("localhost:11211")
     Client("localhost:11211".split())
     Client(address for address in ("a", "b"))
     Client(11211)  # type: ignore[arg-type]

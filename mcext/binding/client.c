@@ -13,7 +13,8 @@
 
 static const char class_doc[] =
     "A client of one or more memcached servers, python-memcached's Client.\n\n"
-    "servers: a list of \"host:port\", \"[ipv6]:port\", \"unix:/path\" or (server, weight).\n"
+    "servers: a list of \"host:port\", \"[ipv6]:port\", \"unix:/path\" or (server, weight); a str\n"
+    "    is one server.\n"
     "debug: write what goes wrong to sys.stderr.\n"
     "pickleProtocol, pickler, unpickler, pload, pid: how values other than bytes, str and int\n"
     "    are stored.\n"
