@@ -298,6 +298,126 @@ def test_long_keys(wire, check_keys):
         one.call(b"get %s\r\n" % key if taken else None, one.client.get_multi, [key[1:]], "k")
 
 
+LONG = "k" * 251
+# memcached refuses a line with such a key, and reads the value behind it as commands.
+EVIL_VALUE = b"set injected 0 0 4\r\nEVIL\r\n"
+STORES = ("set", "add", "replace", "append", "prepend", "cas")
+
+
+def long_stores(client, key, prefix=""):
+    """Each storage command with that key, which is of more than 250 bytes, prefix and all."""
+    calls = [lambda noreply=noreply: client.set_multi({"a": b"1", key: EVIL_VALUE}, key_prefix=prefix, noreply=noreply)
+             for noreply in (False, True)]  # fmt: skip
+    if not prefix:
+        for name in STORES:
+            calls.append(lambda name=name: getattr(client, name)(key, EVIL_VALUE))
+            calls.append(lambda name=name: getattr(client, name)(key, EVIL_VALUE, 60, 1, noreply=True))
+            calls.append(lambda name=name: client._set(name, key, EVIL_VALUE, 0))
+    return calls
+
+
+def refuse_long_stores(client, key, prefix=""):
+    for call in long_stores(client, key, prefix):
+        with pytest.raises(client.MemcachedKeyLengthError, match="Key length is > 250$"):
+            call()
+
+
+@pytest.mark.parametrize("limit", [0, 251, 1000])
+def test_no_storage_command_has_a_key_that_memcached_refuses(wire, limit):
+    one = wire(server_max_key_length=limit, cache_cas=True)
+    client = one.client
+    for key in (LONG, LONG.encode(), (5, LONG), (-1, LONG.encode()), "\xe9" * 125 + "x"):
+        refuse_long_stores(client, key)
+    refuse_long_stores(client, "k" * 250, "p")
+    refuse_long_stores(client, b"k", "p" * 250)
+    refuse_long_stores(client, (5, "k" * 250), b"p")
+    client.cas_ids[LONG.encode()] = 7  # a cas that is none: it has a token
+    refuse_long_stores(client, LONG)
+    # 250 bytes are a key, whatever the limit.
+    client.set("k" * 250, b"v")
+    one.expected.append(b"set %s 0 0 1\r\nv\r\n" % (b"k" * 250))
+    client.set_multi({"k" * 249: b"v"}, key_prefix="k")
+    one.expected.append(b"set %s 0 0 1\r\nv\r\n" % (b"k" * 250))
+
+
+def test_a_limit_that_is_assigned_later_lets_no_long_key_be_stored(wire, monkeypatch):
+    one = wire()
+    one.client.server_max_key_length = 0
+    refuse_long_stores(one.client, LONG)
+    monkeypatch.setattr(memcache, "SERVER_MAX_KEY_LENGTH", 5000)
+    refuse_long_stores(memcache.Client([one.server.address]), LONG)
+
+
+def test_a_long_key_that_a_key_encoder_made_is_not_stored(wire):
+    client = wire(server_max_key_length=0, key_encoder=lambda key: key * 251).client
+    for call in [lambda name=name: getattr(client, name)("k", EVIL_VALUE) for name in STORES] + [
+        lambda: client.set_multi({"k": EVIL_VALUE}),
+        lambda: client.set_multi({(5, "k"): EVIL_VALUE}, noreply=True),
+    ]:
+        with pytest.raises(client.MemcachedKeyLengthError, match="Key length is > 250$"):
+            call()
+    client = wire(server_max_key_length=0, key_encoder=lambda key: key * 250).client
+    with pytest.raises(client.MemcachedKeyLengthError, match="Key length is > 250$"):
+        client.set_multi({"k": EVIL_VALUE}, key_prefix="p")
+
+
+def test_a_long_key_that_replaced_methods_let_through_is_not_stored(wire):
+    class Unchecked(memcache.Client):
+        def check_key(self, key, key_extra_len=0):
+            pass
+
+    class Chooses(memcache.Client):
+        def _get_server(self, key):
+            return super()._get_server(key)[0], LONG.encode()
+
+    class Maps(memcache.Client):
+        def _map_and_prefix_keys(self, key_iterable, key_prefix):
+            return {self.servers[0]: [b"a", LONG.encode()]}, {b"a": "a", LONG.encode(): "b"}
+
+    one = wire()
+    address = one.server.address
+    refuse_long_stores(Unchecked([address]), LONG)
+    refuse_long_stores(Unchecked([address]), "k" * 250, "p")
+    refuse_long_stores(Chooses([address]), "short")
+    with pytest.raises(KEY_ERRORS, match="Key length is > 250$"):
+        Maps([address]).set_multi({"a": b"1", "b": EVIL_VALUE})
+
+
+def test_a_long_key_is_refused_whatever_the_servers_state():
+    nobody = memcache.Client([], server_max_key_length=0)
+    refuse_long_stores(nobody, LONG)
+    dead = memcache.Client(["127.0.0.1:1"], server_max_key_length=0)
+    dead.servers[0].mark_dead("test")
+    refuse_long_stores(dead, LONG)
+
+
+def test_no_value_behind_a_long_key_is_executed(memcached):
+    """With a real memcached: what was the defect."""
+    client = memcache.Client([memcached.address], server_max_key_length=0)
+    refuse_long_stores(client, LONG)
+    assert client.get("injected") is None
+    unchecked = memcache.Client([memcached.address], check_keys=False)
+    assert unchecked.set(LONG, EVIL_VALUE) is False
+    assert client.get("injected") == b"EVIL"  # what docs/security.md warns of
+
+
+def test_other_commands_send_long_keys_as_before(wire):
+    one = wire(server_max_key_length=0)
+    key = LONG.encode()
+    one.call(b"get %s\r\n" % key, one.client.get, LONG)
+    one.call(b"gets %s\r\n" % key, one.client.gets, LONG)
+    one.call(b"get %s\r\n" % key, one.client.get_multi, ["k" * 250], "k")
+    one.call(b"delete %s\r\n" % key, one.client.delete, LONG)
+    one.call(b"delete %s\r\n" % key, one.client.delete_multi, [LONG])
+    one.call(b"touch %s 5\r\n" % key, one.client.touch, LONG, 5)
+    one.call(b"incr %s 1\r\n" % key, one.client.incr, LONG)
+    one.call(b"decr %s 1\r\n" % key, one.client.decr, LONG)
+    one.client.check_key(key)
+    unchecked = wire(check_keys=False)
+    unchecked.call(b"set %s 0 0 1\r\nv\r\n" % key, unchecked.client.set, LONG, b"v")
+    unchecked.call(b"set %s 0 0 1\r\nv\r\n" % key, unchecked.client.set_multi, {"k" * 250: b"v"}, key_prefix="k")
+
+
 class Index:
     def __init__(self, value):
         self.value = value

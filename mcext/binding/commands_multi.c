@@ -160,6 +160,14 @@ static int check_item(multi *all, mc_slice text, size_t prefix)
     return mcx_key_check_safe(call->module, text);
 }
 
+/* A text as it is to be sent, prefix and all. */
+static int check_sent(const multi *all, mc_slice text)
+{
+    return all->command == MC_SET
+               ? mcx_key_check_store(all->call->module, all->call->snapshot, text)
+               : 0;
+}
+
 /* get_multi: a key that cannot stand in the result is refused before anything is sent. */
 static int check_hashable(PyObject *object)
 {
@@ -224,6 +232,10 @@ static int add_item(multi *all, size_t number, PyObject *object, mc_slice prefix
         memcpy(room + prefix.length, text.bytes, text.length);
         text = (mc_slice){room, prefix.length + text.length};
         Py_CLEAR(owner);
+    }
+    if (check_sent(all, text) < 0) {
+        Py_XDECREF(owner);
+        return -1;
     }
     all->texts[number] = text;
     all->details[number].owner = owner;
@@ -413,10 +425,11 @@ static int collect(multi *all, PyObject *prefix_object)
         return -1;
     }
     bool plain = prefix.length == 0 && all->call->snapshot->straight_key_length != 0;
-    size_t longest = (size_t)all->call->snapshot->max_key_length;
+    size_t limit = (size_t)all->call->snapshot->max_key_length;
+    size_t most = all->command == MC_SET ? MCX_PROTOCOL_KEY_LENGTH : SIZE_MAX;
+    size_t longest = limit == 0 || limit > most ? most : limit;
     size_t count = all->count;
 
-    longest = longest == 0 ? SIZE_MAX : longest;
     result = 0;
     for (size_t i = 0; i < count; i++) {
         PyObject *object = all->items[i].object;

@@ -430,7 +430,8 @@ static PyObject *store(mcx_call *call, mc_command command, const mcx_key *key,
     stored.owner = NULL;
     if (UNLIKELY(mcx_min_compress(given->min_compress) < 0 ||
                  mcx_flag(given->noreply, &request.noreply) < 0 ||
-                 mcx_time(given->time, "time", &exptime) < 0)) {
+                 mcx_time(given->time, "time", &exptime) < 0 ||
+                 mcx_key_check_store(call->module, call->snapshot, key->text) < 0)) {
         return NULL;
     }
     there = mcx_select(call, key, &target);

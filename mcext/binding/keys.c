@@ -144,6 +144,15 @@ int mcx_key_check(mcx_module *module, const mcx_snapshot *snapshot, mc_slice tex
     return 0;
 }
 
+int mcx_key_check_store(mcx_module *module, const mcx_snapshot *snapshot, mc_slice text)
+{
+    if (LIKELY(text.length <= MCX_PROTOCOL_KEY_LENGTH || !snapshot->check_keys)) {
+        return 0;
+    }
+    PyErr_Format(module->key_length_error, "Key length is > %d", MCX_PROTOCOL_KEY_LENGTH);
+    return -1;
+}
+
 int mcx_key_check_safe(mcx_module *module, mc_slice text)
 {
     if (LIKELY(mc_key_is_safe(text))) {

@@ -598,6 +598,10 @@ int mcx_key_single(mcx_call *call, PyObject *object, mcx_key *key);
 PyObject *mcx_call_encoder(PyObject *encoder, PyObject *key);
 int mcx_key_check(mcx_module *module, const mcx_snapshot *snapshot, mc_slice text, size_t extra,
                   PyObject *shown);
+/* The key of a storage command as it is to be sent, whatever limit the client has: memcached
+ * refuses a longer one than its own, and takes the value behind it for commands. Not where
+ * check_keys is False, which says so. */
+int mcx_key_check_store(mcx_module *module, const mcx_snapshot *snapshot, mc_slice text);
 void mcx_key_clear(mcx_key *key);
 PyObject *mcx_encode_key(PyObject *key);
 /* What holds whatever the options say: the bytes cannot end or split a command line. */
