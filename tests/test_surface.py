@@ -1523,6 +1523,57 @@ def test_a_host_that_cannot_be_reached():
         assert host.deaduntil == 0
 
 
+FAR = 1e12  # seconds: what no clock shows
+
+
+def clock_at(now):
+    return mock.patch.object(memcache, "time", mock.Mock(time=lambda: now))
+
+
+@pytest.mark.parametrize(
+    "now, taken",
+    [
+        (float("inf"), FAR),
+        (1e300, FAR),
+        (1e13, FAR),
+        (float("-inf"), -FAR),
+        (-1e300, -FAR),
+        (-1e13, -FAR),
+        (float("nan"), 0),
+    ],
+)
+def test_a_time_that_no_clock_shows_is_the_nearest_that_can_be_counted(now, taken):
+    host = memcache._Host("127.0.0.1:1", dead_retry=30)
+    with clock_at(now):
+        host.mark_dead("test")
+        assert host.deaduntil == taken + 30
+        assert str(host) == f"inet:127.0.0.1:1 (dead until {taken + 30:.0f})"
+        assert host._check_dead() == 1
+    assert host._check_dead() == (taken == FAR)
+
+
+@pytest.mark.parametrize("forever", [float("inf"), 1e300, 1e13])
+def test_a_dead_mark_and_a_dead_retry_beyond_all_time_are_for_ever(forever):
+    host = memcache._Host("127.0.0.1:1", dead_retry=forever)
+    host.deaduntil = forever
+    assert host.deaduntil == FAR
+    host.mark_dead("test")
+    assert host.deaduntil == pytest.approx(FAR + time.time())
+    with clock_at(float("inf")):
+        host.mark_dead("test")
+        assert host.deaduntil == 2 * FAR
+        assert host._check_dead() == 1
+
+
+@pytest.mark.parametrize("no", [float("-inf"), float("nan"), -1e300, -1, 0])
+def test_a_dead_mark_and_a_dead_retry_that_are_no_time_are_none(no):
+    host = memcache._Host("127.0.0.1:1", dead_retry=no)
+    host.deaduntil = no
+    assert host.deaduntil == 0
+    host.mark_dead("test")
+    assert host._check_dead() == 0
+
+
 def test_a_host_is_hashable_and_equal_to_itself_alone():
     one, other = memcache._Host("127.0.0.1"), memcache._Host("127.0.0.1")
     assert {one: 1}[one] == 1

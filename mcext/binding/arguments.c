@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define MAX_SECONDS 1000000000 /* 31 years; as nanoseconds well inside int64_t */
+#define FAR_SECONDS 1e12       /* 31,000 years; two of them as microseconds well inside int64_t */
 
 /* ---- binding -------------------------------------------------------------------------------- */
 
@@ -323,6 +324,17 @@ int mcx_seconds(PyObject *object, const char *name, int64_t *nanoseconds)
         *nanoseconds = 1;
     }
     return 0;
+}
+
+int64_t mcx_microseconds(double seconds)
+{
+    if (seconds >= FAR_SECONDS) {
+        return (int64_t)(FAR_SECONDS * 1e6);
+    }
+    if (seconds <= -FAR_SECONDS) {
+        return -(int64_t)(FAR_SECONDS * 1e6);
+    }
+    return isnan(seconds) ? 0 : (int64_t)(seconds * 1e6);
 }
 
 /* ---- other numbers -------------------------------------------------------------------------- */

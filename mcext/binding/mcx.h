@@ -689,16 +689,12 @@ int mcx_int(PyObject *object, const char *name, Py_ssize_t *number);
 /* Whether an optional argument is true; NULL: it is not. */
 int mcx_flag(PyObject *object, bool *flag);
 
-/* Microseconds of a number of seconds, held within what an int64_t and a clock can hold. */
-static inline int64_t mcx_microseconds(double seconds)
-{
-    return !(seconds > 0)  ? 0
-           : seconds > 1e12 ? INT64_C(1000000000000000000)
-                            : (int64_t)(seconds * 1e6);
-}
-
 /* Seconds as nanoseconds; None: MC_NO_TIMEOUT. */
 int mcx_seconds(PyObject *object, const char *name, int64_t *nanoseconds);
+
+/* Seconds as microseconds. What lies beyond 31,000 years is the nearest that does not, NaN is 0,
+ * and two of these can be added: of any other double the conversion is undefined. */
+int64_t mcx_microseconds(double seconds);
 
 /* ---- server_type.c -------------------------------------------------------------------------- */
 
