@@ -67,6 +67,64 @@ static void every_value_is_exact_up_to_the_last(void)
     CHECK(parses_to("18446744073709551615", UINT64_MAX));
 }
 
+/* As request lines lay it out: just the digits, in no more room than they take. */
+static void put(uint64_t number)
+{
+    char wanted[MC_NUMBER_MAX_DIGITS + 2];
+    size_t length = (size_t)snprintf(wanted, sizeof wanted, "%" PRIu64, number);
+    char *room = check_guard_room(guard, length);
+
+    room[-1] = '#';
+    CHECK(mc_number_put(room, number) == room + length);
+    CHECK(memcmp(room, wanted, length) == 0 && room[-1] == '#');
+    memset(room, '?', length);
+    CHECK_NUMBER(mc_number_format(room, number), length);
+    CHECK(memcmp(room, wanted, length) == 0 && room[-1] == '#');
+}
+
+static void put_signed(int64_t number)
+{
+    char wanted[MC_NUMBER_MAX_DIGITS + 2];
+    size_t length = (size_t)snprintf(wanted, sizeof wanted, "%" PRId64, number);
+    char *room = check_guard_room(guard, length);
+
+    room[-1] = '#';
+    CHECK_NUMBER(mc_number_format_signed(room, number), length);
+    CHECK(memcmp(room, wanted, length) == 0 && room[-1] == '#');
+}
+
+/* 9, 10, 99, 100, ... and 2^64-1, each with its neighbours. */
+static void numbers_are_laid_out_exactly_at_every_border_of_digits(void)
+{
+    for (uint64_t power = 1;; power *= 10) {
+        for (uint64_t near = power - 1; near <= power + 1; near++) {
+            put(near);
+            if (near <= INT64_MAX) {
+                put_signed((int64_t)near);
+                put_signed(-(int64_t)near);
+            }
+        }
+        if (power > UINT64_MAX / 10) {
+            break;
+        }
+    }
+    for (int bit = 0; bit < 64; bit++) {
+        put(UINT64_C(1) << bit);
+        put((UINT64_C(1) << bit) - 1);
+    }
+    put(UINT64_MAX);
+    put_signed(INT64_MAX);
+    put_signed(INT64_MIN);
+    put_signed(INT64_MIN + 1);
+}
+
+static void every_small_number_is_laid_out_exactly(void)
+{
+    for (uint64_t number = 0; number <= 100000; number++) {
+        put(number);
+    }
+}
+
 static void overflow_is_refused(void)
 {
     CHECK(refused("18446744073709551616", 20)); /* 2^64 */
@@ -150,6 +208,8 @@ int main(void)
 {
     guard = check_guard_new(64);
     PROMISE(every_value_is_exact_up_to_the_last);
+    PROMISE(numbers_are_laid_out_exactly_at_every_border_of_digits);
+    PROMISE(every_small_number_is_laid_out_exactly);
     PROMISE(overflow_is_refused);
     PROMISE(leading_zeros_are_taken_within_twenty_digits);
     PROMISE(only_digits_are_taken_at_any_place);
