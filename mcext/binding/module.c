@@ -380,6 +380,14 @@ static PyObject *module_exptime(PyObject *self, PyObject *time)
     return mcx_time(time, "time", &decimal) < 0 ? NULL : decimal_text(&decimal);
 }
 
+static PyObject *module_touch_time(PyObject *self, PyObject *time)
+{
+    mcx_decimal decimal;
+
+    (void)self;
+    return mcx_touch_time(time, "time", &decimal) < 0 ? NULL : decimal_text(&decimal);
+}
+
 static PyObject *module_delta(PyObject *self, PyObject *delta)
 {
     mcx_decimal decimal;
@@ -442,6 +450,8 @@ static PyMethodDef module_functions[] = {
      "_check_safe($module, key, /)\n--\n\nRaise where key could end or split a command line."},
     {"_exptime", module_exptime, METH_O,
      "_exptime($module, time, /)\n--\n\nA time argument as decimal text."},
+    {"_touch_time", module_touch_time, METH_O,
+     "_touch_time($module, time, /)\n--\n\nThe same of touch, which takes a str of digits too."},
     {"_delta", module_delta, METH_O,
      "_delta($module, delta, /)\n--\n\nA delta as decimal text."},
     {"_check_min_compress", module_check_min_compress, METH_O,

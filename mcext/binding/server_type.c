@@ -55,7 +55,9 @@ static int set_dead_retry(mcx_server *host, PyObject *value)
                      Py_TYPE(value)->tp_name);
         return -1;
     }
-    atomic_store(&host->dead_retry_us, mcx_microseconds(retry));
+    int64_t microseconds = mcx_microseconds(retry);
+
+    atomic_store(&host->dead_retry_us, microseconds > 0 ? microseconds : 0);
     return set_object(&host->dead_retry, value);
 }
 
@@ -552,6 +554,20 @@ static PyObject *server_disconnect(PyObject *self, PyObject *quit)
     Py_RETURN_NONE;
 }
 
+/* _mark(): the dead mark, for dead_retry from now. */
+static PyObject *server_mark(PyObject *self, PyObject *unused)
+{
+    mcx_server *host = (mcx_server *)self;
+    int64_t now, retry = atomic_load(&host->dead_retry_us);
+
+    (void)unused;
+    if (mcx_wall_clock(host->module, &now) < 0) {
+        return NULL;
+    }
+    atomic_store(&host->server.dead_until, retry > 0 ? now + retry : 0);
+    Py_RETURN_NONE;
+}
+
 static PyObject *server_is_at(PyObject *self, PyObject *given)
 {
     return PyBool_FromLong(is_at((mcx_server *)self, given));
@@ -610,7 +626,9 @@ static int set_deaduntil(PyObject *self, PyObject *value, void *closure)
     if (seconds == -1 && PyErr_Occurred()) {
         return -1;
     }
-    atomic_store(&((mcx_server *)self)->server.dead_until, mcx_microseconds(seconds));
+    int64_t until = mcx_microseconds(seconds);
+
+    atomic_store(&((mcx_server *)self)->server.dead_until, until > 0 ? until : 0);
     return 0;
 }
 
@@ -676,6 +694,8 @@ static PyMethodDef server_methods[] = {
     {"_disconnect", server_disconnect, METH_O,
      "_disconnect($self, quit, /)\n--\n\nClose the pool's connections, those in use when they are "
      "given back."},
+    {"_mark", server_mark, METH_NOARGS,
+     "_mark($self, /)\n--\n\nTake the server as dead for dead_retry seconds."},
     {"_is_at", server_is_at, METH_O,
      "_is_at($self, server, /)\n--\n\nWhether an address or (address, weight) is this server's."},
     {NULL, NULL, 0, NULL},

@@ -34,7 +34,7 @@ def _command(name, known):
     return name
 
 
-def _checked(self, key):
+def _checked(self, key, storage=False):
     """The caller's key as bytes, or (hash, bytes), with nothing in it that ends or splits a command line."""
     key = self._encode_key(key)
     if self.do_check_key:
@@ -44,17 +44,22 @@ def _checked(self, key):
         if len(key) != 2:
             raise self.MemcachedKeyTypeError(f"A key tuple must be (hash, key), not of length {len(key)}")
         text = key[1]
-    _core._check_safe(text)
+    _check_sent(self, text, storage)
     return key
+
+
+def _check_sent(self, text, storage):
+    """What holds for every key that is sent, whoever made it."""
+    _core._check_safe(text)
+    if storage and self.do_check_key and len(text) > PROTOCOL_KEY_LENGTH:
+        raise self.MemcachedKeyLengthError(f"Key length is > {PROTOCOL_KEY_LENGTH}")
 
 
 def _server_for(self, key, storage=False):
     """(server, key) by the client's _get_server, whose key is looked at once more: an override may have another one."""
     server, key = self._get_server(key)
     if server:
-        _core._check_safe(key)
-        if storage and self.do_check_key and len(key) > PROTOCOL_KEY_LENGTH:
-            raise self.MemcachedKeyLengthError(f"Key length is > {PROTOCOL_KEY_LENGTH}")
+        _check_sent(self, key, storage)
     return server, key
 
 
@@ -425,7 +430,7 @@ def _set(self, cmd, key, val, time, min_compress_len=0, noreply=False):
     _command(cmd, _STORAGE)
     _core._check_min_compress(min_compress_len)
     exptime = _core._exptime(time)
-    server, key = _server_for(self, _checked(self, key), storage=True)
+    server, key = _server_for(self, _checked(self, key, storage=True), storage=True)
     if not server:
         return 0
     self._statlog(cmd)
@@ -476,7 +481,7 @@ def _deletetouch(self, expected, cmd, key, time=0, noreply=False):
     if isinstance(expected, str) or not (hasattr(expected, "__contains__") or hasattr(expected, "__iter__")):
         raise TypeError(f"expected must be a list of lines as bytes, not {type(expected).__name__}")
     _command(cmd, ("delete", "touch"))
-    headers = _core._exptime(time)
+    headers = _core._touch_time(time) if cmd == "touch" else _core._exptime(time)
     if cmd == "delete" and headers == "0":
         headers = None  # the same, and newer servers want it so
     server, key = _server_for(self, _checked(self, key))
@@ -615,9 +620,7 @@ def _mapped(self, keys, prefix, storage=False):
         for text in texts:
             if not isinstance(text, bytes) or text not in originals:
                 raise TypeError("_map_and_prefix_keys must list keys as bytes, each with its original")
-            _core._check_safe(text)
-            if storage and self.do_check_key and len(text) > PROTOCOL_KEY_LENGTH:
-                raise self.MemcachedKeyLengthError(f"Key length is > {PROTOCOL_KEY_LENGTH}")
+            _check_sent(self, text, storage)
         count += len(texts)
     left_out = []
     if count < len(keys):

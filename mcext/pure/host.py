@@ -109,7 +109,7 @@ class _Host(_core._Server):
     def mark_dead(self, reason: object) -> None:
         """Take the server as dead for dead_retry seconds, for all threads, and close its connections."""
         self.debuglog(f"MemCache: {self}: {reason}.  Marking dead.")
-        self.deaduntil = _core._wall_clock() + self.dead_retry
+        self._mark()
         if self.flush_on_reconnect:
             self.flush_on_next_connect = 1
         self.close_socket()
