@@ -1,6 +1,7 @@
 """What the README and the docstrings tell whoever switches over: the examples run, and the cases are named."""
 
 import re
+import textwrap
 import threading
 from pathlib import Path
 
@@ -55,6 +56,19 @@ def test_cas_without_cache_cas_overwrites_as_python_memcached_does(memcached):
         assert client.cas("a", 3) is True
         assert client.get("a") == 3
         client.disconnect_all()
+
+
+def test_the_loop_in_the_docstring_of_cas_works(memcached):
+    (loop,) = re.findall(r"\n\n((?:    .*\n)+)\n", memcache.Client.cas.__doc__)
+    client = memcache.Client([memcached.address], cache_cas=True)
+
+    def count(number):
+        for _ in range(10):
+            names = {"client": client, "key": "count", "first": 1, "change": lambda old: old + 1}
+            exec(textwrap.dedent(loop), names)
+
+    in_threads(count, 4)
+    assert client.get("count") == 40
 
 
 def test_what_cas_needs_is_said_where_people_look():

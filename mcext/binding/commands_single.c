@@ -915,7 +915,11 @@ PyMethodDef mcx_single_methods[] = {
             "(protocol.txt, \"Storage commands\").\n"
             "This takes a client with cache_cas=True. Without it, or where no gets found the key,\n"
             "there is no token, and it is set, which overwrites, as in python-memcached; after a\n"
-            "miss use add.\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
+            "miss use add:\n\n"
+            "    for attempt in range(100):\n"
+            "        old = client.gets(key)\n"
+            "        if client.add(key, first) if old is None else client.cas(key, change(old)):\n"
+            "            break\n\n" STORAGE_ARGUMENTS STORAGE_RETURNS),
     MCX_DEF("delete", client_delete,
             "delete($self, key, noreply=False, time=0)\n--\n\n"
             "Delete key (protocol.txt, \"Deletion\"). time is sent only where it is not 0: an\n"
