@@ -568,6 +568,13 @@ static PyObject *server_mark(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* _take_flush(): whether flush_all is to be sent on this new connection; True once for each time. */
+static PyObject *server_take_flush(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(atomic_exchange(&((mcx_server *)self)->server.flush_on_connect, 0) != 0);
+}
+
 static PyObject *server_is_at(PyObject *self, PyObject *given)
 {
     return PyBool_FromLong(is_at((mcx_server *)self, given));
@@ -696,6 +703,8 @@ static PyMethodDef server_methods[] = {
      "given back."},
     {"_mark", server_mark, METH_NOARGS,
      "_mark($self, /)\n--\n\nTake the server as dead for dead_retry seconds."},
+    {"_take_flush", server_take_flush, METH_NOARGS,
+     "_take_flush($self, /)\n--\n\nWhether flush_on_next_connect was set, which it is no more."},
     {"_is_at", server_is_at, METH_O,
      "_is_at($self, server, /)\n--\n\nWhether an address or (address, weight) is this server's."},
     {NULL, NULL, 0, NULL},

@@ -11,15 +11,15 @@ from operator import index
 from time import monotonic
 
 from mcext import _core
-from mcext.pure.exchange import Budget, Failed, ask, ask_many
+from mcext.pure.exchange import PROTOCOL_KEY_LENGTH, Budget, Failed, ask, ask_many
 from mcext.pure.host import _Host
 
 # Keys to a get line; commands and bytes to a batch: what a server answers to so many fits its buffers.
 KEYS_PER_LINE = 1000
 COMMANDS_AT_ONCE = 4096
 BYTES_AT_ONCE = 1 << 18
-# Bytes of a key: memcached's own limit (protocol.txt, "Keys"), beyond which it takes a data block for commands.
-PROTOCOL_KEY_LENGTH = 250
+# Bytes of a value: what its length can be and Python can still hold, with the end of the line.
+LONGEST_VALUE = sys.maxsize - 2
 # Bytes of a listing, a row counted with what Python keeps for it.
 LONGEST_LISTING = 64 << 20
 ROW_KEPT = 200
@@ -146,23 +146,30 @@ def _get_server(self, key):
 
 def disconnect_all(self):
     for server in [*self.servers]:
-        try:
-            server.close_socket()
-        except OSError as error:
-            _debug(server, error)
+        if not _is_in_use(server):
+            try:
+                server.close_socket()
+            except OSError as error:
+                _debug(server, error)
         if isinstance(server, _Host):
             server._disconnect(False)
 
 
 def quit_all(self):
     for server in [*self.servers]:
-        try:
-            server.quit()
-        except (OSError, _core._Error) as error:
-            _debug(server, error)
-            server.close_socket()
+        if not _is_in_use(server):
+            try:
+                server.quit()
+            except (OSError, _core._Error) as error:
+                _debug(server, error)
+                server.close_socket()
         if isinstance(server, _Host):
             server._disconnect(True)
+
+
+def _is_in_use(server):
+    """Whether a call of this thread, in whose middle this runs, uses the stream: it is closed when that ends."""
+    return isinstance(server, _Host) and server._here().busy
 
 
 def _debug(server, error):
@@ -183,6 +190,7 @@ def flush_all(self):
                 continue
 
             def talk(exchange, server=server):
+                exchange.settle()
                 server.flush()
                 exchange.end_if(b"OK")
 
@@ -260,6 +268,7 @@ def _list(self, request, add):
 def _rows(exchange, server, request, add):
     rows = {}
     server.send_cmd(request)
+    exchange.settle()
     size = 0
     while True:
         line = server.readline()
@@ -270,7 +279,7 @@ def _rows(exchange, server, request, add):
             return rows
         if is_error(line):
             return rows
-        if not line.startswith(b"STAT "):
+        if not line.startswith((b"STAT ", b"ITEM ")):
             raise _core._Error("a reply that the protocol does not allow")
         size += len(line) + ROW_KEPT
         if size > LONGEST_LISTING:
@@ -324,11 +333,11 @@ def _fields(line, count):
     if not line or line[:5] != b"VALUE":
         return (None,) * count
     words = bytes.split(line, b" ")
-    if len(words) == count + 2 and not words[-1]:  # a space at the end
-        words.pop()
-    if len(words) != count + 1 or not all(word.isdigit() and len(word) <= 20 for word in words[2:]):
-        raise _core._Error(f"not a VALUE line of {count} fields: {line!r}")
-    return (words[1], *map(int, words[2:]))
+    if len(words) == count + 1 and all(word.isdigit() and len(word) <= 20 for word in words[2:]):
+        numbers = [*map(int, words[2:])]
+        if numbers[0] < 1 << 32 and numbers[1] <= LONGEST_VALUE and numbers[-1] < 1 << 64:
+            return (words[1], *numbers)
+    raise _core._Error(f"not a VALUE line of {count} fields: {line!r}")
 
 
 def _int(number, name):
@@ -342,7 +351,7 @@ def _recv_value(self, server, flags, rlen):
     flags, rlen = _int(flags, "flags"), _int(rlen, "rlen")
     if not 0 <= flags < 1 << 32:
         raise ValueError("flags must be between 0 and 2**32-1")
-    if not 0 <= rlen <= sys.maxsize - 2:
+    if not 0 <= rlen <= LONGEST_VALUE:
         raise ValueError("rlen must be a number of bytes")
     if rlen > self.max_value_length:
         raise _core._Error(f"a value of {rlen} bytes, larger than max_value_length")
@@ -375,9 +384,10 @@ def _get(self, cmd, key, default=None):
 
     def talk(exchange):
         server.send_cmd(request)
+        exchange.settle()
         if cmd == "gets":
             rkey, flags, rlen, cas_id = self._expect_cas_value(server, raise_exception=True)
-            if rkey and self.cache_cas:
+            if rkey == key and self.cache_cas:
                 self.cas_ids[rkey] = cas_id
         else:
             rkey, flags, rlen = self._expectvalue(server, raise_exception=True)
@@ -430,12 +440,14 @@ def _set(self, cmd, key, val, time, min_compress_len=0, noreply=False):
     _command(cmd, _STORAGE)
     _core._check_min_compress(min_compress_len)
     exptime = _core._exptime(time)
-    server, key = _server_for(self, _checked(self, key, storage=True), storage=True)
+    given = _checked(self, key, storage=True)
+    server, key = _server_for(self, given, storage=True)
     if not server:
         return 0
     self._statlog(cmd)
     if cmd == "cas" and key not in self.cas_ids:
-        return self._set("set", key, val, time, min_compress_len, noreply)
+        whole = (given[0], key) if isinstance(given, tuple) else key
+        return self._set("set", whole, val, time, min_compress_len, noreply)
     info = self._val_to_store_info(val, min_compress_len)
     if not info:
         return 0
@@ -448,8 +460,9 @@ def _set(self, cmd, key, val, time, min_compress_len=0, noreply=False):
     def talk(exchange):
         server.send_cmd(request)
         if noreply:
-            exchange.end_unread(1)
+            exchange.end_unread(1, key)
             return True
+        exchange.settle()
         line = server.expect(b"STORED", raise_exception=True)
         if exchange.judge(cmd, line):
             return line == b"STORED"
@@ -493,8 +506,9 @@ def _deletetouch(self, expected, cmd, key, time=0, noreply=False):
     def talk(exchange):
         server.send_cmd(request)
         if noreply:
-            exchange.end_unread(1)
+            exchange.end_unread(1, key)
             return 1
+        exchange.settle()
         line = server.readline()
         if line == "":
             raise _core._ConnectionDeadError("connection closed in readline()")
@@ -532,8 +546,9 @@ def _incrdecr(self, cmd, key, delta, noreply=False):
     def talk(exchange):
         server.send_cmd(request)
         if noreply:
-            exchange.end_unread(1)
+            exchange.end_unread(1, key)
             return None
+        exchange.settle()
         line = server.readline()
         if line == "":
             raise _core._ConnectionDeadError("connection closed in readline()")
@@ -651,6 +666,7 @@ def get_multi(self, keys, key_prefix=""):
         return len(texts)
 
     def read(exchange, server, texts):
+        exchange.settle()
         wanted = dict.fromkeys(texts, 0)
         for text in texts:
             wanted[text] += 1
@@ -692,7 +708,8 @@ def set_multi(self, mapping, time=0, key_prefix="", min_compress_len=0, noreply=
     self._statlog("set_multi")
     if not hasattr(mapping, "keys"):
         raise TypeError(f"mapping must be a mapping, not {type(mapping).__name__}")
-    servers, originals, left_out = _mapped(self, mapping.keys(), key_prefix, storage=True)
+    keys = [*mapping] if type(mapping) is dict else [*mapping.keys()]
+    servers, originals, left_out = _mapped(self, keys, key_prefix, storage=True)
     stored = []
 
     def command(text):
@@ -712,12 +729,12 @@ def set_multi(self, mapping, time=0, key_prefix="", min_compress_len=0, noreply=
     missing = [originals[text] for text in failed] + left_out
     if not missing:
         return []
-    for key in mapping.keys():  # several keys may have one text, and the last stands for all
+    for key in keys:  # several keys may have one text, and the last stands for all
         if key not in originals.values() and key not in missing:
             text = self._encode_key(key_prefix) + _text_of(self, key[1] if isinstance(key, tuple) else key)
             if text in failed:
                 missing.append(key)
-    return [key for key in mapping.keys() if key in missing]
+    return [key for key in keys if key in missing]
 
 
 @Budget.for_all
@@ -763,8 +780,9 @@ def _send_commands(servers, cmd, command, answered, noreply):
         if noreply:
             for text in sent:
                 answered(text, b"STORED")
-            exchange.end_unread(len(sent))
+            exchange.end_unread(len(sent), max(sent, key=len, default=b""))
             return True
+        exchange.settle()
         whole = True
         for text in sent:
             line = server.expect(b"DELETED") if cmd == "delete" else server.readline()

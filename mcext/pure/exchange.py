@@ -8,8 +8,13 @@ from functools import wraps
 from time import monotonic
 
 from mcext import _core
-from mcext.pure.host import UNANSWERED_AT_MOST, _Host
+from mcext.pure.host import _Host
 from mcext.pure.stream import PerCaller, is_whole
+
+# Noreply commands on one stream before the server has to say that it has read them.
+UNANSWERED_AT_MOST = 512
+# Bytes of a key: memcached's own limit (protocol.txt, "Keys"), beyond which it takes a data block for commands.
+PROTOCOL_KEY_LENGTH = 250
 
 _ANSWERS = {
     "set": (b"STORED", b"NOT_STORED"),
@@ -90,13 +95,14 @@ _budgets = _Budgets()
 class Exchange:
     """begin(), the request, the reply, end() where that was read whole, and leave() in every case."""
 
-    __slots__ = ("server", "stream", "late", "batches")
+    __slots__ = ("server", "stream", "late", "batches", "owed")
 
     def __init__(self, server):
         self.server = server
         self.stream = None
         self.late = False
         self.batches = 1
+        self.owed = 0
 
     def begin(self, start, noreply=False):
         """Makes the stream ready, and marks it out of step. False where the server cannot be reached.
@@ -121,8 +127,10 @@ class Exchange:
             seconds = stream.most
         stream.deadline = None if seconds is None else start + seconds
         self.late = seconds is not None and monotonic() >= stream.deadline
-        if stream.unanswered and (not noreply or stream.unanswered >= UNANSWERED_AT_MOST):
-            server._bring_in_step(stream)
+        if stream.unanswered and not noreply:
+            self.owed = stream.unanswered
+            stream.unanswered = 0
+            server.send_cmd(b"version")
         stream.busy = True
         stream.sent(None)  # whatever moves the bytes: from here on the stream is not to be trusted
         stream.sends = 0
@@ -147,12 +155,26 @@ class Exchange:
         if self.stream is not None and self.stream.line == last:
             self.end()
 
-    def end_unread(self, commands):
-        """So many noreply commands were sent."""
+    def settle(self):
+        """Before the reply is read: what the server said to noreply commands that came before goes."""
+        if self.owed:
+            self.server._read_to_marker(self.owed)
+            self.owed = 0
+
+    def end_unread(self, commands, longest_key):
+        """So many noreply commands were sent. Behind a key that memcached refuses it takes a data block for commands,
+        and what these answer could look like a marker's reply: such a stream is not used again."""
         stream = self.stream
-        if stream is not None:
-            self.end()
-            stream.unanswered += commands
+        if stream is None or len(longest_key) > PROTOCOL_KEY_LENGTH:
+            return
+        self.end()
+        stream.unanswered += commands
+        if stream.unanswered > UNANSWERED_AT_MOST:
+            try:
+                self.server._bring_in_step(stream)
+            except (_core._Error, _core._ConnectionDeadError, OSError) as error:
+                stream.in_step = False
+                self.say(error)
 
     def judge(self, cmd, line):
         """Whether line is an answer to cmd, an error among them; ends the exchange where it is known to be all of it."""
@@ -165,8 +187,10 @@ class Exchange:
 
     def knows(self, cmd, line):
         """Whether line is known to be all of an answer to cmd."""
-        if line in _ANSWERS[cmd] or (line.isdigit() and cmd in ("incr", "decr")):
+        if line in _ANSWERS[cmd]:
             return True
+        if cmd in ("incr", "decr") and line.isdigit():
+            return len(line) <= 20 and int(line) < 1 << 64
         return line.startswith(_ERRORS) and is_whole(line)
 
     def has_more(self):
@@ -180,7 +204,7 @@ class Exchange:
         stream.deadline = None
         if stream.below is not None:
             self.server._unpark(stream)
-        elif not stream.in_step and stream.socket is not None:
+        elif stream.socket is not None and not (stream.in_step and stream.stamp == self.server._stamp):
             try:
                 self.server.close_socket()
             except OSError as error:

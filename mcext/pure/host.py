@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 from mcext import _core
 from mcext.pure.stream import LOOK_AFTER, Streams
 
-# Noreply commands on one stream before the server has to say that it has read them.
-UNANSWERED_AT_MOST = 512
+# What a server may say to a noreply command.
+LINES_PER_COMMAND = 8
 # Bytes without an end of line.
 LONGEST_LINE = 1 << 20
 
@@ -130,7 +130,7 @@ class _Host(_core._Server):
         except OSError as error:
             self.mark_dead(f"connect: {error}")
             return None
-        if self.flush_on_next_connect and not self._flush_first():
+        if self._take_flush() and not self._flush_first():
             return None
         return made
 
@@ -322,10 +322,10 @@ class _Host(_core._Server):
         try:
             self.flush()
         except (OSError, _core._Error) as error:
+            self.flush_on_next_connect = 1
             self.mark_dead(f"connect: {error}")
             return False
         stream = self._here()
-        self.flush_on_next_connect = 0
         if stream.socket is None:
             return False
         if stream.is_answered():
@@ -349,19 +349,21 @@ class _Host(_core._Server):
         stream.socket.sendall(command + end if end else command)
 
     def _bring_in_step(self, stream):
-        """After noreply commands: what the server says to them is read up to the marker's reply, so that nobody takes
-        it for the answer to what is sent next."""
-        expected = stream.unanswered + 1
-        stream.unanswered = 0
+        """After noreply commands: what the server says to them goes, so that nobody takes it for the answer to what is
+        sent next."""
+        owed, stream.unanswered = stream.unanswered, 0
         self.send_cmd(b"version")
-        for _ in range(expected):
-            if self.readline(True).startswith(b"VERSION "):
-                break
-        else:
-            raise _core._Error("more lines than commands")
+        self._read_to_marker(owed)
         if stream.buffer:
             raise _core._Error("bytes behind the reply")
         stream.step()
+
+    def _read_to_marker(self, owed):
+        """Reads up to the reply of a version that was sent behind so many noreply commands."""
+        for _ in range(LINES_PER_COMMAND * owed + 1):
+            if self.readline(True).startswith(b"VERSION "):
+                return
+        raise _core._Error("more lines than commands")
 
 
 _core._set_host_type(_Host)
