@@ -327,7 +327,10 @@ def test_a_flush_on_reconnect_that_was_refused_ends_the_connection():
         mc.servers[0].flush_on_next_connect = 1
         assert mc.add("key1", b"v")
         assert server.connections[0].commands == [b"flush_all\r\n"]
-        assert server.connections[1].commands == [b"add key1 0 0 1\r\nv\r\n"]
+        # A client that replaces something sends it as python-memcached does: a space before the end of the line.
+        assert [one.replace(b" \r\n", b"\r\n") for one in server.connections[1].commands] == [
+            b"add key1 0 0 1\r\nv\r\n"
+        ]
 
 
 @pytest.mark.parametrize("end", [CLOSE, RESET, STALL])

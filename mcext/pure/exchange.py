@@ -202,11 +202,16 @@ class Exchange:
             return
         stream.busy = False
         stream.deadline = None
+        server = self.server
         if stream.below is not None:
-            self.server._unpark(stream)
-        elif stream.socket is not None and not (stream.in_step and stream.stamp == self.server._stamp):
+            server._unpark(stream)
+        elif stream.socket is not None and not (stream.in_step and stream.stamp == server._stamp):
             try:
-                self.server.close_socket()
+                if server._here() is stream:
+                    server.close_socket()
+                else:  # an inner call's has taken its place
+                    stream.socket.close()
+                    stream.socket = None
             except OSError as error:
                 self.say(error)
 

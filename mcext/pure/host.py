@@ -259,7 +259,7 @@ class _Host(_core._Server):
 
     def _put_aside(self, stream):
         """Closes it; but where an outer call of this thread reads from it, the inner one gets a stream of its own."""
-        if not stream.busy or stream.stamp != self._stamp:
+        if not stream.busy:
             self.close_socket()
             return
         inner = type(stream)()
@@ -267,9 +267,11 @@ class _Host(_core._Server):
         self._streams.put(inner)
 
     def _unpark(self, stream):
-        """The inner call is over: the outer one's stream comes back."""
-        self.close_socket()
-        self._streams.put(stream.below)
+        """The inner call is over: the outer one's stream comes back, unless that is not to be used again anyway."""
+        below, stream.below = stream.below, None
+        if below.stamp == self._stamp or not stream.in_step:
+            self.close_socket()
+            self._streams.put(below)
 
     def _open(self, stream):
         """A connected socket, set as this thread's."""
@@ -342,11 +344,7 @@ class _Host(_core._Server):
             self._bring_in_step(stream)
         stream.check_process()
         stream.sent(command if end else None)  # several commands have several replies
-        seconds = self.socket_timeout
-        if stream.deadline is not None:
-            seconds = max(stream.deadline - monotonic(), 0.001)
-        stream.limit(seconds)
-        stream.socket.sendall(command + end if end else command)
+        stream.send(command + end if end else command, self.socket_timeout)
 
     def _bring_in_step(self, stream):
         """After noreply commands: what the server says to them goes, so that nobody takes it for the answer to what is

@@ -20,6 +20,8 @@ from mcext import _core
 LOOK_AFTER = 1.0
 # A socket's timeout is set anew where it is off by more than this part of what is left.
 SLACK = 0.02
+# Bytes that a socket which is not Python's own is given at once.
+SEND_AT_ONCE = 65536
 
 # Commands whose reply is one line, and the lines that are known to be all of it.
 _ONE_LINE = frozenset(b"set add replace append prepend cas delete touch incr decr flush_all version verbosity".split())
@@ -140,6 +142,23 @@ class Stream:
         """Raises where a call forked in its middle, and this is the child: the stream is the parent's."""
         if self.stamp >> 32 != _core._generation():
             raise ConnectionError("the connection is another process's")
+
+    def send(self, data, seconds):
+        """All of data, within the deadline of the call that uses the stream, else within seconds."""
+        socket = self.socket
+        # A socket that is not Python's own may give each of its steps that time: it gets so much at once.
+        size = len(data) if type(socket).__module__ == "socket" else SEND_AT_ONCE
+        for start in range(0, len(data), size):
+            if self.deadline is not None:
+                seconds = self.deadline - monotonic()
+                if seconds <= 0:
+                    if start:
+                        raise TimeoutError("timed out")
+                    seconds = 0.001
+            self.limit(seconds)
+            socket.sendall(data if size >= len(data) else data[start : start + size])
+            if self.socket is not socket:
+                raise ConnectionError("the connection was closed")
 
     def receive(self, size, seconds):
         """What the socket gives next, b"" where the server has closed: within the deadline of the call that uses the
