@@ -30,15 +30,10 @@ static int enter(mcx_call *call)
     return 0;
 }
 
-static int begin(mcx_call *call, PyObject *self, bool inner)
+static int begin_entered(mcx_call *call, mcx_module *module, PyObject *self, bool inner)
 {
-    mcx_module *module = mcx_module_of(self);
     int begun = 0;
 
-    if (UNLIKELY(module == NULL)) {
-        PyErr_SetString(PyExc_TypeError, "the class of this client is no Client any more");
-        return -1;
-    }
     call->self = self;
     call->module = module;
     call->core = mcx_core_of(module, self);
@@ -72,9 +67,28 @@ static int begin(mcx_call *call, PyObject *self, bool inner)
         call->kind = call->socket_class;
         call->owner = mcx_socket_owner(call->socket_class);
     }
-    mc_process_add_calls(1);
     mc_clock_start(&call->clock, MC_NO_TIMEOUT, MC_NO_TIMEOUT); /* until a server is chosen */
     return 0;
+}
+
+static int begin(mcx_call *call, PyObject *self, bool inner)
+{
+    mcx_module *module = mcx_module_of(self);
+    int begun = 0;
+
+    if (UNLIKELY(module == NULL)) {
+        PyErr_SetString(PyExc_TypeError, "the class of this client is no Client any more");
+        return -1;
+    }
+    /* What a call runs of its caller's may call the client again, without a frame of Python's. */
+    if (UNLIKELY(Py_EnterRecursiveCall(" in a call of a Client"))) {
+        return -1;
+    }
+    begun = begin_entered(call, module, self, inner);
+    if (UNLIKELY(begun != 0)) {
+        Py_LeaveRecursiveCall();
+    }
+    return begun;
 }
 
 int mcx_call_begin(mcx_call *call, PyObject *self)
@@ -142,10 +156,10 @@ PyObject *mcx_call_end(mcx_call *call, PyObject *result)
         mcx_reap(call->module, call->core, call->snapshot, call->clock.start);
         PyErr_Restore(type, value, traceback);
     }
-    mc_process_add_calls(-1);
     mcx_core_leave(call->snapshot);
     Py_XDECREF(call->socket_class);
     Py_DECREF(call->record);
+    Py_LeaveRecursiveCall();
     return result;
 }
 

@@ -140,6 +140,48 @@ static int reset_thread(mcx_module *module, mcx_core *core, PyObject *self)
     return result == NULL ? -1 : 0;
 }
 
+/* Hosts of the client carry some of its options themselves. */
+static int hand_to_hosts(mcx_module *module, mcx_snapshot *snapshot, int option, PyObject *value)
+{
+    static const char *const names[MCX_OPTION_COUNT] = {
+        [MCX_OPT_DEBUG] = "debug",
+        [MCX_OPT_DEAD_RETRY] = "dead_retry",
+        [MCX_OPT_SOCKET_TIMEOUT] = "socket_timeout",
+        [MCX_OPT_FLUSH_ON_RECONNECT] = "flush_on_reconnect",
+        [MCX_OPT_CONNECT_TIMEOUT] = "connect_timeout",
+    };
+
+    for (size_t i = 0; names[option] != NULL && i < snapshot->server_count; i++) {
+        if (option == MCX_OPT_CONNECT_TIMEOUT && !mcx_is_server(module, snapshot->server[i])) {
+            continue; /* of python-memcached's hosts nobody expects it */
+        }
+        if (PyObject_SetAttrString(snapshot->server[i], names[option], value) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Hosts that stay get what the constructor says, as new ones would. */
+static int hand_all_to_hosts(mcx_module *module, mcx_core *core)
+{
+    static const int handed[] = {MCX_OPT_DEBUG, MCX_OPT_DEAD_RETRY, MCX_OPT_SOCKET_TIMEOUT,
+                                 MCX_OPT_FLUSH_ON_RECONNECT, MCX_OPT_CONNECT_TIMEOUT};
+    mcx_snapshot *snapshot = mcx_core_enter(core);
+    int result = 0;
+
+    for (size_t i = 0; result == 0 && i < sizeof handed / sizeof *handed; i++) {
+        bool is_unset = handed[i] == MCX_OPT_CONNECT_TIMEOUT &&
+                        snapshot->options[MCX_OPT_CONNECT_TIMEOUT] == NULL;
+        PyObject *value = is_unset ? Py_NewRef(Py_None) : mcx_option_value(core, handed[i]);
+
+        result = value ? hand_to_hosts(module, snapshot, handed[i], value) : -1;
+        Py_XDECREF(value);
+    }
+    mcx_core_leave(snapshot);
+    return result;
+}
+
 /* The options and servers of a constructor's call, for all threads. */
 static int set_up(mcx_module *module, mcx_core *core, PyObject *self, PyObject *const *values)
 {
@@ -159,6 +201,7 @@ static int open_client(mcx_module *module, PyObject *self, PyObject *const *valu
         Py_XDECREF(core);
         return -1;
     }
+    core->opened_with = Py_NewRef(values[ARGUMENT_SERVERS]);
     PyObject *none = NULL;
     if (!__atomic_compare_exchange_n(core_slot(module, self), &none, (PyObject *)core, false,
                                      __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
@@ -168,14 +211,21 @@ static int open_client(mcx_module *module, PyObject *self, PyObject *const *valu
     return mcx_record_first(module, core, self) < 0 ? -1 : set_up(module, core, self, values);
 }
 
-/* Whether this thread has met the client: threading.local runs __init__ in each that has not. */
-static int is_known_here(mcx_module *module, PyObject *self)
+/* Whether threading.local runs __init__ once more, in a thread that meets the client first: there is
+ * no record of the thread yet; or there is, and a subclass's __init__ has looked at an attribute, or
+ * calls ours twice. 1, 0, -1 with an exception. */
+static int is_rerun(mcx_module *module, mcx_core *core, PyObject *self, PyObject *servers)
 {
     PyObject *record = NULL;
     int found = PyObject_GetOptionalAttr(self, module->str_record, &record);
 
+    if (found > 0 && Py_IS_TYPE(record, module->record_type) &&
+        (((mcx_record *)record)->is_first || servers != core->opened_with)) {
+        Py_DECREF(record);
+        return 0;
+    }
     Py_XDECREF(record);
-    return found;
+    return found < 0 ? -1 : 1;
 }
 
 static int init(mcx_module *module, PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -195,11 +245,13 @@ static int init(mcx_module *module, PyObject *self, PyObject *const *args, Py_ss
     if (core == NULL) {
         return open_client(module, self, values);
     }
-    int known = is_known_here(module, self);
-    if (known <= 0) { /* what is shared is there already, and a thread's own begins empty */
-        return known < 0 ? -1 : reset_thread(module, core, self);
+    int rerun = is_rerun(module, core, self, values[ARGUMENT_SERVERS]);
+    if (rerun != 0) { /* what is shared is there already, and a thread's own begins empty */
+        return rerun < 0 ? -1 : reset_thread(module, core, self);
     }
-    return set_options(module, core, values) < 0 ? -1 : set_up(module, core, self, values);
+    return set_options(module, core, values) < 0 || set_up(module, core, self, values) < 0
+               ? -1
+               : hand_all_to_hosts(module, core);
 }
 
 /* __init__ is a slot wrapper, not a method: so inspect takes the class's own text signature. It
@@ -278,28 +330,6 @@ static PyObject *get_option(PyObject *self, void *closure)
     mcx_core *core = core_of_attribute(self, closure);
 
     return core ? mcx_option_value(core, ((mcx_attribute *)closure)->option) : NULL;
-}
-
-/* Hosts of the client carry some of its options themselves. */
-static int hand_to_hosts(mcx_module *module, mcx_snapshot *snapshot, int option, PyObject *value)
-{
-    static const char *const names[MCX_OPTION_COUNT] = {
-        [MCX_OPT_DEBUG] = "debug",
-        [MCX_OPT_DEAD_RETRY] = "dead_retry",
-        [MCX_OPT_SOCKET_TIMEOUT] = "socket_timeout",
-        [MCX_OPT_FLUSH_ON_RECONNECT] = "flush_on_reconnect",
-        [MCX_OPT_CONNECT_TIMEOUT] = "connect_timeout",
-    };
-
-    for (size_t i = 0; names[option] != NULL && i < snapshot->server_count; i++) {
-        if (option == MCX_OPT_CONNECT_TIMEOUT && !mcx_is_server(module, snapshot->server[i])) {
-            continue; /* of python-memcached's hosts nobody expects it */
-        }
-        if (PyObject_SetAttrString(snapshot->server[i], names[option], value) < 0) {
-            return -1;
-        }
-    }
-    return 0;
 }
 
 /* Takes an attribute away until it is assigned again; calls go on with what it was. */

@@ -97,7 +97,7 @@ mcx_snapshot *mcx_snapshot_copy(mcx_core *core)
         copy->bucket == NULL || copy->bucket_server == NULL) {
         copy->server_count = copy->server == NULL ? 0 : copy->server_count;
         copy->bucket_count = copy->bucket == NULL ? 0 : copy->bucket_count;
-        mcx_core_leave(copy);
+        mcx_snapshot_drop(copy);
         PyErr_NoMemory();
         return NULL;
     }
@@ -505,18 +505,19 @@ bool mcx_core_replace(mcx_core *core, mcx_snapshot *snapshot)
     old = current(core);
     fits = old == NULL || old->version + 1 == snapshot->version;
     if (fits) {
-        snapshot->references++; /* of this function, for the look at both below */
+        snapshot->references++; /* for the look at both below, which may run Python code */
+        mc_process_add_calls(1);
         atomic_store_explicit(&core->snapshot, snapshot, memory_order_relaxed);
     }
     Py_END_CRITICAL_SECTION();
     if (!fits) {
-        mcx_core_leave(snapshot);
+        mcx_snapshot_drop(snapshot);
         return false;
     }
     if (old != NULL) {
         drop_servers(core->module, old->server, old->server_count, snapshot);
         drop_servers(core->module, old->bucket, old->bucket_count, snapshot);
-        mcx_core_leave(old);
+        mcx_snapshot_drop(old);
     }
     mcx_core_leave(snapshot);
     return true;
@@ -552,7 +553,7 @@ int mcx_core_take_lists(mcx_core *core)
         uint32_t deleted = snapshot->deleted;
 
         if (mcx_snapshot_set_servers(core->module, snapshot, snapshot->servers) < 0) {
-            mcx_core_leave(snapshot);
+            mcx_snapshot_drop(snapshot);
             return -1;
         }
         snapshot->deleted = deleted;
@@ -628,6 +629,7 @@ static int core_traverse(PyObject *self, visitproc visit, void *arg)
 
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(core->module_object);
+    Py_VISIT(core->opened_with);
     if (snapshot != NULL) {
         int result = traverse_snapshot(snapshot, visit, arg);
         if (result != 0) {
@@ -642,8 +644,9 @@ static int core_clear(PyObject *self)
     mcx_core *core = (mcx_core *)self;
     mcx_snapshot *snapshot = atomic_exchange(&core->snapshot, NULL);
 
+    Py_CLEAR(core->opened_with);
     if (snapshot != NULL) {
-        mcx_core_leave(snapshot);
+        mcx_snapshot_drop(snapshot);
     }
     return 0;
 }
@@ -689,7 +692,24 @@ mcx_core *mcx_core_of(mcx_module *module, PyObject *self)
     return (mcx_core *)core;
 }
 
-static PyObject *option_value(mcx_snapshot *snapshot, int option)
+/* The key_encoder where none was given: a new reference. */
+static PyObject *same_key(mcx_module *module)
+{
+    PyObject *found = __atomic_load_n(&module->same_key, __ATOMIC_ACQUIRE);
+    PyObject *none = NULL;
+
+    if (found == NULL) {
+        found = mcx_import("mcext._core", "_same_key");
+        if (found != NULL && __atomic_compare_exchange_n(&module->same_key, &none, found, false,
+                                                         __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+            return Py_NewRef(found);
+        }
+        return found;
+    }
+    return Py_NewRef(found);
+}
+
+static PyObject *option_value(mcx_module *module, mcx_snapshot *snapshot, int option)
 {
     static const struct {
         int option;
@@ -741,7 +761,7 @@ static PyObject *option_value(mcx_snapshot *snapshot, int option)
                    ? Py_NewRef(snapshot->options[MCX_OPT_SOCKET_TIMEOUT])
                    : PyLong_FromLong(3);
     case MCX_OPT_KEY_ENCODER:
-        return mcx_import("mcext._core", "_same_key");
+        return same_key(module);
     default:
         Py_RETURN_NONE;
     }
@@ -750,7 +770,7 @@ static PyObject *option_value(mcx_snapshot *snapshot, int option)
 PyObject *mcx_option_value(mcx_core *core, int option)
 {
     mcx_snapshot *snapshot = mcx_core_enter(core);
-    PyObject *value = option_value(snapshot, option);
+    PyObject *value = option_value(core->module, snapshot, option);
 
     mcx_core_leave(snapshot);
     return value;
@@ -764,6 +784,7 @@ static mcx_record *record_new(mcx_module *module, mcx_core *core)
 
     if (record != NULL) {
         record->core_id = core->id;
+        record->is_first = false;
         record->remembered_by = NULL;
         record->stats = record->cas_ids = NULL;
         record->stats_deleted = record->cas_ids_deleted = false;
@@ -847,8 +868,12 @@ int mcx_record_first(mcx_module *module, mcx_core *core, PyObject *self)
     bool kept;
     mcx_record *record = put_record(module, core, self, &kept);
 
-    Py_XDECREF((PyObject *)record);
-    return record == NULL ? -1 : 0;
+    if (record == NULL) {
+        return -1;
+    }
+    record->is_first = true;
+    Py_DECREF((PyObject *)record);
+    return 0;
 }
 
 /* The record by way of the client's attributes: threading.local makes them this thread's, and runs

@@ -44,6 +44,10 @@
     X(ENCODE_KEY, "_encode_key")                                                                   \
     X(ENCODE_CMD, "_encode_cmd")                                                                   \
     X(MAP_AND_PREFIX_KEYS, "_map_and_prefix_keys")                                                 \
+    X(SERVERS, "servers")                                                                          \
+    X(BUCKETS, "buckets")                                                                          \
+    X(KEY_ENCODER, "key_encoder")                                                                  \
+    X(CHECK_KEYS, "do_check_key")                                                                  \
     X(DEBUGLOG, "debuglog")                                                                        \
     X(SETATTR, "__setattr__")
 
@@ -219,7 +223,7 @@ typedef struct mcx_module {
 #if MCX_HAS_DICT_VERSION
     uint64_t socket_version; /* of that dict, then */
 #endif
-    PyObject *pickle_dumps, *pickle_loads; /* once used */
+    PyObject *pickle_dumps, *pickle_loads, *same_key; /* once used */
     PyObject *defaults[2]; /* SERVER_MAX_KEY_LENGTH, SERVER_MAX_VALUE_LENGTH; ints */
     mcx_attribute attributes[MCX_ATTRIBUTES];
     PyGetSetDef getset[MCX_ATTRIBUTES];
@@ -262,6 +266,7 @@ typedef struct mcx_snapshot {
 typedef struct {
     PyObject_HEAD mcx_module *module;
     PyObject *module_object; /* strong: keeps module alive */
+    PyObject *opened_with;   /* strong: the servers that the constructor was given */
     uint64_t id;             /* never used twice */
     _Atomic(mcx_snapshot *) snapshot; /* read and replaced in the object's critical section */
     _Atomic uint64_t type_check;      /* the client's type version << 32 | MCX_REPLACES_* */
@@ -276,6 +281,7 @@ typedef struct {
 /* What is one thread's of a client. */
 typedef struct {
     PyObject_HEAD uint64_t core_id;
+    bool is_first;             /* of the thread that made the client */
     const void *remembered_by; /* what is the thread's own that does; another address: several */
     PyObject *stats;           /* NULL until somebody looks; counts are added to it at each look */
     PyObject *cas_ids;         /* dict or what was assigned */
@@ -396,6 +402,13 @@ extern const char *const mcx_option_names[MCX_OPTION_COUNT];
 /* A new snapshot like the current one, for the caller to change; NULL with MemoryError. */
 mcx_snapshot *mcx_snapshot_copy(mcx_core *core);
 void mcx_snapshot_free(mcx_snapshot *snapshot);
+/* Gives up a reference. */
+static inline void mcx_snapshot_drop(mcx_snapshot *snapshot)
+{
+    if (UNLIKELY(--snapshot->references == 0)) {
+        mcx_snapshot_free(snapshot);
+    }
+}
 
 /* Sets option number option of a snapshot in the making; value NULL: the default. 0, or -1 with an
  * exception that names it. */
@@ -458,6 +471,7 @@ static inline mcx_snapshot *mcx_core_enter(mcx_core *core)
     Py_BEGIN_CRITICAL_SECTION(core);
     snapshot = atomic_load_explicit(&core->snapshot, memory_order_relaxed);
     if (LIKELY(snapshot != NULL)) {
+        mc_process_add_calls(1); /* what is done with it may fork */
         snapshot->references++;
     }
     Py_END_CRITICAL_SECTION();
@@ -466,9 +480,8 @@ static inline mcx_snapshot *mcx_core_enter(mcx_core *core)
 
 static inline void mcx_core_leave(mcx_snapshot *snapshot)
 {
-    if (UNLIKELY(--snapshot->references == 0)) {
-        mcx_snapshot_free(snapshot);
-    }
+    mc_process_add_calls(-1);
+    mcx_snapshot_drop(snapshot);
 }
 
 /* The core of a client, borrowed; NULL with RuntimeError where __init__ has not run. */

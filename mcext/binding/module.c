@@ -402,6 +402,24 @@ static PyObject *module_check_min_compress(PyObject *self, PyObject *length)
     return mcx_min_compress(length) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* What the client's connect_timeout was set to, None where it was not. */
+static PyObject *module_given_connect_timeout(PyObject *self, PyObject *client)
+{
+    mcx_module *module = mcx_module_of(client);
+    mcx_core *core = module ? mcx_core_of(module, client) : NULL;
+
+    (void)self;
+    if (core == NULL) {
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+    }
+    mcx_snapshot *snapshot = mcx_core_enter(core);
+    PyObject *value = snapshot->options[MCX_OPT_CONNECT_TIMEOUT];
+
+    value = Py_NewRef(value != NULL ? value : Py_None);
+    mcx_core_leave(snapshot);
+    return value;
+}
+
 /* _decode(client, flags, bytes) */
 static PyObject *module_decode(PyObject *self, PyObject *args)
 {
@@ -456,6 +474,8 @@ static PyMethodDef module_functions[] = {
      "_delta($module, delta, /)\n--\n\nA delta as decimal text."},
     {"_check_min_compress", module_check_min_compress, METH_O,
      "_check_min_compress($module, length, /)\n--\n\nRaise where it is no number."},
+    {"_given_connect_timeout", module_given_connect_timeout, METH_O,
+     "_given_connect_timeout($module, client, /)\n--\n\nIts connect_timeout, None: not given."},
     {"_decode", module_decode, METH_VARARGS,
      "_decode($module, client, flags, data, /)\n--\n\nThe value that flags and bytes mean."},
     {NULL, NULL, 0, NULL},
@@ -620,6 +640,7 @@ static int module_exec(PyObject *module_object)
         CALL(module->socket_class);                                                                \
         CALL(module->pickle_dumps);                                                                \
         CALL(module->pickle_loads);                                                                \
+        CALL(module->same_key);                                                                    \
         CALL(module->defaults[0]);                                                                 \
         CALL(module->defaults[1]);                                                                 \
     } while (0)

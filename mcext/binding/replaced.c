@@ -136,7 +136,8 @@ static int are_hosts_plain(mcx_module *module, mcx_snapshot *snapshot)
     uint32_t changes = atomic_load(&module->host_changes);
     int plain = is_host_class_plain(module);
 
-    if (plain <= 0 || atomic_load(&snapshot->plain_hosts) == changes) {
+    if (plain <= 0 || module->host_type == NULL ||
+        atomic_load(&snapshot->plain_hosts) == changes) {
         return plain;
     }
     for (size_t i = 0; plain > 0 && i < snapshot->server_count; i++) {
@@ -214,6 +215,9 @@ int mcx_replaces_slow(mcx_module *module, mcx_core *core, mcx_snapshot *snapshot
     }
     else if (replaces == 0 && version == atomic_load(&core->type_check) >> 32) {
         atomic_store(&core->plain_version, version);
+        if (atomic_load(&core->instance_replaces)) { /* by another thread, since it was asked */
+            atomic_store(&core->plain_version, 0);
+        }
     }
     hosts = are_hosts_plain(module, snapshot);
     if (hosts < 0) {

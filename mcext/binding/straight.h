@@ -132,10 +132,7 @@ static inline mc_status mcx_straight_roundtrip(mcx_straight *straight, mc_comman
         status = mc_connection_roundtrip(straight->connection, &straight->clock);
         Py_END_ALLOW_THREADS
         if (UNLIKELY(status == MC_INTERRUPTED)) {
-            mc_process_add_calls(1);
-            int handled = PyErr_CheckSignals();
-            mc_process_add_calls(-1);
-            if (handled < 0) {
+            if (PyErr_CheckSignals() < 0) {
                 return MC_RAISED;
             }
         }
@@ -153,9 +150,7 @@ static inline void mcx_straight_end(mcx_straight *straight)
     /* With an exception set (no memory for the result), what runs Python code is left to others. */
     if (UNLIKELY(now >= atomic_load_explicit(&core->next_reap, memory_order_relaxed)) &&
         !PyErr_Occurred()) {
-        mc_process_add_calls(1); /* a Python socket's close may fork */
         mcx_reap(straight->module, core, straight->snapshot, now);
-        mc_process_add_calls(-1);
     }
     mcx_core_leave(straight->snapshot);
 }
@@ -176,11 +171,13 @@ static int mcx_straight_hand_over(mcx_straight *straight, PyObject *self, mcx_ca
                        .record = mcx_record_of(straight->module, straight->core, self),
                        .clock = straight->clock,
                        .debuglog_is_replaced = false};
-    if (call->record == NULL || mcx_find_socket_class(straight->module, &call->socket_class) < 0) {
+    if (call->record == NULL || mcx_find_socket_class(straight->module, &call->socket_class) < 0 ||
+        Py_EnterRecursiveCall(" in a call of a Client")) {
         Py_XDECREF(type);
         Py_XDECREF(value);
         Py_XDECREF(traceback);
         Py_XDECREF((PyObject *)call->record);
+        Py_XDECREF(call->socket_class);
         mc_pool_give(straight->connection, false, 0);
         mcx_core_leave(straight->snapshot);
         return -1;
@@ -190,7 +187,6 @@ static int mcx_straight_hand_over(mcx_straight *straight, PyObject *self, mcx_ca
         call->owner = mcx_socket_owner(call->socket_class);
     }
     PyErr_Restore(type, value, traceback);
-    mc_process_add_calls(1);
     *target = (mcx_target){.host = (mcx_server *)Py_NewRef((PyObject *)straight->host),
                            .connection = straight->connection,
                            .asked = true};

@@ -18,8 +18,11 @@ from mcext.pure.host import _Host
 KEYS_PER_LINE = 1000
 COMMANDS_AT_ONCE = 4096
 BYTES_AT_ONCE = 1 << 18
+LONGEST_VALUE_LINE = 2000  # bytes; far more than any, and few enough digits to be read
 # Bytes of a value: what its length can be and Python can still hold, with the end of the line.
 LONGEST_VALUE = sys.maxsize - 2
+# Flags of values whose decoding may run the caller's code: a pickle, compressed.
+SLOW_FLAGS = 1 | 8
 # Bytes of a listing, a row counted with what Python keeps for it.
 LONGEST_LISTING = 64 << 20
 ROW_KEPT = 200
@@ -36,15 +39,12 @@ def _command(name, known):
 
 def _checked(self, key, storage=False):
     """The caller's key as bytes, or (hash, bytes), with nothing in it that ends or splits a command line."""
+    if isinstance(key, tuple) and len(key) != 2:
+        raise self.MemcachedKeyTypeError(f"A key tuple must be (hash, key), not of length {len(key)}")
     key = self._encode_key(key)
     if self.do_check_key:
         self.check_key(key)
-    text = key
-    if isinstance(key, tuple):
-        if len(key) != 2:
-            raise self.MemcachedKeyTypeError(f"A key tuple must be (hash, key), not of length {len(key)}")
-        text = key[1]
-    _check_sent(self, text, storage)
+    _check_sent(self, key[1] if isinstance(key, tuple) else key, storage)
     return key
 
 
@@ -83,9 +83,10 @@ def set_servers(self, servers):
             name: getattr(self, name) for name in ("debug", "dead_retry", "socket_timeout", "flush_on_reconnect")
         }
         hosts = [kind(one, **options) for one in given]
-        if self.connect_timeout != self.socket_timeout:
+        connect_timeout = _core._given_connect_timeout(self)
+        if connect_timeout is not None:
             for host in hosts:
-                host.connect_timeout = self.connect_timeout
+                host.connect_timeout = connect_timeout
         _assign(self, "servers", hosts)
     self._init_buckets()
 
@@ -131,7 +132,7 @@ def _get_server(self, key):
     failed = []
     for i in range(type(self)._SERVER_RETRIES):
         server = buckets[serverhash % len(buckets)]
-        if not any(server is one for one in failed):
+        if not failed or not any(server is one for one in failed):
             if budget.connect(server):
                 return server, key
             failed.append(server)
@@ -333,10 +334,12 @@ def _fields(line, count):
     if not line or line[:5] != b"VALUE":
         return (None,) * count
     words = bytes.split(line, b" ")
-    if len(words) == count + 1 and all(word.isdigit() and len(word) <= 20 for word in words[2:]):
-        numbers = [*map(int, words[2:])]
-        if numbers[0] < 1 << 32 and numbers[1] <= LONGEST_VALUE and numbers[-1] < 1 << 64:
-            return (words[1], *numbers)
+    if len(words) == count + 1:
+        flags, length, cas = words[2], words[3], words[-1]
+        if flags.isdigit() and length.isdigit() and cas.isdigit() and len(line) < LONGEST_VALUE_LINE:
+            numbers = int(flags), int(length), int(cas)
+            if numbers[0] < 1 << 32 and numbers[1] <= LONGEST_VALUE and numbers[2] < 1 << 64:
+                return (words[1], *numbers[: count - 1])
     raise _core._Error(f"not a VALUE line of {count} fields: {line!r}")
 
 
@@ -348,7 +351,8 @@ def _int(number, name):
 
 
 def _recv_value(self, server, flags, rlen):
-    flags, rlen = _int(flags, "flags"), _int(rlen, "rlen")
+    if type(flags) is not int or type(rlen) is not int:
+        flags, rlen = _int(flags, "flags"), _int(rlen, "rlen")
     if not 0 <= flags < 1 << 32:
         raise ValueError("flags must be between 0 and 2**32-1")
     if not 0 <= rlen <= LONGEST_VALUE:
@@ -360,7 +364,14 @@ def _recv_value(self, server, flags, rlen):
         raise _core._Error(f"received {len(data)} bytes when expecting {rlen + 2}")
     if data[-2:] != b"\r\n" and isinstance(server, _Host):
         raise _core._Error("a value that is longer than was said")
-    return _core._decode(self, flags, bytes(data[:-2]))
+    if not flags & SLOW_FLAGS or not isinstance(server, _Host):
+        return _core._decode(self, flags, bytes(data[:-2]))
+    before = monotonic()
+    value = _core._decode(self, flags, bytes(data[:-2]))
+    stream = server._here()
+    if stream.deadline is not None:  # what decodes it is the caller's own code
+        stream.deadline += monotonic() - before
+    return value
 
 
 # Calls about one key
@@ -397,6 +408,7 @@ def _get(self, cmd, key, default=None):
         if rkey != key:
             raise _core._Error("a value for a key that was not asked for")
         value = self._recv_value(server, flags, rlen)
+        exchange.resume()
         if server.expect(b"END", raise_exception=True) != b"END":
             raise _core._Error("a reply that the protocol does not allow")
         exchange.end()
@@ -562,7 +574,7 @@ def _incrdecr(self, cmd, key, delta, noreply=False):
         if text.isdigit() and not exchange.has_more():
             return int(text)
         if text.startswith(b"CLIENT_ERROR"):
-            raise ValueError(text[len(b"CLIENT_ERROR ") :].decode("utf-8", "replace"))
+            raise ValueError(text.decode("utf-8", "replace"))
         return None
 
     try:
@@ -639,7 +651,7 @@ def _mapped(self, keys, prefix, storage=False):
         count += len(texts)
     left_out = []
     if count < len(keys):
-        there = [*originals.values()]
+        there = {*originals.values()}
         left_out = [key for key in keys if key not in there]
     return servers, originals, left_out
 
@@ -652,15 +664,19 @@ def _check_hashable(keys):
             raise TypeError(f"keys must be hashable, not {type(key).__name__}") from None
 
 
-@Budget.for_all
 def get_multi(self, keys, key_prefix=""):
     self._statlog("get_multi")
     keys = keys if isinstance(keys, (list, tuple)) else _listed(keys)
     _check_hashable(keys)
-    servers, originals, _ = _mapped(self, keys, key_prefix)
+    with Budget():
+        servers, originals, _ = _mapped(self, keys, key_prefix)
+        return _get_mapped(self, servers, originals)
+
+
+def _get_mapped(self, servers, originals):
     found = {}
 
-    def send(server, texts):
+    def send(clock, server, texts):
         texts = texts[:KEYS_PER_LINE]
         server.send_cmd(b"get " + b" ".join(texts))
         return len(texts)
@@ -681,6 +697,7 @@ def get_multi(self, keys, key_prefix=""):
                 raise _core._Error("a value for a key that was not asked for")
             wanted[rkey] -= 1
             value = self._recv_value(server, flags, rlen)
+            exchange.resume()
             found[originals[rkey]] = value
             line = server.readline()
         if not line:
@@ -701,7 +718,6 @@ def _listed(keys):
         raise TypeError(f"keys must be an iterable of keys, not {type(keys).__name__}") from None
 
 
-@Budget.for_all
 def set_multi(self, mapping, time=0, key_prefix="", min_compress_len=0, noreply=False):
     _core._check_min_compress(min_compress_len)
     exptime = _core._exptime(time)
@@ -709,7 +725,9 @@ def set_multi(self, mapping, time=0, key_prefix="", min_compress_len=0, noreply=
     if not hasattr(mapping, "keys"):
         raise TypeError(f"mapping must be a mapping, not {type(mapping).__name__}")
     keys = [*mapping] if type(mapping) is dict else [*mapping.keys()]
-    servers, originals, left_out = _mapped(self, keys, key_prefix, storage=True)
+    budget = Budget()
+    with budget:
+        servers, originals, left_out = _mapped(self, keys, key_prefix, storage=True)
     stored = []
 
     def command(text):
@@ -724,26 +742,29 @@ def set_multi(self, mapping, time=0, key_prefix="", min_compress_len=0, noreply=
         if line == b"STORED":
             stored.append(text)
 
-    _send_commands(servers, "set", command, answered, noreply)
+    with budget:
+        _send_commands(servers, "set", command, answered, noreply)
     failed = {*originals} - {*stored}
-    missing = [originals[text] for text in failed] + left_out
+    missing = {*(originals[text] for text in failed), *left_out}
     if not missing:
         return []
+    standing = {*originals.values()}
     for key in keys:  # several keys may have one text, and the last stands for all
-        if key not in originals.values() and key not in missing:
+        if key not in standing and key not in missing:
             text = self._encode_key(key_prefix) + _text_of(self, key[1] if isinstance(key, tuple) else key)
             if text in failed:
-                missing.append(key)
+                missing.add(key)
     return [key for key in keys if key in missing]
 
 
-@Budget.for_all
 def delete_multi(self, keys, time=None, key_prefix="", noreply=False):
     headers = None if time is None else _core._exptime(time)
     if headers == "0":
         headers = None
     self._statlog("delete_multi")
-    servers, _, left_out = _mapped(self, keys, key_prefix)
+    budget = Budget()
+    with budget:
+        servers, _, left_out = _mapped(self, keys, key_prefix)
     failed = bool(left_out)
 
     def command(text):
@@ -753,15 +774,17 @@ def delete_multi(self, keys, time=None, key_prefix="", noreply=False):
         nonlocal failed
         failed = failed or is_error(line)
 
-    done = _send_commands(servers, "delete", command, answered, noreply)
+    with budget:
+        done = _send_commands(servers, "delete", command, answered, noreply)
     return 0 if failed or not done else 1
 
 
 def _send_commands(servers, cmd, command, answered, noreply):
     """A command for each key, in batches; answered(key, line) for each reply. False where a server failed."""
 
-    def send(server, texts):
+    def send(clock, server, texts):
         parts, size, asked = [], 0, []
+        before = monotonic()
         for text in texts:
             if len(parts) >= COMMANDS_AT_ONCE or size >= BYTES_AT_ONCE:
                 break
@@ -770,6 +793,7 @@ def _send_commands(servers, cmd, command, answered, noreply):
             if one is not None:
                 parts.append(one)
                 size += len(one)
+        clock.leave_out(before)
         batch[server] = asked
         if parts:
             server.send_cmds(b"".join(parts))

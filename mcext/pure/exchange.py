@@ -4,8 +4,8 @@ ask() has one with one server, ask_many() one with each of several, which are al
 that is no _Host (anything with a host's methods will do) has no stream that we know of.
 """
 
-from functools import wraps
 from time import monotonic
+from weakref import ref
 
 from mcext import _core
 from mcext.pure.host import _Host
@@ -35,61 +35,62 @@ class Failed(Exception):
 class Budget:
     """The time that the connects of a call may take together: as long as the longest of them alone.
 
-    `with Budget()` is for all that the caller's thread connects to meanwhile.
+    Of a call that makes one, all connects of its thread until it ends: it is found by a weak reference, so that it
+    ends with the call's frame, however that ends.
     """
+
+    __slots__ = ("spent", "before", "__weakref__")
 
     def __init__(self):
         self.spent = 0.0
+        self.before = None
 
     @staticmethod
     def of_this_call():
-        return _budgets.find()[-1] or Budget()
-
-    @staticmethod
-    def for_all(method):
-        """A method whose connects have one together."""
-
-        @wraps(method)
-        def with_budget(*arguments, **options):
-            with Budget():
-                return method(*arguments, **options)
-
-        return with_budget
+        found = _latest.find()
+        return (found[0] and found[0]()) or Budget()
 
     def __enter__(self):
-        _budgets.find().append(self)
+        latest = _latest.find()
+        self.before = latest[0]
+        latest[0] = ref(self)
         return self
 
     def __exit__(self, *error):
-        budgets = _budgets.find()
-        if self in budgets:
-            del budgets[budgets.index(self) :]
+        _latest.find()[0] = self.before
 
     def connect(self, server):
         """server.connect(), in what is left."""
         if not isinstance(server, _Host):
             return server.connect()
-        within = server.connect_timeout
-        if within is not None:
-            if self.spent >= within:
+        if not self.spent:
+            before = monotonic()
+            answer = server.connect()
+        else:
+            within = server.connect_timeout
+            if within is not None and self.spent >= within:
                 return 0
-            server._here().connect_within = within - self.spent
-        before = monotonic()
-        answer = server.connect()
+            stream = server._here()
+            stream.connect_within = None if within is None else within - self.spent
+            before = monotonic()
+            try:
+                answer = server.connect()
+            finally:
+                stream.connect_within = None
         if not answer:
             self.spent += monotonic() - before
         return answer
 
 
-class _Budgets(PerCaller):
-    """Of the calls that the caller is in, the innermost last."""
+class _Latest(PerCaller):
+    """The budget of the innermost call that the caller is in."""
 
     @staticmethod
     def make():
         return [None]
 
 
-_budgets = _Budgets()
+_latest = _Latest()
 
 
 class Exchange:
@@ -104,37 +105,59 @@ class Exchange:
         self.batches = 1
         self.owed = 0
 
-    def begin(self, start, noreply=False):
+    def begin(self, start=None, noreply=False):
         """Makes the stream ready, and marks it out of step. False where the server cannot be reached.
 
-        start: of the call, as monotonic(): from then on it has the host's socket_timeout.
+        start: of the call, as monotonic(): from then on it has the host's socket_timeout. None: now.
         """
         server = self.server
         if not isinstance(server, _Host):
             return True
         stream = server._here()
-        if stream.socket is None or not server._is_in_step(stream):
+        if stream.socket is None or not (stream.in_step and stream.stamp == server._stamp):
             before = monotonic()
-            if stream.socket is not None:
+            if stream.socket is not None and not server._is_in_step(stream):
                 server._put_aside(stream)
-            if not Budget.of_this_call().connect(server):
-                return False
+            if stream.socket is None or stream.busy:
+                if not Budget.of_this_call().connect(server):
+                    return False
             stream = server._here()
-            start += monotonic() - before
+            if start is not None:
+                start += monotonic() - before
         self.stream = stream
         seconds = server.socket_timeout
         if stream.most is not None and (seconds is None or stream.most < seconds):
             seconds = stream.most
-        stream.deadline = None if seconds is None else start + seconds
-        self.late = seconds is not None and monotonic() >= stream.deadline
+        if seconds is None:
+            stream.deadline = None
+        else:
+            now = monotonic()
+            stream.deadline = (now if start is None else start) + seconds
+            self.late = now >= stream.deadline
         if stream.unanswered and not noreply:
             self.owed = stream.unanswered
             stream.unanswered = 0
             server.send_cmd(b"version")
+        # Whatever moves the bytes: from here on the stream is not to be trusted.
         stream.busy = True
-        stream.sent(None)  # whatever moves the bytes: from here on the stream is not to be trusted
-        stream.sends = 0
+        stream.in_step = stream.started = False
+        stream.sends = stream.lines = 0
+        stream.command = stream.line = None
         return True
+
+    def leave_out(self, before):
+        """The time since then went into the caller's own code: it is not the server's."""
+        stream = self.stream
+        if stream is not None:
+            if stream.deadline is not None:
+                stream.deadline += monotonic() - before
+                self.late = monotonic() >= stream.deadline
+            self.resume()
+
+    def resume(self):
+        """The caller's own code has run, which may have used the host: this call's stream comes back."""
+        if self.stream is not None and self.server._here() is not self.stream:
+            self.server._restore(self.stream)
 
     def go_on(self):
         """Between two batches of one exchange."""
@@ -200,20 +223,21 @@ class Exchange:
         stream = self.stream
         if stream is None or not stream.busy:
             return
+        server = self.server
         stream.busy = False
         stream.deadline = None
-        server = self.server
+        if server._here() is not stream:
+            server._restore(stream)
         if stream.below is not None:
             server._unpark(stream)
         elif stream.socket is not None and not (stream.in_step and stream.stamp == server._stamp):
             try:
-                if server._here() is stream:
-                    server.close_socket()
-                else:  # an inner call's has taken its place
-                    stream.socket.close()
-                    stream.socket = None
+                server.close_socket()
             except OSError as error:
                 self.say(error)
+            if stream.spare is not None:
+                server._streams.put(stream.spare)
+                stream.spare = None
 
     def may_be_repeated(self):
         """Whether no byte of the reply has come."""
@@ -234,7 +258,6 @@ class Exchange:
 def ask(server, talk, repeatable, noreply=False, start=None):
     """talk(exchange), which sends and reads, in an exchange with server. Once more on a new connection where that is
     right: the command may be repeated, and the server closed before it said anything. Raises Failed."""
-    start = monotonic() if start is None else start
     for again in (True, False) if repeatable else (False,):
         exchange = Exchange(server)
         try:
@@ -252,14 +275,27 @@ def ask(server, talk, repeatable, noreply=False, start=None):
             exchange.leave()
 
 
+class Clock:
+    """When the call began, and its exchanges: what goes into the caller's own code is no server's time."""
+
+    def __init__(self):
+        self.start = monotonic()
+        self.exchanges = []
+
+    def leave_out(self, before):
+        self.start += monotonic() - before
+        for exchange in self.exchanges:
+            exchange.leave_out(before)
+
+
 def ask_many(servers, send, read, noreply=False):
     """An exchange with each of servers ({server: what is asked of it}); the first batches of all are sent before any is
-    read. send(server, texts) sends a batch and says how many of texts are in it; read(exchange, server, texts) reads
-    the replies to those, and says whether it may go on. False where a server failed. Between batches nothing is left
-    unread, so no side waits for the other's full buffers."""
-    start = monotonic()
+    read. send(clock, server, texts) sends a batch and says how many of texts are in it; read(exchange, server, texts)
+    reads the replies to those, and says whether it may go on. False where a server failed. Between batches nothing is
+    left unread, so no side waits for the other's full buffers."""
+    clock = Clock()
     done = []
-    legs = [_leg(server, texts, send, read, noreply, start, done) for server, texts in servers.items()]
+    legs = [_leg(server, texts, send, read, noreply, clock, done) for server, texts in servers.items()]
     try:
         for leg in legs:
             next(leg, None)
@@ -271,15 +307,16 @@ def ask_many(servers, send, read, noreply=False):
     return len(done) == len(legs)
 
 
-def _leg(server, texts, send, read, noreply, start, done):
+def _leg(server, texts, send, read, noreply, clock, done):
     """One server's part of ask_many: yields when its first batch is sent."""
     is_ahead = False
     for again in (True, False):
         exchange = Exchange(server)
+        clock.exchanges.append(exchange)
         try:
-            if not exchange.begin(start, noreply):
+            if not exchange.begin(clock.start, noreply):
                 return
-            count = send(server, texts)
+            count = send(clock, server, texts)
             if not is_ahead:
                 is_ahead = True
                 yield
@@ -289,7 +326,7 @@ def _leg(server, texts, send, read, noreply, start, done):
                     done.append(server)
                     return
                 exchange.go_on()
-                count = send(server, texts[sent:])
+                count = send(clock, server, texts[sent:])
                 asked = texts[sent : sent + count]
                 sent += count
             return
@@ -301,4 +338,5 @@ def _leg(server, texts, send, read, noreply, start, done):
             exchange.fail(error)
             return
         finally:
+            clock.exchanges.remove(exchange)
             exchange.leave()

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 from mcext import _core
 from mcext.pure.stream import LOOK_AFTER, Streams
 
+_modules = sys.modules
+
 # What a server may say to a noreply command.
 LINES_PER_COMMAND = 8
 # Bytes without an end of line.
@@ -52,21 +54,29 @@ class _Host(_core._Server):
         streams = self._streams
         if streams is None:
             streams = self.__dict__.setdefault("_streams", Streams())
+        if "greenlet" not in _modules:
+            stream = streams.own
+            if stream is not None:
+                return stream
         return streams.find()
 
     @property
     def socket(self) -> Any:
         """The socket that the calling thread has to this server, or None."""
         stream = self._here()
-        if stream.socket is None or stream.stamp != self._stamp:
-            return None
-        return stream.socket
+        if stream.socket is None or stream.stamp == self._stamp:
+            return stream.socket
+        if stream.busy and stream.stamp >> 32 == _core._generation():
+            return stream.socket  # disconnected meanwhile: the call in which it is goes on to its end
+        return None
 
     @socket.setter
     def socket(self, value: Any) -> None:
         stream = self._here()
-        if stream.socket is None or stream.stamp != self._stamp:
-            if stream.socket is not None:
+        if self.socket is None:
+            if stream.busy and value is not None:
+                stream = self._park(stream)
+            elif stream.socket is not None:
                 stream.socket.close()  # another process's, or from before a disconnect
             stream.begin_anew(value)
             stream.stamp = self._stamp
@@ -120,11 +130,10 @@ class _Host(_core._Server):
         if self._check_dead():
             return None
         stream = self._here()
-        if stream.socket is not None:
-            if self._is_good(stream):
-                return stream.socket
-            self._put_aside(stream)
-            stream = self._here()
+        if stream.socket is not None and self._is_good(stream):
+            return stream.socket
+        if stream.socket is not None or stream.busy:
+            stream = self._put_aside(stream)
         try:
             made = self._open(stream)
         except OSError as error:
@@ -258,25 +267,42 @@ class _Host(_core._Server):
         return self._is_in_step(stream) and (monotonic() - stream.used < LOOK_AFTER or stream.is_quiet())
 
     def _put_aside(self, stream):
-        """Closes it; but where an outer call of this thread reads from it, the inner one gets a stream of its own."""
-        if not stream.busy:
-            self.close_socket()
-            return
+        """Closes it; but where an outer call of this thread reads from it, the inner one gets a stream of its own. The
+        one to be used."""
+        if stream.busy:
+            return self._park(stream)
+        self.close_socket()
+        return stream
+
+    def _park(self, stream):
         inner = type(stream)()
         inner.below = stream
         self._streams.put(inner)
+        return inner
+
+    def _restore(self, stream):
+        """An outer call goes on: its stream comes back, and what its caller's code left in its place is closed."""
+        above = self._here()
+        if above is not stream:
+            if above.socket is not None:
+                above.socket.close()
+                above.socket = None
+            self._streams.put(stream)
 
     def _unpark(self, stream):
-        """The inner call is over: the outer one's stream comes back, unless that is not to be used again anyway."""
+        """The inner call is over: the outer one's stream comes back. What is in step is kept for when that is closed."""
         below, stream.below = stream.below, None
-        if below.stamp == self._stamp or not stream.in_step:
+        if stream.in_step and stream.socket is not None and below.stamp != self._stamp:
+            below.spare = stream
+        elif stream.socket is not None:
             self.close_socket()
-            self._streams.put(below)
+        self._streams.put(below)
 
     def _open(self, stream):
         """A connected socket, set as this thread's."""
-        within = self.connect_timeout if stream.connect_within is None else stream.connect_within
-        stream.connect_within = None
+        within = stream.connect_within
+        if within is None:
+            within = self.connect_timeout
         while True:
             stamp = self._stamp
             made = self._connect(within)

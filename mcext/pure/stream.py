@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 from mcext import _core
 
+_generation = _core._generation
+_modules = sys.modules
+
 # A stream that was idle for so long is looked at before it is used.
 LOOK_AFTER = 1.0
 # A socket's timeout is set anew where it is off by more than this part of what is left.
@@ -52,6 +55,8 @@ class Stream:
         "in_step",  # all replies have been read whole
         "busy",  # a call of a client is between its request and the end of the reply
         "below",  # the stream of an outer call of this thread that waits for the inner one to end
+        "spare",  # an inner call's, to come into the place of this one, which is old
+        "in_pieces",  # the socket is not Python's own, and may give each of its steps the time of all
         "sends",  # requests since the stream was last in step
         "command",  # the first of them
         "line",  # the last line that was read of the replies
@@ -68,7 +73,7 @@ class Stream:
     )
 
     def __init__(self):
-        self.socket = self.below = self.deadline = self.connect_within = self.stamp = None
+        self.socket = self.below = self.spare = self.deadline = self.connect_within = self.stamp = None
         self.busy = self.late = False
         self.used = 0.0
         self.begin_anew(None)
@@ -83,15 +88,15 @@ class Stream:
         self.started = False
         self.timeout = False
         self.most = None
+        self.in_pieces = type(socket).__module__ != "socket"
 
     def sent(self, command):
         """Before the first byte of a request leaves."""
         if self.in_step or self.sends == 0:
             self.command = command
-            self.lines = 0
+            self.lines = self.sends = 0
             self.line = None
-            self.started = False
-        self.in_step = False
+            self.started = self.in_step = False
         self.sends += 1
 
     def is_answered(self):
@@ -140,15 +145,22 @@ class Stream:
 
     def check_process(self):
         """Raises where a call forked in its middle, and this is the child: the stream is the parent's."""
-        if self.stamp >> 32 != _core._generation():
+        if self.stamp >> 32 != _generation():
             raise ConnectionError("the connection is another process's")
 
     def send(self, data, seconds):
         """All of data, within the deadline of the call that uses the stream, else within seconds."""
         socket = self.socket
-        # A socket that is not Python's own may give each of its steps that time: it gets so much at once.
-        size = len(data) if type(socket).__module__ == "socket" else SEND_AT_ONCE
-        for start in range(0, len(data), size):
+        if self.in_pieces:
+            self._send_in_pieces(socket, data, seconds)
+        else:
+            self.limit(seconds if self.deadline is None else max(self.deadline - monotonic(), 0.001))
+            socket.sendall(data)
+        if self.socket is not socket:
+            raise ConnectionError("the connection was closed")
+
+    def _send_in_pieces(self, socket, data, seconds):
+        for start in range(0, len(data), SEND_AT_ONCE):
             if self.deadline is not None:
                 seconds = self.deadline - monotonic()
                 if seconds <= 0:
@@ -156,9 +168,7 @@ class Stream:
                         raise TimeoutError("timed out")
                     seconds = 0.001
             self.limit(seconds)
-            socket.sendall(data if size >= len(data) else data[start : start + size])
-            if self.socket is not socket:
-                raise ConnectionError("the connection was closed")
+            socket.sendall(data if len(data) <= SEND_AT_ONCE else data[start : start + SEND_AT_ONCE])
 
     def receive(self, size, seconds):
         """What the socket gives next, b"" where the server has closed: within the deadline of the call that uses the
@@ -249,7 +259,7 @@ class PerCaller(_Local):
 
 def _greenlet():
     """The greenlet that calls; None for a thread's own, and where the thread-local class tells them apart itself."""
-    module = sys.modules.get("greenlet") if _core._local_is_native else None
+    module = _modules.get("greenlet") if _core._local_is_native else None
     if module is None:
         return None
     current = module.getcurrent()
