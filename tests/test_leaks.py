@@ -26,6 +26,7 @@ ANSWERS = {  # what comes for any request, and whether the connection is closed 
     "cuts large": (b"VALUE bytes 0 90000\r\n" + bytes(50000), True),
     "cuts a line": (b"VALUE byt", True),
     "other": (b"VALUE other 0 1\r\nx\r\nEND\r\n", False),
+    "reorders": (b"VALUE int 0 1\r\nx\r\nVALUE bytes 0 1\r\nx\r\nEND\r\n", False),
     "more": (b"VALUE bytes 0 1\r\nx\r\nEND\r\nEND\r\n", False),
     "huge": (b"VALUE bytes 0 4000000000\r\n", False),
     "errs": (b"SERVER_ERROR out of memory\r\n", False),
@@ -51,6 +52,8 @@ while True:
         answer, close = ANSWERS[names[fd]]
         try:
             request = sockets[fd].recv(1 << 20)
+            if names[fd] == "errs":  # each command is answered
+                answer *= sum(line.startswith((b"get ", b"set ", b"version")) for line in request.split(b"\r\n"))
             if request and answer:
                 sockets[fd].sendall(answer)
         except OSError:
@@ -67,8 +70,8 @@ import signal, socket, threading, time
 
 folder, million = sys.argv[2], int(sys.argv[3])
 client_of = {name: memcache.Client(["unix:" + os.path.join(folder, name)], dead_retry=0)
-             for name in ["lies", "closes", "resets", "cuts", "cuts large", "cuts a line", "other", "more", "huge",
-                          "errs", "stalls", "nobody"]}
+             for name in ["lies", "closes", "resets", "cuts", "cuts large", "cuts a line", "other", "reorders",
+                          "more", "huge", "errs", "stalls", "nobody"]}
 both = memcache.Client([address, "unix:" + os.path.join(folder, "closes")], dead_retry=0)
 tcp = socket.socket()
 tcp.bind(("127.0.0.1", 0))  # and does not listen
@@ -263,6 +266,8 @@ MORE = {
     "cut in a line": on("cuts a line", "get", "bytes"),
     "another key's value": on("other", "get", "bytes"),
     "another key's value among many": on("other", "get_multi", ["bytes", "int"]),
+    "values in another order": on("reorders", "get_multi", ["bytes", "int"]),
+    "values in another order, and one not asked for": on("reorders", "get_multi", ["bytes", "text"]),
     "more than the reply": on("more", "get", "bytes"),
     "a value that is too long": on("huge", "get", "bytes"),
     "a value above the limit": lambda: raises(small_limit.get, "big"),

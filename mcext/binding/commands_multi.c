@@ -933,6 +933,7 @@ static int fail_leg(multi *all, leg *each, mc_status status)
                     (each->count - each->next) * sizeof *each->items);
             each->count = each->sent + (each->count - each->next);
         }
+        mc_exchange_fini(&each->io.exchange);
         each->next = each->sent = 0;
         each->io.count = 0;
         each->io.more = true;
@@ -1059,6 +1060,9 @@ static int process(multi *all, leg *each)
             }
             return 0;
         default:
+            if (exchange->no_memory) {
+                return fail_leg(all, each, MC_NO_MEMORY);
+            }
             return forget_values(all, each) < 0 ? -1 : fail_leg(all, each, MC_MALFORMED);
         }
         if (result < 0) {
@@ -1336,6 +1340,7 @@ static void finish(multi *all)
         leg *each = all->legs[i];
 
         end_leg(all, each, each->next == 0 && each->io.count == 0 && !each->attempt);
+        mc_exchange_fini(&each->io.exchange);
         PyMem_Free(each->keys != all->texts ? each->keys : NULL);
         PyMem_Free(each->items);
         PyMem_Free(each);

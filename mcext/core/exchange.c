@@ -8,6 +8,7 @@ enum {
     STATE_LINE = 'L',   /* at the start of a line */
     STATE_BODY = 'B',   /* body goes into room */
     STATE_TAIL = 'T',   /* the CRLF behind a body in room */
+    STATE_ERROR = 'E',  /* an error line to a "get" line was told, and may be marked */
     STATE_DONE = 'D',
     STATE_BROKEN = 'X'
 };
@@ -20,6 +21,16 @@ enum {
 #define MAX_LISTING ((size_t)64 << 20)
 #define ROW_KEPT ((size_t)256)
 
+/* The "get" line whose first key is number at: its reply is what comes next. */
+static void begin_get_line(mc_exchange *exchange, size_t at)
+{
+    exchange->cursor = exchange->line_begin = at;
+    exchange->line_end =
+        exchange->replies - at < MC_KEYS_PER_GET ? exchange->replies : at + MC_KEYS_PER_GET;
+    exchange->has_passed = false;
+    exchange->is_indexed = false;
+}
+
 void mc_exchange_init(mc_exchange *exchange, mc_buffer *in, mc_command command,
                       const mc_slice *keys, size_t replies, bool marker)
 {
@@ -27,8 +38,8 @@ void mc_exchange_init(mc_exchange *exchange, mc_buffer *in, mc_command command,
     exchange->reply.line = (mc_slice){NULL, 0};
     exchange->keys = keys;
     exchange->replies = replies;
-    exchange->cursor = 0;
-    exchange->line_end = replies < MC_KEYS_PER_GET ? replies : MC_KEYS_PER_GET;
+    begin_get_line(exchange, 0);
+    exchange->marked = 0;
     exchange->index = 0;
     exchange->body = NULL;
     exchange->room = NULL;
@@ -37,30 +48,24 @@ void mc_exchange_init(mc_exchange *exchange, mc_buffer *in, mc_command command,
     exchange->consume = 0;
     exchange->dropped = 0;
     exchange->listed = 0;
-    exchange->reply.line = (mc_slice){NULL, 0};
+    exchange->index_of_keys = (mc_key_index){NULL, 0, 0};
     exchange->command = command;
     exchange->marker = marker;
     exchange->started = false;
     exchange->suspect = false;
+    exchange->lost_count = false;
+    exchange->no_memory = false;
     exchange->state = marker ? STATE_MARKER : STATE_LINE;
     if (!marker && replies == 0) {
         exchange->state = STATE_DONE;
     }
 }
 
-/* True behind an error line where nobody knows any more which answer belongs to which command: it
- * may be about what went before a marker, or about a data block taken for commands. */
-static bool has_lost_count(const mc_exchange *exchange)
-{
-    return exchange->suspect &&
-           (exchange->marker || mc_commands[exchange->command].family == MC_FAMILY_STORAGE);
-}
-
 void mc_exchange_expect(mc_exchange *exchange, size_t more)
 {
     exchange->replies += more;
     if (exchange->state == STATE_DONE && more != 0) {
-        exchange->state = has_lost_count(exchange) ? STATE_BROKEN : STATE_LINE;
+        exchange->state = exchange->lost_count ? STATE_BROKEN : STATE_LINE;
     }
 }
 
@@ -95,7 +100,6 @@ static mc_event accept_value(mc_exchange *exchange, size_t at)
         return broken(exchange);
     }
     exchange->index = at;
-    exchange->cursor = at + 1;
 
     size_t length = (size_t)exchange->reply.length;
     size_t held = mc_buffer_length(in) - exchange->consume;
@@ -116,22 +120,138 @@ static mc_event accept_value(mc_exchange *exchange, size_t at)
     return MC_EVENT_VALUE;
 }
 
-static mc_event begin_value(mc_exchange *exchange)
-{
-    const mc_reply *reply = &exchange->reply;
-    size_t end = exchange->line_end;
-    size_t at = exchange->cursor;
+#define NO_KEY SIZE_MAX
 
-    if (reply->has_cas != (exchange->command == MC_GETS)) {
-        return broken(exchange);
+/* Where the keys end that a value may name. */
+static size_t end_of_asked(const mc_exchange *exchange)
+{
+    return exchange->marked != 0 ? exchange->marked : exchange->line_end;
+}
+
+/* The keys from the cursor to number at were asked for before it: they may still come, or not. */
+static void pass_over(mc_exchange *exchange, size_t at)
+{
+    if (!exchange->has_passed && at > exchange->cursor) {
+        memset(exchange->passed, 0, sizeof exchange->passed);
+        exchange->has_passed = true;
     }
-    for (; at < end; at++) {
-        if (exchange->keys[at].length == reply->key.length &&
-            memcmp(exchange->keys[at].bytes, reply->key.bytes, reply->key.length) == 0) {
-            return accept_value(exchange, at);
+    for (size_t i = exchange->cursor - exchange->line_begin; i < at - exchange->line_begin; i++) {
+        exchange->passed[i / 64] |= UINT64_C(1) << i % 64;
+    }
+    exchange->cursor = at;
+}
+
+/* Of all that may still come. */
+static bool make_index(mc_exchange *exchange)
+{
+    mc_key_index *index = &exchange->index_of_keys;
+    size_t end = end_of_asked(exchange), begin = exchange->line_begin;
+
+    if (!mc_key_index_clear(index, end - begin)) {
+        exchange->no_memory = true;
+        return false;
+    }
+    for (size_t i = 0; exchange->has_passed && i < exchange->cursor - begin; i++) {
+        if (exchange->passed[i / 64] >> i % 64 & 1) {
+            mc_key_index_add(index, &exchange->keys[begin + i]);
         }
     }
-    return broken(exchange); /* a key that was not asked for, or one too many times */
+    for (size_t at = exchange->cursor; at < end; at++) {
+        mc_key_index_add(index, &exchange->keys[at]);
+    }
+    mc_key_index_sort(index);
+    exchange->is_indexed = true;
+    return true;
+}
+
+/* The number of the key that a VALUE line names, which is answered by that; or NO_KEY: it was not
+ * asked for, or is answered already. memcached answers in the order asked, with gaps: to go forward
+ * finds each. Proxies mix the answers of their servers. */
+static size_t take_key(mc_exchange *exchange)
+{
+    mc_slice key = exchange->reply.key;
+    const mc_slice *found;
+
+    if (!exchange->is_indexed) {
+        for (size_t at = exchange->cursor; at < exchange->line_end; at++) {
+            if (exchange->keys[at].length == key.length &&
+                memcmp(exchange->keys[at].bytes, key.bytes, key.length) == 0) {
+                pass_over(exchange, at);
+                return exchange->cursor++;
+            }
+        }
+        if ((!exchange->has_passed && exchange->line_end == end_of_asked(exchange)) ||
+            !make_index(exchange)) {
+            return NO_KEY;
+        }
+    }
+    found = mc_key_index_take(&exchange->index_of_keys, key);
+    return found != NULL ? (size_t)(found - exchange->keys) : NO_KEY;
+}
+
+static mc_event begin_value(mc_exchange *exchange)
+{
+    size_t at = NO_KEY;
+
+    if (exchange->reply.has_cas == (exchange->command == MC_GETS)) {
+        at = take_key(exchange);
+    }
+    return at != NO_KEY ? accept_value(exchange, at) : broken(exchange);
+}
+
+#define TEXT(literal)                                                                              \
+    {                                                                                              \
+        literal, sizeof(literal) - 1                                                               \
+    }
+
+static bool is_text(mc_slice text, mc_slice wanted)
+{
+    return text.length == wanted.length && memcmp(text.bytes, wanted.bytes, text.length) == 0;
+}
+
+/* What memcached's own proxy says for one key among the values of others. */
+static bool is_for_one_key(mc_slice text)
+{
+    static const mc_slice known[] = {
+        TEXT("backend failure"), TEXT("lua failure"), TEXT("lua start failure"),
+        TEXT("bad response"),    TEXT("bad request"), TEXT("active request limit reached"),
+    };
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (is_text(text, known[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static mc_event next_get_line(mc_exchange *exchange, size_t at)
+{
+    begin_get_line(exchange, at);
+    return at == exchange->replies ? done(exchange) : MC_EVENT_AGAIN;
+}
+
+/* Behind an error line, up to the reply to the "version". A "get" line has one END, and one error
+ * line in its place; one too many is the answer to the "version". */
+static mc_event marked_line(mc_exchange *exchange)
+{
+    size_t keys = exchange->marked - exchange->line_begin;
+    size_t lines = (keys + MC_KEYS_PER_GET - 1) / MC_KEYS_PER_GET;
+    bool expected = false;
+
+    if (exchange->reply.type == MC_REPLY_VERSION) {
+        size_t at = exchange->marked;
+
+        exchange->marked = 0;
+        return next_get_line(exchange, at);
+    }
+    if (exchange->reply.type == MC_REPLY_END) {
+        expected = ++exchange->ends <= lines;
+    }
+    else if (exchange->reply.type == MC_REPLY_SERVER_ERROR) {
+        expected = ++exchange->errors <= (is_for_one_key(exchange->reply.text) ? keys : lines);
+    }
+    return expected ? MC_EVENT_AGAIN : broken(exchange);
 }
 
 static mc_event retrieval_line(mc_exchange *exchange)
@@ -141,28 +261,52 @@ static mc_event retrieval_line(mc_exchange *exchange)
     if (type == MC_REPLY_VALUE) {
         return begin_value(exchange);
     }
-    if (type != MC_REPLY_END && !mc_reply_is_error(type)) {
-        return broken(exchange);
+    if (exchange->marked != 0) {
+        return marked_line(exchange);
     }
-    exchange->cursor = exchange->line_end;
-    exchange->line_end = exchange->replies - exchange->cursor < MC_KEYS_PER_GET
-                             ? exchange->replies
-                             : exchange->cursor + MC_KEYS_PER_GET;
     if (mc_reply_is_error(type)) {
-        exchange->suspect = true;
-        exchange->index = exchange->cursor;
-        if (exchange->cursor == exchange->replies) {
-            exchange->state = STATE_DONE;
-        }
+        exchange->index = exchange->line_end;
+        exchange->state = STATE_ERROR;
         return MC_EVENT_REPLY;
     }
-    return exchange->cursor == exchange->replies ? done(exchange) : MC_EVENT_AGAIN;
+    return type == MC_REPLY_END ? next_get_line(exchange, exchange->line_end) : broken(exchange);
 }
 
-#define TEXT(literal)                                                                              \
-    {                                                                                              \
-        literal, sizeof(literal) - 1                                                               \
+/* Keys that an index still has are passed over again: it is to be made of more. */
+static void drop_index(mc_exchange *exchange)
+{
+    const mc_key_index *index = &exchange->index_of_keys;
+
+    memset(exchange->passed, 0, sizeof exchange->passed);
+    for (size_t i = 0; i < index->count; i++) {
+        if (!index->list[i].taken) {
+            size_t bit = (size_t)(index->list[i].key - exchange->keys) - exchange->line_begin;
+
+            exchange->passed[bit / 64] |= UINT64_C(1) << bit % 64;
+        }
     }
+    exchange->has_passed = true;
+    exchange->is_indexed = false;
+    exchange->cursor = exchange->line_end;
+}
+
+bool mc_exchange_mark(mc_exchange *exchange, size_t asked)
+{
+    /* An ERROR or CLIENT_ERROR is the client's: nobody knows what the server took for what. Behind
+     * a marker the line may be about what went before that. */
+    if (exchange->state != STATE_ERROR || exchange->reply.type != MC_REPLY_SERVER_ERROR ||
+        exchange->marker || exchange->suspect || asked < exchange->line_end) {
+        return false;
+    }
+    if (exchange->is_indexed && asked > exchange->line_end) {
+        drop_index(exchange);
+    }
+    exchange->marked = asked;
+    exchange->errors = 1;
+    exchange->ends = 0;
+    exchange->state = STATE_LINE;
+    return true;
+}
 
 /* The errors that are the whole answer to a command, as memcached has them: of a storage command
  * those with which it swallows the data block. Of any other nobody knows what it is about, and so
@@ -184,8 +328,7 @@ static bool ends_exchange(mc_command command, const mc_reply *reply)
 
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (known[i].family == mc_commands[command].family && known[i].type == reply->type &&
-            known[i].text.length == reply->text.length &&
-            memcmp(known[i].text.bytes, reply->text.bytes, reply->text.length) == 0) {
+            is_text(reply->text, known[i].text)) {
             return true;
         }
     }
@@ -222,6 +365,14 @@ static bool is_answer(const mc_exchange *exchange)
     }
 }
 
+/* True where the data block may have been taken for commands, whose answers come next. With a
+ * SERVER_ERROR memcached and the proxies pass over it, or close. */
+static bool may_leave_block(const mc_exchange *exchange)
+{
+    return mc_commands[exchange->command].family == MC_FAMILY_STORAGE &&
+           exchange->reply.type != MC_REPLY_SERVER_ERROR;
+}
+
 static mc_event answer_line(mc_exchange *exchange)
 {
     mc_reply *reply = &exchange->reply;
@@ -234,7 +385,8 @@ static mc_event answer_line(mc_exchange *exchange)
         /* Behind a marker it may be about what went before that. */
         if (exchange->marker || !ends_exchange(exchange->command, reply)) {
             exchange->suspect = true;
-            if (exchange->state != STATE_DONE && has_lost_count(exchange)) {
+            exchange->lost_count |= exchange->marker || may_leave_block(exchange);
+            if (exchange->state != STATE_DONE && exchange->lost_count) {
                 exchange->state = STATE_BROKEN;
             }
         }
@@ -270,7 +422,8 @@ static mc_event listing_line(mc_exchange *exchange)
 
 void mc_exchange_begin_run(mc_exchange *exchange, mc_value_run *run)
 {
-    bool fits = exchange->state == STATE_LINE && exchange->command == MC_GET;
+    bool fits =
+        exchange->state == STATE_LINE && exchange->command == MC_GET && !exchange->is_indexed;
 
     if (fits && exchange->consume != 0) {
         drop_consumed(exchange);
@@ -407,6 +560,13 @@ mc_event mc_exchange_next(mc_exchange *exchange)
             exchange->consume = 2;
             exchange->state = STATE_LINE;
             return MC_EVENT_FILLED;
+        }
+        if (exchange->state == STATE_ERROR) { /* and was not: it ends its "get" line */
+            exchange->suspect = true;
+            exchange->state = STATE_LINE;
+            if (next_get_line(exchange, exchange->line_end) == MC_EVENT_DONE) {
+                return MC_EVENT_DONE;
+            }
         }
         mc_event event = next_line(exchange);
 

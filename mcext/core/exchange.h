@@ -8,6 +8,7 @@
 #define MC_EXCHANGE_H
 
 #include "buffer.h"
+#include "key_index.h"
 #include "reply.h"
 #include "request.h"
 
@@ -24,22 +25,32 @@ typedef struct {
     mc_buffer *in;
     const mc_slice *keys; /* of a retrieval, in the order they were asked for; borrowed */
     size_t replies;       /* retrieval: keys; storage and line: lines to come; may grow (multi) */
-    size_t cursor;        /* retrieval: first key not answered; else lines that have come */
-    size_t line_end;      /* retrieval: where the keys of the current "get" line end */
-    size_t index;         /* of the last VALUE or REPLY event */
-    mc_reply reply;       /* of the last event; views valid until the next call */
-    const char *body;     /* of the last VALUE, in the buffer, or NULL: give room */
-    char *room;           /* where the rest of a body goes */
-    uint64_t max_length;  /* a longer VALUE breaks */
-    size_t missing;       /* body bytes still to come into room */
-    size_t consume;       /* bytes of the buffer to drop at the next call */
-    size_t dropped;       /* bytes passed over before the marker */
-    size_t listed;        /* what the rows of a listing take */
+    size_t cursor;     /* retrieval: behind the last key met in order; else lines that have come */
+    size_t line_begin; /* retrieval: where the keys of the current "get" line begin */
+    size_t line_end;   /* and end */
+    size_t marked;     /* retrieval: keys asked for before the "version"; 0: none is under way */
+    size_t index;      /* of the last VALUE or REPLY event */
+    mc_reply reply;    /* of the last event; views valid until the next call */
+    const char *body;  /* of the last VALUE, in the buffer, or NULL: give room */
+    char *room;        /* where the rest of a body goes */
+    uint64_t max_length; /* a longer VALUE breaks */
+    size_t missing;      /* body bytes still to come into room */
+    size_t consume;      /* bytes of the buffer to drop at the next call */
+    size_t dropped;      /* bytes passed over before the marker */
+    size_t listed;       /* what the rows of a listing take */
+    size_t errors;       /* since marked is set: error lines, and how often END came */
+    size_t ends;
+    mc_key_index index_of_keys; /* of those not answered, once one came out of order */
+    uint64_t passed[(MC_KEYS_PER_GET + 63) / 64]; /* keys of the line passed over, as bits */
     mc_command command;
     unsigned char state;
-    bool marker;  /* a "version" went first: what stands before its reply is dropped */
-    bool started; /* a byte of this request's reply has been seen */
-    bool suspect; /* answered, but the connection must not be used again */
+    bool marker;     /* a "version" went first: what stands before its reply is dropped */
+    bool started;    /* a byte of this request's reply has been seen */
+    bool suspect;    /* answered, but the connection must not be used again */
+    bool lost_count; /* nobody knows any more which answer belongs to which command */
+    bool has_passed; /* the bits are set */
+    bool is_indexed; /* keys are looked for in the index alone */
+    bool no_memory;  /* it broke for that */
 } mc_exchange;
 
 /* replies: keys asked for (retrieval), else the number of commands sent. marker: see above;
@@ -47,12 +58,28 @@ typedef struct {
 void mc_exchange_init(mc_exchange *exchange, mc_buffer *in, mc_command command,
                       const mc_slice *keys, size_t replies, bool marker);
 
+/* Of a retrieval of more than one key; any other exchange owns nothing. */
+static inline void mc_exchange_fini(mc_exchange *exchange)
+{
+    if (exchange->index_of_keys.list != NULL) { /* mostly not */
+        mc_key_index_fini(&exchange->index_of_keys);
+    }
+}
+
 /* more commands of the same kind have been sent (storage and line commands). */
 void mc_exchange_expect(mc_exchange *exchange, size_t more);
 
 /* The next event. After DONE and BROKEN the same again. At the first BROKEN reply.line is the line
  * that no answer has, or empty where the bytes were no line. */
 mc_event mc_exchange_next(mc_exchange *exchange);
+
+/* After a REPLY of a retrieval, which is an error line. asked: how many keys were asked for so far.
+ * True where the caller has to send a "version" now: up to its reply the values of all these keys
+ * are taken, and with it the stream is in step. For no error line tells where its reply ends: with
+ * it, mostly; but memcached's own proxy has one for each key that it could not get, between the
+ * values, and then an END. False, or not called: the reply ends with it, and the connection must
+ * not be used again. */
+bool mc_exchange_mark(mc_exchange *exchange, size_t asked);
 
 /* What mostly comes next, at less cost than events: whole values of the next keys, in order and
  * with no cas. Between begin and end nothing else may be done with the exchange or its buffer. */

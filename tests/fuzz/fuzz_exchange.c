@@ -30,6 +30,8 @@ typedef struct {
     size_t replies;
     bool marker;
     bool grow; /* the commands are sent one by one, each when the one before is answered */
+    bool mark; /* an error line is marked */
+    bool mark_each_line; /* the "get" lines are sent one by one, so the mark is behind each */
     uint64_t max_length;
     const char *stream;
     size_t size;
@@ -92,12 +94,25 @@ typedef struct {
     uint64_t cas;
     bool ended;
     bool plain; /* takes what it can without an event: the story is the same */
+    bool mark;
+    bool mark_each_line;
+    bool answered[MOST_KEYS];
     char room[ROOM];
 } player;
 
+/* Of the key that is there twice either may be answered first. */
+static size_t number_of(size_t index)
+{
+    return index == 3 ? 2 : index;
+}
+
 static void value(player *self, const char *body, size_t length)
 {
-    happened(&self->told, 'v', self->exchange.index, body, length);
+    size_t index = self->exchange.index;
+
+    PROMISED(index < self->exchange.replies && !self->answered[index]);
+    self->answered[index] = true;
+    happened(&self->told, 'v', number_of(index), body, length);
     mix(&self->told, &self->flags, sizeof self->flags);
     mix(&self->told, &self->cas, sizeof self->cas);
 }
@@ -173,6 +188,11 @@ static void pull(player *self)
             break;
         case MC_EVENT_REPLY:
             happened(&self->told, 'r', exchange->index, reply->line.bytes, reply->line.length);
+            if (self->mark &&
+                mc_exchange_mark(exchange,
+                                 self->mark_each_line ? exchange->line_end : exchange->replies)) {
+                happened(&self->told, 'm', 0, "", 0);
+            }
             break;
         case MC_EVENT_DONE:
         case MC_EVENT_BROKEN:
@@ -218,6 +238,9 @@ static story play(const request *asked, unsigned split)
     self.told = (story){.hash = UINT64_C(0xcbf29ce484222325), .end = 'a'};
     self.ended = false;
     self.plain = split % 2 == 0;
+    self.mark = asked->mark;
+    self.mark_each_line = asked->mark_each_line;
+    memset(self.answered, 0, sizeof self.answered);
     self.growing = asked->grow && asked->replies > 1 ? asked->replies - 1 : 0;
     memset(&self.exchange, 0xee, sizeof self.exchange); /* init sets all that is read */
     mc_exchange_init(&self.exchange, &self.in, asked->command, keys, asked->replies - self.growing,
@@ -254,6 +277,8 @@ static story play(const request *asked, unsigned split)
     else {
         PROMISED(!mc_exchange_is_clean(&self.exchange));
     }
+    PROMISED(!self.exchange.no_memory);
+    mc_exchange_fini(&self.exchange);
     return self.told;
 }
 
@@ -264,6 +289,7 @@ typedef struct {
     story told;
     size_t at; /* in the stream */
     bool suspect;
+    bool answered[MOST_KEYS];
 } reader;
 
 /* The next line; false where the story ends, told why. */
@@ -334,8 +360,8 @@ static bool read_header(const char *line, size_t length, bool with_cas, mc_slice
     return true;
 }
 
-/* One VALUE block for one of keys[*from..to); false where the story ends. */
-static bool read_value(reader *self, const char *line, size_t length, size_t *from, size_t to)
+/* One VALUE block for one of keys[from..to) that has none yet; false where the story ends. */
+static bool read_value(reader *self, const char *line, size_t length, size_t from, size_t to)
 {
     mc_slice key;
     uint32_t flags;
@@ -346,13 +372,15 @@ static bool read_value(reader *self, const char *line, size_t length, size_t *fr
         bytes > self->asked->max_length || bytes > SIZE_MAX - 2) {
         return false;
     }
-    while (*from < to && !(keys[*from].length == key.length &&
-                           memcmp(keys[*from].bytes, key.bytes, key.length) == 0)) {
-        ++*from;
+    while (from < to && (self->answered[from] || keys[from].length != key.length ||
+                         memcmp(keys[from].bytes, key.bytes, key.length) != 0)) {
+        from++;
     }
-    if (*from == to) {
+    if (from == to) {
         return false;
     }
+    self->answered[from] = true;
+
     const char *body = self->asked->stream + self->at;
     size_t left = self->asked->size - self->at;
     for (size_t i = 0; i < 2; i++) {
@@ -365,42 +393,106 @@ static bool read_value(reader *self, const char *line, size_t length, size_t *fr
         }
     }
     self->at += (size_t)bytes + 2;
-    happened(&self->told, 'v', (*from)++, body, (size_t)bytes);
+    happened(&self->told, 'v', number_of(from), body, (size_t)bytes);
     mix(&self->told, &flags, sizeof flags);
     mix(&self->told, &cas, sizeof cas);
     return true;
 }
 
+/* The error lines that memcached's own proxy has for one key of many. */
+static bool is_of_one_key(const char *line, size_t length)
+{
+    static const char *const known[] = {"backend failure",   "lua failure",
+                                        "lua start failure", "bad response",
+                                        "bad request",       "active request limit reached"};
+    size_t begin = strlen("SERVER_ERROR ");
+
+    for (size_t i = 0; length >= begin && i < sizeof known / sizeof *known; i++) {
+        if (fuzz_same(line + begin, length - begin, known[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What comes behind a marked error line, up to VERSION; false where the story ends before. */
+static bool read_marked(reader *self, size_t from, size_t to)
+{
+    size_t lines = (to - from + MC_KEYS_PER_GET - 1) / MC_KEYS_PER_GET;
+    size_t errors = 1, ends = 0;
+    const char *line;
+    size_t length;
+
+    while (read_line(self, &line, &length)) {
+        if (begins(line, length, "VERSION ")) {
+            return true;
+        }
+        if (length > 6 && begins(line, length, "VALUE ")) {
+            if (!read_value(self, line, length, from, to)) {
+                return false;
+            }
+            continue;
+        }
+        bool error = is_error(line, length) && line[0] == 'S';
+
+        errors += error;
+        ends += fuzz_same(line, length, "END");
+        if ((!error && !fuzz_same(line, length, "END")) || ends > lines ||
+            (error && errors > (is_of_one_key(line, length) ? to - from : lines))) {
+            self->told.end = 'b';
+            return false;
+        }
+    }
+    return false;
+}
+
+/* The reply to the "get" line of keys[from..to): 'e' where it has an END, '!' where it has an error
+ * line, 's' for SERVER_ERROR; 0 where the story ends. */
+static char read_get_line(reader *self, size_t from, size_t to)
+{
+    const char *line;
+    size_t length;
+
+    while (read_line(self, &line, &length)) {
+        if (fuzz_same(line, length, "END")) {
+            return 'e';
+        }
+        if (is_error(line, length)) {
+            happened(&self->told, 'r', to, line, length);
+            return line[0] == 'S' ? 's' : '!';
+        }
+        if (!begins(line, length, "VALUE ")) {
+            self->told.end = 'b';
+            return 0;
+        }
+        if (!read_value(self, line, length, from, to)) {
+            return 0;
+        }
+    }
+    return 0;
+}
+
 static void read_retrieval(reader *self)
 {
-    size_t replies = self->asked->replies;
+    const request *asked = self->asked;
+    size_t to;
 
-    for (size_t first = 0; first < replies; first += MC_KEYS_PER_GET) {
-        size_t to = first + MC_KEYS_PER_GET < replies ? first + MC_KEYS_PER_GET : replies;
-        size_t from = first;
+    for (size_t from = 0; from < asked->replies; from = to) {
+        to = asked->replies - from > MC_KEYS_PER_GET ? from + MC_KEYS_PER_GET : asked->replies;
 
-        for (;;) {
-            const char *line;
-            size_t length;
-
-            if (!read_line(self, &line, &length)) {
+        char end = read_get_line(self, from, to);
+        if (end == 0) {
+            return;
+        }
+        if (end == 's' && asked->mark && !asked->marker && !self->suspect) {
+            happened(&self->told, 'm', 0, "", 0);
+            to = asked->mark_each_line ? to : asked->replies;
+            if (!read_marked(self, from, to)) {
                 return;
             }
-            if (fuzz_same(line, length, "END")) {
-                break;
-            }
-            if (is_error(line, length)) {
-                happened(&self->told, 'r', to, line, length);
-                self->suspect = true;
-                break;
-            }
-            if (!begins(line, length, "VALUE ")) {
-                self->told.end = 'b';
-                return;
-            }
-            if (!read_value(self, line, length, &from, to)) {
-                return;
-            }
+        }
+        else if (end != 'e') {
+            self->suspect = true;
         }
     }
     self->told.end = 'd';
@@ -479,6 +571,7 @@ static void read_answers(reader *self)
 {
     mc_command command = self->asked->command;
     bool storage = command >= MC_SET && command <= MC_CAS;
+    bool lost = false; /* which answer belongs to which command */
 
     for (size_t i = 0; i < self->asked->replies; i++) {
         const char *line;
@@ -495,7 +588,9 @@ static void read_answers(reader *self)
         happened(&self->told, 'r', i, line, length);
         if (error && (self->asked->marker || !is_whole_answer(command, line, length))) {
             self->suspect = true;
-            if (i + 1 < self->asked->replies && (self->asked->marker || storage)) {
+            /* With a SERVER_ERROR no data block is taken for commands. */
+            lost |= self->asked->marker || (storage && line[0] != 'S');
+            if (i + 1 < self->asked->replies && lost) {
                 self->told.end = 'b';
                 return;
             }
@@ -592,6 +687,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     };
 
     asked.grow = (data[1] & 128) && asked.command > MC_GETS && asked.command != MC_STATS;
+    asked.mark = (data[1] & 128) && asked.command <= MC_GETS;
+    asked.mark_each_line = data[1] & 64;
     story whole = play(&asked, 0);
     same(whole, read_whole(&asked));
     same(play(&asked, 1), whole);

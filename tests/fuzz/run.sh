@@ -34,7 +34,7 @@ linked=
 for name in pool connection clock process; do
     linked="$linked $root/mcext/core/$name.c"
 done
-pure="number buffer key hash ring request reply exchange address"
+pure="number buffer key key_index hash ring request reply exchange address"
 core=
 for name in $pure; do
     core="$core $root/mcext/core/$name.c"
@@ -128,7 +128,7 @@ case $mode in
         profiles="$profiles $build/$target.profraw"
         objects="$objects -object $build/coverage_$target"
     done
-    for name in $pure; do
+    for name in $pure retrieval; do
         clang $warnings -g -O0 -fprofile-instr-generate -fcoverage-mapping \
             "$root/tests/core/test_$name.c" $core $linked -lz -lpthread -o "$build/coverage_test_$name"
         LLVM_PROFILE_FILE="$build/test_$name.profraw" "$build/coverage_test_$name" > /dev/null
