@@ -890,11 +890,11 @@ def test_of_several_names_for_one_stored_key_the_last_has_the_last_servers_value
             client.disconnect_all()
 
 
-def test_keys_that_are_equal_but_have_two_texts_are_forgotten_together():
-    """1 and True are two keys for the server and one in the result: both are in doubt where their reply is none."""
+def test_keys_that_are_equal_but_have_two_texts_have_one_place_in_the_result():
+    """1 and True are two keys for the server: what was read whole of both stays where the rest of the reply is none."""
     answer = b"VALUE 1 0 1\r\nx\r\nVALUE True 0 1\r\ny\r\nnonsense\r\n"
     with ScriptedServer(lambda command, number: answer) as server:
-        assert client(server, LONG).get_multi([1, True]) == {}
+        assert client(server, LONG).get_multi([1, True]) == {1: b"y"}
 
 
 @pytest.mark.parametrize("error", [b"ERROR\r\n", b"SERVER_ERROR busy\r\n"])

@@ -951,27 +951,6 @@ static int fail_leg(multi *all, leg *each, mc_status status)
     return again;
 }
 
-/* The reply turned out to be none: what came before in it may be cut wrongly as well. */
-static int forget_values(multi *all, leg *each)
-{
-    for (size_t i = 0; all->command == MC_GET && i < each->io.exchange.cursor; i++) {
-        size_t number = each->items[i];
-        item *of = &all->items[number], *standing = &all->items[standing_of(all, number)];
-
-        if (standing->found_by == of->leg) {
-            int there = PyDict_Contains(all->result, standing->object);
-
-            standing->found_by = 0;
-            /* Gone already is a key that was asked for twice, or that equals one with another text,
-             * as 1 and True do. */
-            if (there < 0 || (there > 0 && PyDict_DelItem(all->result, standing->object) < 0)) {
-                return -1;
-            }
-        }
-    }
-    return 0;
-}
-
 /* Values that come in a row. */
 static int take_values(multi *all, leg *each)
 {
@@ -1060,10 +1039,7 @@ static int process(multi *all, leg *each)
             }
             return 0;
         default:
-            if (exchange->no_memory) {
-                return fail_leg(all, each, MC_NO_MEMORY);
-            }
-            return forget_values(all, each) < 0 ? -1 : fail_leg(all, each, MC_MALFORMED);
+            return fail_leg(all, each, exchange->no_memory ? MC_NO_MEMORY : MC_MALFORMED);
         }
         if (result < 0) {
             return -1;

@@ -69,6 +69,16 @@ def reply_end(buffer, start):
             return line + 2
 
 
+def bodies(reply):
+    """Where the values of a whole reply begin and end."""
+    position = 0
+    while reply.startswith(b"VALUE ", position):
+        start = reply.index(b"\r\n", position) + 2
+        end = start + int(reply[position:start].split()[3])
+        yield start, end
+        position = end + 2
+
+
 class Plan:
     """What happens to the replies of one connection."""
 
@@ -139,7 +149,11 @@ class Plan:
         elif self.random.random() < 0.2:
             junk += b"\r\n"
         at = self.cut(reply)
-        return (reply[:at] + junk + reply[at:],)
+        damaged = reply[:at] + junk + reply[at:]
+        # Nor could one see that a value is another, where a line end comes to stand at its end.
+        if any(start <= at < end and damaged[end : end + 2] == b"\r\n" for start, end in bodies(reply)):
+            damaged = reply[:at] + junk.replace(b"\n", b"\r") + reply[at:]
+        return (damaged,)
 
     def doubled(self, reply):
         # The second copy may come late only where it names its key: a late number or line fits any later call.
