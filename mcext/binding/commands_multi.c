@@ -50,6 +50,7 @@ typedef struct {
     bool over;
     bool marker_last; /* noreply: the exchange is for the marker behind the last command */
     bool is_ahead;    /* its first batch is sent already: see send_ahead */
+    bool owes_marker; /* get_multi: a marker is the next to be sent, see mc_exchange_mark */
     PyObject *body;   /* of a value that is on its way into it */
     uint32_t flags;
     int value_count;
@@ -772,13 +773,13 @@ static int produce(multi *all, leg *each, bool whole)
     mc_buffer *out = &connection->out;
     size_t sent_before = each->sent, run = 0;
     bool first = each->next == 0;
+    bool marker = first ? connection->unanswered != 0 && !all->noreply : each->owes_marker;
     int pieces = 0, result;
 
     drop_values(each);
     mc_buffer_clear(out);
+    each->owes_marker = false;
     if (first) {
-        bool marker = connection->unanswered != 0 && !all->noreply;
-
         each->marker_last =
             all->noreply &&
             (connection->unanswered + each->count > MCX_UNANSWERED_AT_MOST || each->target.probe);
@@ -786,10 +787,10 @@ static int produce(multi *all, leg *each, bool whole)
                          all->noreply ? MC_VERSION : all->command, each->keys,
                          all->command == MC_GET ? each->count : 0, marker || each->marker_last);
         each->io.exchange.max_length = (uint64_t)call->snapshot->max_length;
-        if (marker && !mc_buffer_append(out, MCX_MARKER, sizeof MCX_MARKER - 1)) {
-            PyErr_NoMemory();
-            return -1;
-        }
+    }
+    if (marker && !mc_buffer_append(out, MCX_MARKER, sizeof MCX_MARKER - 1)) {
+        PyErr_NoMemory();
+        return -1;
     }
     result = all->command == MC_GET      ? produce_get(all, each, out, whole)
              : all->command == MC_DELETE ? produce_delete(all, each, out)
@@ -885,7 +886,10 @@ static int take_answer(multi *all, leg *each)
     mcx_server *host = each->target.host;
     int result = 0;
 
-    if (all->command == MC_SET) {
+    if (all->command == MC_GET && mc_exchange_mark(exchange, each->next)) {
+        each->owes_marker = each->io.more = true;
+    }
+    else if (all->command == MC_SET) {
         all->items[each->items[exchange->index]].stored = reply->type == MC_REPLY_STORED;
     }
     else if (all->command == MC_DELETE && reply->type != MC_REPLY_DELETED) {
@@ -944,7 +948,7 @@ static int fail_leg(multi *all, leg *each, mc_status status)
         return 0;
     }
     all->failed = true;
-    if (again == 0 && each->target.host != NULL) {
+    if (again == 0 && each->target.host != NULL && !mcx_is_answered(&each->io.exchange, status)) {
         again = mcx_fail(all->call, &each->target, status);
     }
     end_leg(all, each, false);
@@ -1006,6 +1010,12 @@ static bool is_clean_unread(const multi *all, const leg *each)
     return clean;
 }
 
+/* True where nothing is left to do but to read. */
+static bool is_sent(const leg *each)
+{
+    return each->next == each->count && each->io.count == 0 && !each->owes_marker;
+}
+
 /* All events that the leg's input holds. */
 static int process(multi *all, leg *each)
 {
@@ -1030,7 +1040,7 @@ static int process(multi *all, leg *each)
             result = take_answer(all, each);
             break;
         case MC_EVENT_DONE:
-            if (each->next == each->count && each->io.count == 0) {
+            if (is_sent(each)) {
                 if (exchange->marker) {
                     each->target.connection->unanswered = 0;
                 }
@@ -1055,12 +1065,6 @@ static int decode(multi *all, leg *each)
 
     mcx_leave_out(all->call, before);
     return result;
-}
-
-/* True where nothing is left to do but to read. */
-static bool is_sent(const leg *each)
-{
-    return each->next == each->count && each->io.count == 0;
 }
 
 /* noreply: everything is sent and nothing is to be read. */
@@ -1096,7 +1100,8 @@ static int run_leg_in_turn(multi *all, leg *each)
         bool begun = each->io.count > 0 || each->is_ahead;
 
         each->is_ahead = false;
-        if (!begun && each->next < each->count && produce_outside(all, each) < 0) {
+        if (!begun && (each->next < each->count || each->owes_marker) &&
+            produce_outside(all, each) < 0) {
             return -1;
         }
         if (each->io.count > 0) {
@@ -1118,7 +1123,7 @@ static int run_leg_in_turn(multi *all, leg *each)
             if (decode(all, each) < 0) {
                 return -1;
             }
-            if (each->over || each->attempt != attempt ||
+            if (each->over || each->attempt != attempt || each->owes_marker ||
                 (all->command == MC_GET
                      ? exchange->cursor == each->next && exchange->line_end > each->next
                      : exchange->cursor >= exchange->replies && !exchange->marker)) {
@@ -1210,7 +1215,7 @@ static int step(multi *all, mc_leg **ios, struct pollfd *polls)
     for (size_t i = 0; i < all->leg_count; i++) {
         leg *each = all->legs[i];
 
-        if (!each->over && each->io.count == 0 && each->next < each->count) {
+        if (!each->over && each->io.count == 0 && (each->next < each->count || each->owes_marker)) {
             if (produce(all, each, true) < 0) {
                 return -1;
             }

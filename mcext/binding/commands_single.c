@@ -74,6 +74,18 @@ static mc_status take_value(mcx_call *call, mc_exchange *exchange, retrieved *go
     return status;
 }
 
+/* An error line: a miss. What the server may say behind it is read up to a marker, so that the
+ * connection can be used again: a proxy whose server is down has one for each get. */
+static mc_status take_error(mcx_call *call, mcx_target *target, mc_exchange *exchange)
+{
+    struct iovec marker = {(void *)MCX_MARKER, sizeof MCX_MARKER - 1};
+
+    if (!mc_exchange_mark(exchange, 1)) {
+        return MC_OK;
+    }
+    return mcx_send(call, target, &marker, 1);
+}
+
 static mc_status read_value(mcx_call *call, mcx_target *target, mc_exchange *exchange,
                             retrieved *got)
 {
@@ -87,8 +99,10 @@ static mc_status read_value(mcx_call *call, mcx_target *target, mc_exchange *exc
         case MC_EVENT_VALUE:
             status = take_value(call, exchange, got);
             break;
+        case MC_EVENT_REPLY:
+            status = take_error(call, target, exchange);
+            break;
         case MC_EVENT_FILLED:
-        case MC_EVENT_REPLY: /* an error line: a miss */
             break;
         case MC_EVENT_DONE:
             return MC_OK;
@@ -132,7 +146,7 @@ static PyObject *retrieve_from(mcx_call *call, mc_command command, mcx_target *t
 
     do {
         mc_exchange exchange;
-        bool started = false;
+        bool started = false, answered = false;
         mc_status status;
 
         if (begun != NULL) {
@@ -147,6 +161,7 @@ static PyObject *retrieve_from(mcx_call *call, mc_command command, mcx_target *t
         if (LIKELY(status == MC_OK)) {
             status = read_value(call, target, &exchange, &got);
             started = exchange.started;
+            answered = mcx_is_answered(&exchange, status);
         }
         if (LIKELY(status == MC_OK)) {
             mcx_target_end(call, target, mc_exchange_end(&exchange));
@@ -157,7 +172,8 @@ static PyObject *retrieve_from(mcx_call *call, mc_command command, mcx_target *t
         Py_CLEAR(got.body);
         got.found = false;
         again = mcx_try_again(call, target, command, started, status, &attempt);
-        if (again == 0 && (target->host == NULL || mcx_fail(call, target, status) == 0)) {
+        if (again == 0 &&
+            (target->host == NULL || answered || mcx_fail(call, target, status) == 0)) {
             result = Py_NewRef(default_value);
         }
     } while (again > 0);

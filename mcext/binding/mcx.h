@@ -791,6 +791,13 @@ static inline bool mcx_socket_is_plain(mcx_module *module)
 #define MCX_MARKER "version\r\n"
 #define MCX_UNANSWERED_AT_MOST 512
 
+/* True where a retrieval that ended in status was answered by an error line, and what failed was to
+ * bring the stream in step behind it. */
+static inline bool mcx_is_answered(const mc_exchange *exchange, mc_status status)
+{
+    return exchange->marked != 0 && status != MC_RAISED && status != MC_NO_MEMORY;
+}
+
 /* ---- ask.c ---------------------------------------------------------------------------------- */
 
 /* A command with one answer line, as it goes out. */

@@ -686,22 +686,33 @@ def _get_mapped(self, servers, originals):
         wanted = dict.fromkeys(texts, 0)
         for text in texts:
             wanted[text] += 1
-        line = server.readline()
-        while line and line != b"END":
+        errors = 0
+        while True:
+            line = server.readline()
+            if not line:
+                raise _core._ConnectionDeadError("connection closed in readline()")
+            if line == b"END" and not errors:
+                break
+            if line.startswith(b"VERSION ") and errors:
+                break
+            if line == b"END":
+                continue
             rkey, flags, rlen = self._expectvalue(server, line)
             if rkey is None:
-                if is_error(line):
-                    return False  # of what comes behind it nobody knows
-                raise _core._Error("a reply that the protocol does not allow")
+                # A proxy's, for some of the keys; how its reply ends it does not tell, but a marker behind it does.
+                errors += 1
+                if not line.startswith(b"SERVER_ERROR") or errors > len(texts):
+                    return False
+                if errors == 1:
+                    exchange.go_on()
+                    server.send_cmd(b"version")
+                continue
             if not wanted.get(rkey):
                 raise _core._Error("a value for a key that was not asked for")
             wanted[rkey] -= 1
             value = self._recv_value(server, flags, rlen)
             exchange.resume()
             found[originals[rkey]] = value
-            line = server.readline()
-        if not line:
-            raise _core._ConnectionDeadError("connection closed in readline()")
         exchange.end()
         return True
 
