@@ -80,7 +80,7 @@ debian_python() {
         { tail -n 20 "$folder.python.log" >&2; exit 1; }
 }
 
-SID_PACKAGES=ca-certificates,gcc,git,make,memcached,python3,zlib1g-dev
+SID_PACKAGES=ca-certificates,gcc,git,make,memcached,nutcracker,python3,zlib1g-dev
 SID_PACKAGES=$SID_PACKAGES,python3.14,python3.14-dev,python3.14-venv,python3.15,python3.15-dev,python3.15-venv
 
 # debian_tree FOLDER: puts the files of the working tree at /srv/mcext in there; what was built before stays.

@@ -32,7 +32,7 @@ if [ "$checker" = valgrind ] && [ -z "${PYTHON:-}" ]; then
     python=$(PYTHONS='' python3 tools/find_pythons.py | grep -E '^3\.1[2-9] ' | head -n 1 | cut -d' ' -f2)
     [ -n "$python" ] || { echo "error: valgrind takes a CPython 3.12 or newer" >&2; exit 1; }
 fi
-PYTHON=$python tools/system.sh run
+PYTHON=$python tools/system.sh run proxies
 flags="-g -O1 -fno-omit-frame-pointer -fno-lto -U_FORTIFY_SOURCE -UNDEBUG"
 preload='' under='' core_under=''
 # Every object an allocation that the checker sees. (Not on free-threaded Python: it needs its own allocator.)

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Sees to it that the programs and headers are there that the named tasks need: run (demo and tests), lint, clang,
-# valgrind, spin, debootstrap. What is missing comes from Debian's packages where this user may install them; else one line
-# says what to install. Usage: PYTHON=python3 tools/system.sh TASK...
+# Sees to it that the programs and headers are there that the named tasks need: run (demo and tests), proxies (tests),
+# lint, clang, valgrind, spin, debootstrap. What is missing comes from Debian's packages where this user may install
+# them; else one line says what to install. Usage: PYTHON=python3 tools/system.sh TASK...
 set -eu
 PYTHON=${PYTHON:-python3}
 lacking=
@@ -23,6 +23,10 @@ check_run() {
     "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || lacking="$lacking $version-venv"
     "$PYTHON" -c 'import os.path, sysconfig, sys
 sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || lacking="$lacking $version-dev"
+}
+
+check_proxies() { # twemproxy, which is not on everybody's PATH
+    [ -x /usr/sbin/nutcracker ] || program nutcracker
 }
 
 check_lint() {

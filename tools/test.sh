@@ -23,7 +23,7 @@ suite() { # VERSION PYTHON FOLDER REQUIREMENTS PYTEST-ARGUMENTS...
 }
 
 first=$(echo "$pythons" | head -n 1)
-PYTHON=${first#* } tools/system.sh run || exit 1
+PYTHON=${first#* } tools/system.sh run proxies || exit 1
 # The others come first, so that the last closing line is that of the whole suite.
 others=$(echo "$pythons" | tail -n +2)
 if [ -n "$others" ]; then
