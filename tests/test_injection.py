@@ -10,6 +10,7 @@ import threading
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
+from types import FunctionType
 
 import pytest
 
@@ -480,8 +481,8 @@ NUMBERS = [
 
 
 def show(value):
-    """A name for a test that does not run the value's own code."""
-    if isinstance(value, (Index, EvilInt, EvilFloat, EvilStr, Text)):
+    """A name for a test that does not run the value's own code, and is the same in every process."""
+    if isinstance(value, (Index, EvilInt, EvilFloat, EvilStr, Text, FunctionType)) or type(value) is object:
         return type(value).__name__
     return "huge" if isinstance(value, int) and value > 2**80 else ascii(value)[:24]
 
