@@ -82,7 +82,6 @@ class ScriptedServer:
         self._answers = None if callable(script) else list(script)
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._stopping = threading.Event()
         self._threads = []
         self.connections = []
         self.listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -93,16 +92,16 @@ class ScriptedServer:
         self._start(self._accept)
         return self
 
-    def __exit__(self, *exception):
-        self._stopping.set()
+    def __exit__(self, kind, *exception):
         self.listener.shutdown(socket.SHUT_RDWR)
+        for accepting in self._threads[:1]:
+            accepting.join()  # it may take one more connection: only when it has ended are all known
         self.listener.close()
-        with self._lock:
-            connections = list(self.connections)
-        for connection in connections:
+        for connection in self.connections:
             self._shut(connection)
-        for thread in self._threads:
-            thread.join(10)
+        for thread in self._threads[1:]:
+            thread.join(10 * PATIENCE)
+            assert kind or not thread.is_alive(), "a script waits for what never comes"
 
     @property
     def commands(self):
