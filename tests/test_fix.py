@@ -1,5 +1,6 @@
 """The contract's Fix table: what python-memcached 1.62 gets wrong, row by row."""
 
+import contextlib
 import gc
 import os
 import pickle
@@ -645,17 +646,19 @@ def test_nothing_is_tried_again_after_a_byte_of_the_reply():
         assert len(server.connections) == 1
 
 
-@pytest.mark.parametrize("name", NEVER_REPEATED)
-def test_a_connection_idle_for_a_second_is_looked_at_before_use(name):
-    with ScriptedServer(echo) as server:
-        client = memcache.Client([server.address])
-        assert client.get("a") == b"a"
-        server.close_connection()
+def test_a_connection_idle_for_a_second_is_looked_at_before_use():
+    with contextlib.ExitStack() as stack:
+        servers = {name: stack.enter_context(ScriptedServer(echo)) for name in NEVER_REPEATED}
+        clients = {name: memcache.Client([server.address]) for name, server in servers.items()}
+        for name, server in servers.items():
+            assert clients[name].get("a") == b"a"
+            server.close_connection()
         time.sleep(1.1)  # the idle second itself
-        CALLS[name](client)
-        server.wait_for(lambda s: len(s.connections) == 2)
-        assert len(server.connections[1].commands) == 1
-        assert alive(client)
+        for name, server in servers.items():
+            CALLS[name](clients[name])
+            server.wait_for(lambda s: len(s.connections) == 2)
+            assert len(server.connections[1].commands) == 1, name
+            assert alive(clients[name]), name
 
 
 # a key that ends in a newline; a time, delta or get_stats argument with one

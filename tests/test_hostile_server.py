@@ -19,8 +19,8 @@ from scripted_server import PATIENCE
 
 import memcache
 
-SLOW = 30 * PATIENCE  # seconds that a call with a timeout of half a second may take on a loaded machine
-TIMEOUT = 0.5
+SLOW = 30 * PATIENCE  # seconds that a call with a timeout of a fifth of a second may take on a loaded machine
+TIMEOUT = 0.2
 MIB = 1 << 20
 TEXT, ZLIB, INT, PICKLE = 16, 8, 2, 1
 
@@ -239,7 +239,7 @@ def test_one_byte_now_and_then_for_ever(name):
         stream.command()
         for byte in b"SERVER_ERROR " + b"x" * 1000:
             stream.send(bytes([byte]))
-            if stream.closes_within(0.1):
+            if stream.closes_within(TIMEOUT / 5):
                 return
 
     attack(behaviour, *CALLS[name])
@@ -249,7 +249,7 @@ def test_a_body_of_one_byte_now_and_then():
     def behaviour(stream):
         stream.command()
         stream.send(b"VALUE k 0 1000000\r\n")
-        while not stream.closes_within(0.1):
+        while not stream.closes_within(TIMEOUT / 5):
             stream.send(b"x")
 
     attack(behaviour, *CALLS["get"])
@@ -398,7 +398,7 @@ def test_all_answers_before_the_requests(name):
         stream.wait_for_close()
 
     with Hostile(behaviour) as server:
-        client = memcache.Client([server.address], socket_timeout=2)
+        client = memcache.Client([server.address], socket_timeout=1)
         call(client)
         client.disconnect_all()  # where all was sent before an answer was read, they were answers
         is_right_again(client, server)
@@ -608,7 +608,7 @@ def test_a_server_that_answers_quit_for_ever_takes_no_memory():
         before, after = measure(
             f"""
             import memcache
-            host = memcache.Client(["{server.address}"], socket_timeout=2).servers[0]
+            host = memcache.Client(["{server.address}"], socket_timeout=1).servers[0]
             before = peak()
             host.connect()
             host.quit()

@@ -416,10 +416,15 @@ class Interruption(Exception):
 
 
 class Alarm:
-    """Sends SIGALRM again and again until its handler raises, so that none is lost in the window before a wait."""
+    """Sends SIGALRM again and again until its handler raises, so that none is lost in the window before a wait.
 
-    def __init__(self, action):
+    The first comes a little after the event `after`, where there is one: that of a server which has read the command.
+    """
+
+    def __init__(self, action, after=None):
         self.action = action
+        self.after = after
+        self.beginner = threading.Thread(target=self.begin, daemon=True)
 
     def handler(self, number, frame):
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -427,19 +432,26 @@ class Alarm:
 
     def __enter__(self):
         self.before = signal.signal(signal.SIGALRM, self.handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+        self.beginner.start()
         return self
 
+    def begin(self):
+        if self.after is None:
+            signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+        elif self.after.wait(AT_ONCE):
+            signal.setitimer(signal.ITIMER_REAL, 0.02, 0.1)
+
     def __exit__(self, *exception):
+        self.beginner.join()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self.before)
 
 
-def raising(kind):
+def raising(kind, after=None):
     def action():
         raise kind
 
-    return Alarm(action)
+    return Alarm(action, after)
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, Interruption, MemoryError])
@@ -453,7 +465,7 @@ def test_an_exception_from_a_signal_handler_ends_the_call_and_the_connection(nam
             mc = client(server, LONG)
             assert mc.get("warm") == b"warm"
             began = time.monotonic()
-            with pytest.raises(kind), raising(kind):
+            with pytest.raises(kind), raising(kind, script.damaged):
                 call(mc)
             assert time.monotonic() - began < AT_ONCE
             assert closed_by_client(server, script)

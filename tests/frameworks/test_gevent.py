@@ -40,4 +40,4 @@ class TestGreenlets:
         seen = greenlets(order, f"stall_{where}")
         assert 0.9 <= seen["elapsed"] < 10, seen
         assert seen["gap"] < seen["elapsed"] - 0.5, "the hub stood still while a call waited"
-        assert seen["ticks"] > 20, seen
+        assert seen["ticks"] > 5, seen  # of a hundred: a busy machine has few
