@@ -1,9 +1,10 @@
 """No call lasts longer than its deadline, whatever the servers do.
 
-The bounds asserted are far above the deadlines, for busy machines, and far below what a call would take that gave each
+The bounds asserted are far above the deadlines, for busy machines, and below what a call would take that gave each
 step, each server or each address a timeout of its own.
 """
 
+import concurrent.futures
 import contextlib
 import itertools
 import pickle
@@ -13,14 +14,16 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from scripted_server import STALL, ScriptedServer
+from scripted_server import CLOSE, PATIENCE, STALL, ScriptedServer
 
 import mcext
 import memcache
 from mcext.testing import memcached
 
-DEADLINE = 0.3
+DEADLINE = 0.15
 BOUND = 3.0
+# Where servers must answer in time, they have more of it under a checker that slows all down.
+SLOWNESS = min(PATIENCE, 4)
 
 CALLS = {
     "get": (lambda mc: mc.get("key1"), None),
@@ -39,17 +42,23 @@ CALLS = {
 
 
 @contextlib.contextmanager
-def within(bound=BOUND):
+def within(bound=BOUND, name="it"):
     began = time.monotonic()
     yield
     took = time.monotonic() - began
-    assert took < bound, f"took {took:.2f} s"
+    assert took < bound * PATIENCE, f"{name} took {took:.2f} s"
+
+
+def at_once(function, arguments):
+    """Call it with each of the arguments, in a thread for each: what they wait for is waited for once."""
+    with concurrent.futures.ThreadPoolExecutor(len(arguments)) as pool:
+        list(pool.map(function, arguments))
 
 
 class Trickle:
     """A server that answers each connection with the given bytes, one at a time, for ever."""
 
-    def __init__(self, pieces, pause=0.05):
+    def __init__(self, pieces, pause=DEADLINE / 5):
         self.pieces, self.pause = pieces, pause
         self.stop = threading.Event()
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -147,7 +156,7 @@ def test_a_server_that_takes_ten_megabytes_slowly(socket_class, monkeypatch):
     def serve(listener):
         sock, _ = listener.accept()
         with sock:
-            while not stop.wait(0.05):
+            while not stop.wait(DEADLINE / 5):
                 if not sock.recv(20000):
                     return
 
@@ -183,14 +192,21 @@ def black_holes(count):
         yield addresses
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_five_black_holes_in_a_row(name):
+HOLE = 0.4  # what the connects of a call may take: far less than five times as long
+
+
+def test_five_black_holes_in_a_row():
     """The connects of a call share one budget, probes included."""
-    call, failure = CALLS[name]
+
+    def check(name):
+        call, failure = CALLS[name]
+        mc = mcext.Client(addresses, socket_timeout=HOLE, connect_timeout=HOLE, dead_retry=0)
+        with within(4 * HOLE, name):
+            answer = call(mc)
+        assert answer == failure, name
+
     with black_holes(5) as addresses:
-        mc = mcext.Client(addresses, socket_timeout=DEADLINE, connect_timeout=DEADLINE, dead_retry=0)
-        with within(2 * BOUND):
-            assert call(mc) == failure
+        at_once(check, CALLS)
 
 
 def replace_by_the_same(monkeypatch, *names):
@@ -200,14 +216,17 @@ def replace_by_the_same(monkeypatch, *names):
         monkeypatch.setattr(memcache._Host, name, lambda self, *rest, own=own, **more: own(self, *rest, **more))
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_five_black_holes_in_a_row_and_a_replaced_connect(name, monkeypatch):
-    call, failure = CALLS[name]
+def test_five_black_holes_in_a_row_and_a_replaced_connect(monkeypatch):
+    def check(name):
+        call, failure = CALLS[name]
+        mc = mcext.Client(addresses, socket_timeout=HOLE, dead_retry=0)
+        with within(4 * HOLE, name):
+            answer = call(mc)
+        assert answer == failure, name
+
     replace_by_the_same(monkeypatch, "connect")
     with black_holes(5) as addresses:
-        mc = mcext.Client(addresses, socket_timeout=1, dead_retry=0)
-        with within():
-            assert call(mc) == failure
+        at_once(check, CALLS)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -216,7 +235,8 @@ def test_a_trickle_does_not_prolong_a_call_with_replaced_methods_of_a_host(name,
     call, failure = CALLS[name]
     lines = {"get_stats": b"STAT a b\r\n", "get_slabs": b"STAT a b\r\n", "set_multi": b"NOT_STORED\r\n"}
     replace_by_the_same(monkeypatch, "readline", "recv")
-    with Trickle(lambda: itertools.repeat(lines.get(name, b"VALUE key1 0 1\r\nx\r\n")), pause=0.2) as server:
+    piece = lines.get(name, b"VALUE key1 0 1\r\nx\r\n")
+    with Trickle(lambda: itertools.repeat(piece), pause=0.6 * DEADLINE) as server:
         mc = mcext.Client([server.address], socket_timeout=DEADLINE, dead_retry=0)
         with within():
             answer = call(mc)
@@ -243,13 +263,13 @@ def key_script(command, number):
 def test_a_multi_call_over_many_silent_servers():
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(ScriptedServer(lambda command, number: STALL)) for _ in range(10)]
-        mc = mcext.Client([s.address for s in servers], socket_timeout=DEADLINE, dead_retry=0)
+        mc = mcext.Client([s.address for s in servers], socket_timeout=0.3, dead_retry=0)
         keys = [f"key{i}" for i in range(300)]
-        with within():
+        with within(2.5):
             assert mc.get_multi(keys) == {}
-        with within():
+        with within(2.5):
             assert sorted(mc.set_multi({key: b"v" for key in keys})) == sorted(keys)
-        with within():
+        with within(2.5):
             assert mc.delete_multi(keys) == 0
         assert all(server.received for server in servers), "each was asked"
 
@@ -261,24 +281,30 @@ def sockets(request, monkeypatch):
         monkeypatch.setattr(memcache, "socket", SimpleNamespace(socket=type("Other", (socket.socket,), {})))
 
 
+MULTI_CALLS = ("get_multi", "set_multi", "delete_multi")
+
+
 def test_a_silent_server_costs_none_of_the_others_answers(sockets):
-    with contextlib.ExitStack() as stack:
-        silent = stack.enter_context(ScriptedServer(lambda command, number: STALL))
-        good = [stack.enter_context(ScriptedServer(key_script)) for _ in range(4)]
-        servers = [silent.address, *(server.address for server in good)]
-        mc = mcext.Client(servers, socket_timeout=2, connect_timeout=20, dead_retry=0)
-        keys = [f"key{i}" for i in range(60)]
-        here = {key for key in keys if mc._get_server(key)[0].port == silent.port}
-        assert here and len(here) < len(keys)
-        keys.sort(key=lambda key: key not in here)  # the silent server is the first to be asked
-        with within(6):
-            found = mc.get_multi(keys)
-        assert found == {key: key.encode() for key in keys if key not in here}
-        with within(6):
-            assert set(mc.set_multi(dict.fromkeys(keys, b"v"))) == here
-        with within(6):
-            assert mc.delete_multi(keys) == 0
-        assert all(b"delete" in server.received for server in good)
+    def check(name):
+        with contextlib.ExitStack() as stack:
+            silent = stack.enter_context(ScriptedServer(lambda command, number: STALL))
+            good = [stack.enter_context(ScriptedServer(key_script)) for _ in range(4)]
+            servers = [silent.address, *(server.address for server in good)]
+            mc = mcext.Client(servers, socket_timeout=2 * SLOWNESS, connect_timeout=20, dead_retry=0)
+            keys = [f"key{i}" for i in range(60)]
+            here = {key for key in keys if mc._get_server(key)[0].port == silent.port}
+            assert here and len(here) < len(keys)
+            keys.sort(key=lambda key: key not in here)  # the silent server is the first to be asked
+            with within(6, name):
+                if name == "get_multi":
+                    assert mc.get_multi(keys) == {key: key.encode() for key in keys if key not in here}
+                elif name == "set_multi":
+                    assert set(mc.set_multi(dict.fromkeys(keys, b"v"))) == here
+                else:
+                    assert mc.delete_multi(keys) == 0
+            assert all(server.received for server in good), "each was asked"
+
+    at_once(check, MULTI_CALLS)
 
 
 def test_a_slow_server_delays_no_other_ones_answers(sockets):
@@ -302,16 +328,8 @@ def test_a_slow_server_delays_no_other_ones_answers(sockets):
         assert mc.get_multi(keys) == {key: key[1].encode() for key in keys}
 
 
-def test_the_retry_is_within_the_deadline():
-    """A connection closed before the reply is tried again; the second silence does not get a deadline of its own."""
-    with ScriptedServer(lambda command, number: ("close",) if number == 0 else STALL) as server:
-        mc = mcext.Client([server.address], socket_timeout=DEADLINE, dead_retry=0)
-        with within():
-            assert mc.get("key1") is None
-
-
 def test_the_connect_of_a_retry_prolongs_a_multi_call_by_what_it_took():
-    """One server closes its connection and takes no other; the other one is silent."""
+    """One server closes its connection and takes no other; the other one is silent. A second connect has no time."""
     sockets = []
 
     def serve():
@@ -328,28 +346,190 @@ def test_the_connect_of_a_retry_prolongs_a_multi_call_by_what_it_took():
         listener.listen(0)
         threading.Thread(target=serve, daemon=True).start()
         addresses = [f"127.0.0.1:{listener.getsockname()[1]}", silent.address]
-        mc = mcext.Client(addresses, socket_timeout=DEADLINE, connect_timeout=BOUND)
-        with within(2 * BOUND):
+        mc = mcext.Client(addresses, socket_timeout=DEADLINE, connect_timeout=1)
+        with within(2):
             assert mc.get_multi([f"key{i}" for i in range(40)]) == {}
         assert all(host.deaduntil for host in mc.servers)
         for sock in sockets:
             sock.close()
 
 
-@pytest.mark.parametrize("name", ["get", "set", "get_multi", "get_stats"])
-def test_a_wait_is_for_what_is_left_of_the_deadline(name):
+# A call that waits for LATE and is then left alone ends after WHOLE. With a second deadline it would take both.
+LATE, WHOLE, BEFORE = 0.85, 1.0, 1.75
+
+# How a reply begins that does not go on.
+BEGINS = {
+    "get": b"VALUE ",
+    "gets": b"VALUE key1 0 5 ",
+    "set": b"STO",
+    "incr": b"4",
+    "delete": b"DELETED\r",
+    "touch": b"T",
+    "get_multi": b"VALUE key1 0 5\r\nval",
+    "set_multi": b"STORED\r",
+    "delete_multi": b"NOT_",
+    "flush_all": b"OK",
+    "get_stats": b"STAT a b\r\nSTAT ",
+    "get_slabs": b"STAT items:1:number",
+    "get a large value": b"VALUE key1 0 1000000\r\n" + b"x" * 500_000,
+}
+CALLS_TO_BEGIN = {**CALLS, "get a large value": CALLS["get"]}
+
+
+def cold_and_warm(names):
+    """A connect takes time as well, and then no wait is the call's first: warm connections are another matter."""
+    return list(itertools.product(names, [False, True]))
+
+
+def test_a_wait_is_for_what_is_left_of_the_deadline(sockets):
     """The reply begins late, and then nothing more comes: that is not waited for as long again."""
-    call, failure = CALLS[name]
-    begins = {"get": b"VALUE ", "set": b"STO", "get_multi": b"VALUE ", "get_stats": b"STAT "}[name]
 
-    def script(command, number):
-        time.sleep(0.8 * BOUND)
-        return begins, STALL
+    def check(case):
+        name, warm = case
+        call, failure = CALLS_TO_BEGIN[name]
 
-    with ScriptedServer(script) as server:
-        mc = mcext.Client([server.address], socket_timeout=BOUND, dead_retry=0)
-        with within(1.5 * BOUND):
-            assert call(mc) == failure
+        def script(command, number):
+            if command == b"get warm\r\n":
+                return None
+            time.sleep(LATE)
+            return BEGINS[name], STALL
+
+        with ScriptedServer(script) as server:
+            mc = mcext.Client([server.address], socket_timeout=WHOLE, dead_retry=0)
+            for _ in range(2 * warm):
+                mc.get("warm")
+            with within(BEFORE, case):
+                answer = call(mc)
+            assert answer == failure, case
+
+    at_once(check, cold_and_warm(BEGINS))
+
+
+LARGE_CALLS = {  # each more than the sockets' buffers take
+    "set": (lambda mc: mc.set("key1", b"x" * (8 << 20)), 0),
+    "append": (lambda mc: mc.append("key1", b"x" * (8 << 20)), 0),
+    "set_multi": (lambda mc: len(mc.set_multi({f"key{i}": b"x" * (1 << 20) for i in range(8)})), 8),
+    "get_multi": (lambda mc: mc.get_multi([f"{i:0200}" for i in range(40_000)]), {}),
+    "delete_multi": (lambda mc: mc.delete_multi([f"{i:0200}" for i in range(40_000)]), 0),
+}
+
+
+def test_a_send_that_had_to_wait_leaves_the_reply_the_rest_of_the_deadline(sockets):
+    """The server begins to read late, reads all there is, and says nothing."""
+
+    def check(case):
+        name, warm = case
+        call, failure = LARGE_CALLS[name]
+
+        def serve(listener):
+            with listener.accept()[0] as sock:
+                for _ in range(2 * warm):
+                    sock.recv(1000)
+                    sock.sendall(b"END\r\n")
+                sock.recv(1000)
+                time.sleep(LATE)
+                with contextlib.suppress(ConnectionResetError):
+                    while sock.recv(1 << 20):
+                        continue
+
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+            thread.start()
+            mc = mcext.Client([f"127.0.0.1:{listener.getsockname()[1]}"], socket_timeout=WHOLE, dead_retry=0)
+            mc.server_max_value_length = 0
+            for _ in range(2 * warm):
+                assert mc.get("warm", "absent") == "absent"
+            with within(BEFORE, case):
+                answer = call(mc)
+            assert answer == failure, case
+            thread.join(10 * PATIENCE)
+
+    at_once(check, cold_and_warm(LARGE_CALLS))
+
+
+def test_a_late_server_of_two_does_not_prolong_the_wait_for_the_other(sockets):
+    def check(case):
+        name, warm = case
+        call, failure = CALLS[name]
+        pauses = []
+
+        def late(command, number):
+            if pauses:
+                time.sleep(pauses.pop())
+            return key_script(command, number)
+
+        def stall(command, number):
+            return None if b"warm" in command else STALL
+
+        with ScriptedServer(late) as server, ScriptedServer(stall) as silent:
+            mc = mcext.Client([server.address, silent.address], socket_timeout=WHOLE, dead_retry=0)
+            for _ in range(2 * warm):
+                mc.get_multi([f"warm{i}" for i in range(20)])
+            pauses.append(LATE)
+            with within(BEFORE, case):
+                answer = call(mc)
+            if name == "get_multi":
+                assert all(value == key.encode() for key, value in answer.items())
+            else:
+                assert answer <= failure
+
+    at_once(check, cold_and_warm(MULTI_CALLS))
+
+
+REPEATED = ("get", "gets", "set", "delete", "touch", "get_multi", "set_multi", "delete_multi", "get_stats", "get_slabs")
+
+
+def test_the_retry_is_within_the_deadline(sockets):
+    """A connection closed before the reply is tried again; the second silence does not get a deadline of its own."""
+
+    def check(case):
+        name, warm = case
+        call, failure = CALLS[name]
+
+        def script(command, number):
+            if command == b"get warm\r\n":
+                return None
+            if number:
+                return STALL
+            time.sleep(LATE)
+            return CLOSE
+
+        with ScriptedServer(script) as server:
+            mc = mcext.Client([server.address], socket_timeout=WHOLE, dead_retry=0)
+            for _ in range(2 * warm):
+                mc.get("warm")
+            with within(BEFORE, case):
+                answer = call(mc)
+            assert answer == failure, case
+
+    at_once(check, cold_and_warm(REPEATED))
+
+
+def test_the_wait_behind_a_noreply_call_is_within_the_deadline(sockets):
+    """The next call has the server say first that it has read it; that comes late, and its own reply never."""
+
+    def check(name):
+        call, failure = CALLS[name]
+
+        def script(command, number):
+            if command.endswith(b"noreply\r\n"):
+                return None
+            if command != b"version\r\n":
+                return STALL
+            time.sleep(LATE)
+            return None
+
+        with ScriptedServer(script) as server:
+            mc = mcext.Client([server.address], socket_timeout=WHOLE, dead_retry=0)
+            assert mc.delete("key1", noreply=True)
+            with within(BEFORE, name):
+                answer = call(mc)
+            assert answer == failure, name
+
+    at_once(check, CALLS)
 
 
 def test_a_deadline_can_be_changed_for_the_next_call():
@@ -366,21 +546,28 @@ class OtherSocket(socket.socket):
     """Not Python's own class: all bytes go through its methods, a server after the other."""
 
 
-OWN_TIME = 0.7  # of code that is the caller's, in seconds
+THEIR_TIME = SLOWNESS  # in seconds: the servers'
+OWN_TIME = THEIR_TIME + 0.2  # of code that is the caller's
 KEYS = [f"key{i}" for i in range(20)]
 TUPLES = [f"tuple{i}" for i in range(20)]
 LARGE = b"x" * 900_000  # more than a send or a receive takes at one go
 
 
 class SlowPickler(pickle.Pickler):
+    pause = OWN_TIME
+
     def dump(self, value):
-        time.sleep(OWN_TIME / 10)
+        time.sleep(self.pause)
         super().dump(value)
 
 
-class SlowUnpickler(pickle.Unpickler):
+class SlowPicklerOfMany(SlowPickler):
+    pause = OWN_TIME / len(TUPLES)
+
+
+class SlowUnpicklerOfMany(pickle.Unpickler):
     def load(self):
-        time.sleep(OWN_TIME / 10)
+        time.sleep(OWN_TIME / len(TUPLES))
         return super().load()
 
 
@@ -440,36 +627,33 @@ OWN_CODE = {
     "_statlog": (lambda client: client(SlowCounter).get("large"), LARGE),
     "_statlog, get_multi": (lambda client: client(SlowCounter).get_multi(["key1"]), {"key1": b"v"}),
     "pickler, set": (lambda client: client(pickler=SlowPickler).set("tuple1", ()), True),
-    "pickler": (lambda client: client(pickler=SlowPickler).set_multi(dict.fromkeys(TUPLES, ())), []),
-    "unpickler": (lambda client: client(unpickler=SlowUnpickler).get_multi(TUPLES), dict.fromkeys(TUPLES, ())),
+    "pickler": (lambda client: client(pickler=SlowPicklerOfMany).set_multi(dict.fromkeys(TUPLES, ())), []),
+    "unpickler": (lambda client: client(unpickler=SlowUnpicklerOfMany).get_multi(TUPLES), dict.fromkeys(TUPLES, ())),
 }
 
 
-@pytest.fixture(scope="module")
-def two_memcacheds():
-    with memcached() as one, memcached() as other:
-        yield one, other
+THROUGH_PYTHON = ("keys of get_multi", "pickler", "unpickler")
 
 
 @pytest.mark.parametrize(
-    "name, socket_class",
-    [
-        *((name, socket.socket) for name in OWN_CODE),
-        *((name, OtherSocket) for name in ("keys of get_multi", "pickler", "unpickler")),
-    ],
+    "socket_class, names", [(socket.socket, [*OWN_CODE]), (OtherSocket, THROUGH_PYTHON)], ids=["native", "python"]
 )
-def test_the_callers_own_code_takes_no_time_of_the_servers(two_memcacheds, name, socket_class, monkeypatch):
+def test_the_callers_own_code_takes_no_time_of_the_servers(socket_class, names, monkeypatch):
     """However long keys and values are in the making: the servers have all of the deadline, and none is found dead."""
-    addresses = [server.address for server in two_memcacheds]
-    clients = []
-
-    def client(kind=mcext.Client, **options):
-        clients.append(kind(addresses, socket_timeout=OWN_TIME - 0.2, **options))
-        return clients[0]
-
     values = {**dict.fromkeys(KEYS, b"v"), **dict.fromkeys(TUPLES, ()), "large": LARGE, "number": 1}
-    assert mcext.Client(addresses).set_multi(values) == []
+
+    def check(name):
+        call, answer = OWN_CODE[name]
+        clients = []
+
+        def client(kind=mcext.Client, **options):
+            clients.append(kind([one.address, other.address], socket_timeout=THEIR_TIME, **options))
+            return clients[0]
+
+        with memcached() as one, memcached() as other:
+            assert mcext.Client([one.address, other.address], socket_timeout=20).set_multi(values) == []
+            assert call(client) == answer, name
+            assert [host.deaduntil for host in clients[0].servers] == [0, 0], name
+
     monkeypatch.setattr(socket, "socket", socket_class)
-    call, answer = OWN_CODE[name]
-    assert call(client) == answer
-    assert [host.deaduntil for host in clients[0].servers] == [0, 0]
+    at_once(check, names)
