@@ -4,7 +4,6 @@ The bounds asserted are far above the deadlines, for busy machines, and below wh
 step, each server or each address a timeout of its own.
 """
 
-import concurrent.futures
 import contextlib
 import itertools
 import pickle
@@ -15,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 from scripted_server import CLOSE, PATIENCE, STALL, ScriptedServer
+from waits import at_once
 
 import mcext
 import memcache
@@ -47,12 +47,6 @@ def within(bound=BOUND, name="it"):
     yield
     took = time.monotonic() - began
     assert took < bound * PATIENCE, f"{name} took {took:.2f} s"
-
-
-def at_once(function, arguments):
-    """Call it with each of the arguments, in a thread for each: what they wait for is waited for once."""
-    with concurrent.futures.ThreadPoolExecutor(len(arguments)) as pool:
-        list(pool.map(function, arguments))
 
 
 class Trickle:
