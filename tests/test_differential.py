@@ -510,10 +510,11 @@ FIX_BEFORE = [
 ]
 
 
-def a_stored_value_that_does_not_decode(s, error):
-    """The oracle raised what its decoding raises; we answer None for that key."""
+def a_stored_value_that_does_not_decode(s, error, died):
+    """The oracle raised what its decoding raises, or took an OSError of bz2 for one of its socket, and the server for
+    dead; we answer None for that key."""
     return s.name in ("get", "gets", "get_multi") and (
-        isinstance(error, (ValueError, OSError, EOFError)) or type(error).__name__ == "error"  # zlib.error
+        died or isinstance(error, (ValueError, OSError, EOFError)) or type(error).__name__ == "error"  # zlib.error
     )
 
 
@@ -649,6 +650,14 @@ class Side:
     def stats(self):
         return dict(self.client.stats)
 
+    def dead(self):
+        """The servers that are marked dead, by their numbers."""
+        return {number for number, host in enumerate(self.client.servers) if host.deaduntil}
+
+    def revive(self, numbers):
+        for number in numbers:
+            self.client.servers[number].deaduntil = 0
+
     def in_step(self):
         """Read whatever replies are left in the oracle's connections. Returns what was there."""
         left = []
@@ -690,11 +699,15 @@ def one_by_one(theirs, situation):
     servers = list(theirs.client._map_and_prefix_keys(keys, prefix)[0])
     found = {}
     for key in sorted(keys, key=lambda key: [servers.index(one) for one in servers_of(theirs, key, prefix)]):
+        dead = theirs.dead()
         try:
             values = list(theirs.client.get_multi([key], **call.options).values())
         except Exception:
             values = [None]
             theirs.client.disconnect_all()
+        if theirs.dead() > dead:
+            values = [None]
+            theirs.revive(theirs.dead() - dead)
         found.update((names[situation.wire_key(key)], value) for value in values)
     return found
 
@@ -738,17 +751,21 @@ def make_call(theirs, ours, configuration, call, keys, rows):
         theirs.settle()
         ours.settle()
     keys.update(key for key in situation.wire_keys() if re.fullmatch(GOOD_KEY, key))
+    dead = theirs.dead()
     their_result, their_error, their_lines = theirs.call(call)
     our_result, our_error, our_lines = ours.call(call)
+    died = theirs.dead() - dead
     if (
-        their_error is not None
-        and a_stored_value_that_does_not_decode(situation, their_error)
+        (their_error is not None or died)
+        and a_stored_value_that_does_not_decode(situation, their_error, died)
         and keys_are_good(situation)
     ):
         rows.append("a_stored_value_that_does_not_decode")
         theirs.client.disconnect_all()
+        theirs.revive(died)
         if ours.is_oracle:
             ours.client.disconnect_all()
+            ours.revive(died)
             return
         expected = normal(one_by_one(theirs, situation) if call.name == "get_multi" else None)
         if our_result != expected:
@@ -853,6 +870,20 @@ def sides():
 def test_the_two_clients_agree(sides, configuration, sequence):
     note(f"MCEXT_SEED={SEED} MCEXT_SEQUENCES={SEQUENCES}")
     run(*sides, configuration, sequence)
+
+
+def test_a_value_that_a_decompressor_takes_for_an_error_of_the_socket(sides):
+    """bz2 raises an OSError, and python-memcached takes its server for dead."""
+    sequence = [
+        Call("set", ("a", b"a" * 100), {"min_compress_len": 1}),
+        Call("prepend", ("a", "text")),
+        Call("get", ("a",)),
+        Call("gets", ("a",)),
+        Call("get_multi", (["a", "b"],)),
+        Call("set", ("b", 1)),
+    ]
+    configuration = Configuration([None], {"compressor": bz2.compress, "decompressor": bz2.decompress})
+    assert run(*sides, configuration, sequence) == ["a_stored_value_that_does_not_decode"] * 3
 
 
 def wrong_flag(module):
