@@ -63,6 +63,9 @@ class Budget:
         """server.connect(), in what is left."""
         if not isinstance(server, _Host):
             return server.connect()
+        stream = server._here()
+        if stream.socket is not None and not server._is_in_step(stream):
+            server._put_aside(stream)  # not left to _get_socket: an override of it may not look
         if not self.spent:
             before = monotonic()
             answer = server.connect()
