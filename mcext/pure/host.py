@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import sys
 from time import monotonic
+from weakref import ref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 from mcext import _core
-from mcext.pure.stream import LOOK_AFTER, Streams
+from mcext.pure.stream import LOOK_AFTER, Streams, noting_socket, one_command
 
 _modules = sys.modules
 
@@ -311,6 +312,8 @@ class _Host(_core._Server):
             made.close()  # a fork while it was made: the parent has it too; or a disconnect
         self.socket = made
         self.buffer = b""
+        if type(made) is noting_socket():
+            made.stream_of = ref(stream)
         stream.timeout = seconds = self.socket_timeout
         if hasattr(made, "settimeout"):  # a test's fake may have none
             made.settimeout(seconds)
@@ -329,7 +332,7 @@ class _Host(_core._Server):
         until = None if within is None else monotonic() + within
         error = OSError("the name has no address")
         for family, address in addresses:
-            made = (kind or socket.socket)(family, socket.SOCK_STREAM)
+            made = (kind or noting_socket())(family, socket.SOCK_STREAM)
             try:
                 if hasattr(made, "settimeout"):
                     made.settimeout(None if until is None else max(until - monotonic(), 0.001))
@@ -369,8 +372,11 @@ class _Host(_core._Server):
         if stream.unanswered and not stream.busy:
             self._bring_in_step(stream)
         stream.check_process()
-        stream.sent(command if end else None)  # several commands have several replies
-        stream.send(command + end if end else command, self.socket_timeout)
+        if end:
+            command = command + end
+        if stream.in_pieces or type(stream.socket) is not noting_socket():
+            stream.sent(one_command(command))
+        stream.send(command, self.socket_timeout)
 
     def _bring_in_step(self, stream):
         """After noreply commands: what the server says to them goes, so that nobody takes it for the answer to what is

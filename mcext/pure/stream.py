@@ -8,6 +8,7 @@ closed before anything else is done. Belongs to one thread (one greenlet); no lo
 from __future__ import annotations
 
 import sys
+from functools import cache
 from time import monotonic
 
 TYPE_CHECKING = False
@@ -38,6 +39,24 @@ _WHOLE = frozenset(
         b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]",
     ]
 )
+
+
+_STORAGE = frozenset(b"set add replace append prepend cas".split())
+
+
+def one_command(data):
+    """The line of a command, where data is one command whole, with its last end of line or without it; else None."""
+    if not isinstance(data, (bytes, bytearray)):
+        return None
+    end = data.find(b"\r\n")
+    rest = len(data) - end - 2  # of a data block and its end
+    if end < 0 or rest == 0:
+        return bytes(data[:end] if end >= 0 else data)
+    words = data[:end].split()
+    if len(words) > 4 and words[0] in _STORAGE and words[4].isdigit() and len(words[4]) <= 20:
+        if rest == int(words[4]) or (rest == int(words[4]) + 2 and data.endswith(b"\r\n")):
+            return bytes(data[:end])
+    return None
 
 
 def is_whole(line):
@@ -88,10 +107,10 @@ class Stream:
         self.started = False
         self.timeout = False
         self.most = None
-        self.in_pieces = type(socket).__module__ != "socket"
+        self.in_pieces = socket is not None and not is_pythons_own(socket)
 
     def sent(self, command):
-        """Before the first byte of a request leaves."""
+        """Before the first byte of a request leaves. command: its line; None where it is not one command."""
         if self.in_step or self.sends == 0:
             self.command = command
             self.lines = self.sends = 0
@@ -107,8 +126,7 @@ class Stream:
         word = command.split(None, 1)[0] if command.strip() else b""
         if word in _LISTS:
             return line == b"END"
-        head = command.split(b"\r\n", 1)[0]
-        return word in _ONE_LINE and self.lines == 1 and is_whole(line) and not head.endswith(b" noreply")
+        return word in _ONE_LINE and self.lines == 1 and is_whole(line) and not command.endswith(b" noreply")
 
     def step(self):
         """The reply has been read whole."""
@@ -211,6 +229,42 @@ class Stream:
         except AttributeError:
             return True  # a test's fake
         return not isinstance(number, int) or _core._is_quiet(number)
+
+
+@cache
+def noting_socket():
+    """Python's socket class, telling the stream of what is sent: also by who takes the socket from the host, as a copy
+    of python-memcached's send_cmd does."""
+    import socket
+
+    class Socket(socket.socket):
+        stream_of = None  # a weak reference
+
+        def _note(self, data):
+            stream = self.stream_of and self.stream_of()
+            if stream is None:
+                return
+            if stream.busy:  # what the call has sent is counted: it knows its reply
+                stream.in_step = False
+                stream.sends += 1
+            else:
+                stream.sent(one_command(data))
+
+        def send(self, data, *flags):
+            self._note(data)
+            return super().send(data, *flags)
+
+        def sendall(self, data, *flags):
+            self._note(data)
+            return super().sendall(data, *flags)
+
+    return Socket
+
+
+def is_pythons_own(socket):
+    """Whether a timeout is that of all of its sendall."""
+    kind = type(socket)
+    return kind is noting_socket() or kind.__module__ == "socket"
 
 
 _Local: Any = _core._Local
