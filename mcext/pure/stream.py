@@ -238,7 +238,7 @@ def noting_socket():
     import socket
 
     class Socket(socket.socket):
-        stream_of = None  # a weak reference
+        stream_of: Any = None  # a weak reference to it
 
         def _note(self, data):
             stream = self.stream_of and self.stream_of()
