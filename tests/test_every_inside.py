@@ -49,6 +49,7 @@ EXCEPTIONS = {
     },
     ("_Host", "readline", "get_slabs"): STOPS,
 }
+OPTIONS = {"debug": 1, "cache_cas": True}
 WAYS = ["subclass", "class", "instance"]
 # What says so of itself: Python never looks these up on an instance.
 SPECIAL = [name for name in vars(object)]
@@ -96,19 +97,18 @@ class Counter:
             self.put_back(client)
 
     def make(self, addresses):
-        options = {"debug": 0, "cache_cas": True}
         if self.way != "subclass":
             if self.way == "class":
                 self.replace_on_class()
-            client = self.module.Client(addresses, **options)
+            client = self.module.Client(addresses, **OPTIONS)
             if self.way == "instance":
                 self.replace_on_instances(client)
             return client
         mine = self.mine = type("Mine", (self.kind,), {self.name: self.replacement()})
         if not self.is_of_hosts:
-            return mine(addresses, **options)
-        client = self.module.Client([], **options)
-        client.servers = [mine(address) for address in addresses]
+            return mine(addresses, **OPTIONS)
+        client = self.module.Client([], **OPTIONS)
+        client.servers = [mine(address, debug=1) for address in addresses]
         client.buckets = list(client.servers)
         return client
 
@@ -144,8 +144,12 @@ def nothing_stays_replaced():
 
 
 def end(client):
-    """The server has read all that the client sent."""
+    """The server has read all that the client sent, on every connection."""
     client.get("a")
+    for host in client.servers:
+        if host.socket:
+            host.send_cmd("version")
+            host.readline()
     client.disconnect_all()
 
 
@@ -241,10 +245,10 @@ def test_a_replacement_is_noticed_at_the_next_call_and_its_end_too(owner, name, 
     for call_name in triggers(owner, name, server.path)[:3]:
         call = CALLS[call_name]
         refill(server)
-        expected = memcache.Client([server.address], cache_cas=True)
+        expected = memcache.Client([server.address], **OPTIONS)
         results = [call(expected) for _ in range(3)]
         refill(server)
-        client = memcache.Client([server.address], cache_cas=True)
+        client = memcache.Client([server.address], **OPTIONS)
         counter = Counter(memcache, owner, name, way)
         found = [call(client)]
         if way == "class":
@@ -279,10 +283,10 @@ def test_a_subclass_is_changed_while_it_is_in_use(owner, name, server):
     mine = type("Mine", (counter.kind,), {})
     refill(server)
     if owner == "Client":
-        client = mine([server.address], cache_cas=True)
+        client = mine([server.address], **OPTIONS)
     else:
-        client = memcache.Client([], cache_cas=True)
-        client.servers = [mine(server.address)]
+        client = memcache.Client([], **OPTIONS)
+        client.servers = [mine(server.address, debug=1)]
         client.buckets = list(client.servers)
     call(client)
     setattr(mine, name, counter.replacement())
