@@ -234,6 +234,127 @@ def test_a_killed_greenlet_leaves_no_reply_for_a_later_call(copies, values):
     assert other.dead
 
 
+@every_copy
+def test_a_greenlet_that_waits_in_the_middle_goes_on_with_its_own_reply(copies, values):
+    greenlet = pytest.importorskip("greenlet")
+    hub = greenlet.getcurrent()
+    values.go_on.set()
+    client = make(values.address, copies, Meeting(lambda: hub.switch("in the middle")))
+    calls = greenlet.greenlet(lambda: ask(client, copies))
+    assert calls.switch() == "in the middle"
+    check(client)
+    assert calls.switch() in (b"victim", True, {"victim": b"victim"})
+    check(client)
+
+
+class Chooses(memcache.Client):
+    """Replaces an inside, and changes nothing."""
+
+    def _get_server(self, key):
+        return super()._get_server(key)
+
+
+def test_the_connection_of_a_call_that_broke_off_is_closed_at_once(values):
+    class Mine(memcache.Client):
+        def _recv_value(self, server, flags, rlen):
+            raise Interrupted
+
+    client = Mine([values.address])
+    with pytest.raises(Interrupted):
+        client.get("key1")
+    values.wait_for(lambda server: server.connections[0].closed.is_set())
+
+
+@pytest.mark.parametrize("copy", [name for _, name in MIDDLES if name not in ("_get", "get_multi")])
+@pytest.mark.parametrize("name", ["get", "get_multi"])
+def test_a_call_in_the_middle_of_a_call_leaves_both_their_values(name, copy):
+    class Asks:
+        def __init__(self, file):
+            self.text = file.read()
+
+        def load(self):
+            assert client.get("key1") == b"key1"
+            assert client.get_multi(["key1", "key2"]) == {"key1": b"key1", "key2": b"key2"}
+            return self.text
+
+    with ScriptedServer(pickled_victim) as server:
+        copies = [one for one in MIDDLES if one[1] == copy]
+        client = make(server.address, copies, Meeting(), unpickler=Asks, socket_timeout=SOON)
+        for _ in range(2):
+            if name == "get":
+                assert client.get("victim") == b"victim"
+            else:
+                keys = ["victim", "key3"]
+                assert client.get_multi(keys) == {key: key.encode() for key in keys}
+            check(client)
+
+
+def pickled_victim(command, number):
+    words = command.split()
+    if words[0] != b"get":
+        return None
+    flags = {b"victim": 1}
+    lines = [b"VALUE %s %d %d\r\n%s\r\n" % (key, flags.get(key, 0), len(key), key) for key in words[1:]]
+    return b"".join(lines) + b"END\r\n"
+
+
+@pytest.mark.parametrize("call", [
+    lambda c: c.set("noreply", 1, noreply=True),
+    lambda c: c.delete("noreply", noreply=True),
+    lambda c: c.incr("noreply", noreply=True),
+    lambda c: c.set_multi({"noreply": 1, "noreply2": 2}, noreply=True),
+    lambda c: c.delete_multi(["noreply", "noreply2"], noreply=True),
+])  # fmt: skip
+def test_what_a_server_says_to_noreply_is_no_answer_to_a_later_call(call):
+    def script(command, number):
+        if b"noreply" in command:
+            return b"SERVER_ERROR out of memory storing object\r\n"
+        return pickled_victim(command, number)
+
+    with ScriptedServer(script) as server:
+        client = Chooses([server.address])
+        for _ in range(3):
+            call(client)
+            check(client)
+        call(client)
+        host = client.servers[0]
+        assert host.connect() == 1
+        host.send_cmd("get key3")
+        assert host.readline() == b"VALUE key3 0 4"
+        check(client)
+
+
+def test_bytes_behind_a_reply_are_no_answer_to_a_later_call():
+    def script(command, number):
+        if b"victim" in command:
+            return b"STORED\r\nVALUE key0 0 6\r\nvictim\r\nEND\r\n"
+        return pickled_victim(command, number)
+
+    with ScriptedServer(script) as server:
+        client = Chooses([server.address])
+        for _ in range(3):
+            assert client.set("victim", 1) is True
+            check(client)
+
+
+@pytest.mark.parametrize("answer", [[b"other"], [b"victim", b"victim"], [b"victim", b"other"]])
+def test_a_value_for_a_key_that_was_not_asked_for_or_answered_already_is_a_miss(answer):
+    def script(command, number):
+        if b"victim" in command:
+            token = b" 7" if command.startswith(b"gets") else b""
+            return b"".join(b"VALUE %s 0 5%s\r\n%s\r\n" % (key, token, key[:5]) for key in answer) + b"END\r\n"
+        return pickled_victim(command, number)
+
+    with ScriptedServer(script) as server:
+        client = Chooses([server.address])
+        for call in (client.get, client.gets):
+            assert call("victim") is None
+            check(client)
+        whole = {"victim": b"victi"} if answer[0] == b"victim" else {}
+        assert client.get_multi(["victim", "key1"]) == whole
+        check(client)
+
+
 # A fork in the middle
 
 
@@ -302,16 +423,8 @@ class Forks:
 @every_single_copy
 @pytest.mark.parametrize("name", ["get", "get_multi"])
 def test_an_unpickler_that_forks_leaves_both_processes_right(name, copies, monkeypatch):
-    def script(command, number):
-        words = command.split()
-        if words[0] != b"get":
-            return None
-        flags = {b"victim": 1}
-        lines = [b"VALUE %s %d %d\r\n%s\r\n" % (key, flags.get(key, 0), len(key), key) for key in words[1:]]
-        return b"".join(lines) + b"END\r\n"
-
     monkeypatch.setattr(Forks, "pids", [])
-    with ScriptedServer(script) as server:
+    with ScriptedServer(pickled_victim) as server:
         client = make(server.address, copies, Meeting(), unpickler=Forks, socket_timeout=SOON)
         check(client)
         if name == "get":
@@ -421,11 +534,7 @@ def test_a_tool_talks_by_a_host_while_the_client_goes_on(given, servers):
 
 
 def test_what_a_tool_left_unread_is_not_read_by_a_customised_call(servers):
-    class Mine(memcache.Client):
-        def _get_server(self, key):
-            return super()._get_server(key)
-
-    client = Mine([servers[0].address])
+    client = Chooses([servers[0].address])
     assert client.set_multi({key: key for key in KEYS}) == []
     host = client.servers[0]
     for command in ("get key1", "version", "stats", "incr key1 1", b"get key1\r\nget key2"):
@@ -438,21 +547,21 @@ def test_what_a_tool_left_unread_is_not_read_by_a_customised_call(servers):
         assert client.get_multi(["key4", "key5"]) == {"key4": "key4", "key5": "key5"}
 
 
-@pytest.mark.parametrize("send", ["send_cmd", "send_cmds", "socket"])
+@pytest.mark.parametrize("send", ["send_cmd", "send_cmds", "socket", "send_cmd twice"])
 @pytest.mark.parametrize("is_plain", [True, False])
 def test_the_second_reply_to_a_tool_that_read_the_first_is_for_nobody(send, is_plain, values):
-    class Mine(memcache.Client):
-        def _get_server(self, key):
-            return super()._get_server(key)
-
-    client = (memcache.Client if is_plain else Mine)([values.address])
+    client = (memcache.Client if is_plain else Chooses)([values.address])
     host = client.servers[0]
     for first in ("get key1", "set key1 0 0 1\r\nx"):
         assert host.connect() == 1
         commands = f"{first}\r\nget victim".encode()
-        {"send_cmd": host.send_cmd, "send_cmds": host.send_cmds, "socket": host.socket.sendall}[send](
-            commands + (b"" if send == "send_cmd" else b"\r\n")
-        )
+        if send == "send_cmd":
+            host.send_cmd(commands)
+        elif send == "send_cmd twice":
+            host.send_cmd(first)
+            host.send_cmd("get victim")
+        else:
+            {"send_cmds": host.send_cmds, "socket": host.socket.sendall}[send](commands + b"\r\n")
         while host.readline() not in (b"END", b"STORED"):
             pass
         if not is_plain:
