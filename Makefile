@@ -16,10 +16,10 @@ LEAK_CALLS = 1000000
 
 help:
 	@echo "make demo      what the client does, on a memcached of its own"
-	@echo "make test      all tests, on every Python at hand"
+	@echo "make test      all tests, on one Python (in less than five minutes on two cores)"
 	@echo "make core      the C core alone, with strict warnings, and its own tests"
 	@echo "make lint      format, style and static checks"
-	@echo "make pythons   the tests on CPython 3.10 to 3.15 and free-threaded 3.13 (needs root)"
+	@echo "make pythons   the tests on all Pythons: CPython 3.10 to 3.15 and free-threaded 3.13 (needs root)"
 	@echo "make bare      demo and test in Debians that have next to nothing (needs root)"
 	@echo "make asan, ubsan, tsan   the tests under these checkers"
 	@echo "make valgrind  the C tests, and those tests that drive the C code, under valgrind (CPython 3.12 or newer)"
@@ -37,7 +37,7 @@ demo:
 	@$(PY) examples/demo.py
 
 test: core
-	@tools/test.sh
+	@tools/test.sh first
 
 core: $(CORE_TESTS)
 	@for test in $(CORE_TESTS); do $(UNDER) $$test || { echo "$$test failed"; exit 1; }; done

@@ -9,7 +9,7 @@ here=$(pwd)
 sid=${SID:-$here/build/sid}
 status=0
 
-PYTHONS="${PYTHONS:-$(python3 tools/find_pythons.py | cut -d' ' -f2)} ${PYTHON313T:-}" tools/test.sh "$@" || status=1
+PYTHONS="${PYTHONS:-$(python3 tools/find_pythons.py | cut -d' ' -f2)} ${PYTHON313T:-}" tools/test.sh all "$@" || status=1
 
 debian_make "$sid" sid "$SID_PACKAGES"
 pythons="python3.14 python3.15"
@@ -18,5 +18,5 @@ if [ -z "${PYTHON313T:-}" ]; then
     pythons="$pythons /opt/python3.13t/bin/python3.13t"
 fi
 debian_tree "$sid"
-debian_run "$sid" env PYTHONS="$pythons" sh -c 'cd /srv/mcext && tools/test.sh "$@"' - "$@" || status=1
+debian_run "$sid" env PYTHONS="$pythons" sh -c 'cd /srv/mcext && tools/test.sh all "$@"' - "$@" || status=1
 exit $status

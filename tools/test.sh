@@ -1,38 +1,56 @@
 #!/bin/sh
-# The suite on every Python at hand (see find_pythons.py): all of it on the first, without the frameworks and the slow
-# tests on the others. Arguments go to pytest. Closing lines of all runs stand at the end, the first Python's last.
+# The suite on Pythons at hand (see find_pythons.py), as many tests at a time as there are cores.
+# Usage: test.sh first|others|all [PYTEST-ARGUMENTS]
+# first: all of it on the first one. others: on each other one, without the frameworks and the slow tests.
+# Closing lines of all runs stand at the end, the first Python's last; also in build/closing-first and -others.
 set -u
 cd "$(dirname "$0")/.." || exit 1
+which=${1:-}
+case $which in
+    first | others | all) shift ;;
+    *) echo "usage: tools/test.sh first|others|all [PYTEST-ARGUMENTS]" >&2; exit 2 ;;
+esac
 pythons=$(python3 tools/find_pythons.py) || exit 1
 mkdir -p build
-summary=build/summary status=0
-: >$summary
+status=0
 
-suite() { # VERSION PYTHON FOLDER REQUIREMENTS PYTEST-ARGUMENTS...
-    version=$1 python=$2 folder=$3 requirements=$4
-    shift 4
+suite() { # CLOSING VERSION PYTHON FOLDER REQUIREMENTS PYTEST-ARGUMENTS...
+    closing=$1 version=$2 python=$3 folder=$4 requirements=$5
+    shift 5
     echo "== Python $version: $python"
     if tools/environment.sh "$python" "$folder" "$requirements"; then
-        { "$folder/bin/python" -m pytest "$@" 2>&1; echo $? >build/status; } | tee build/output
-        echo "Python $version: $(grep -E '(passed|failed|error|no tests ran).* in [0-9]' build/output | tail -n 1)" >>$summary
+        # Each worker has a run of files, whose servers their tests share, until one has none left.
+        { "$folder/bin/python" -m pytest -n auto --maxprocesses 4 --dist worksteal "$@" 2>&1; echo $? >build/status; } |
+            tee build/output
+        echo "Python $version: $(grep -E '(passed|failed|error|no tests ran).* in [0-9]' build/output | tail -n 1)" \
+            >>"$closing"
         [ "$(cat build/status)" = 0 ] || status=1
     else
-        echo "Python $version: could not be set up" >>$summary
+        echo "Python $version: could not be set up" >>"$closing"
         status=1
     fi
 }
 
 first=$(echo "$pythons" | head -n 1)
+others=$(echo "$pythons" | tail -n +2)
+closings=
 PYTHON=${first#* } tools/system.sh run proxies || exit 1
 # The others come first, so that the last closing line is that of the whole suite.
-others=$(echo "$pythons" | tail -n +2)
-if [ -n "$others" ]; then
+if [ "$which" != first ]; then
+    closings=build/closing-others
+    : >$closings
     while read -r version python <&3; do
-        suite "$version" "$python" "build/venv-$version" tests/requirements.txt -q -m "not frameworks and not slow" "$@"
+        [ -z "$version" ] || suite build/closing-others "$version" "$python" "build/venv-$version" \
+            tests/requirements.txt -q -m "not frameworks and not slow" "$@"
     done 3<<END
 $others
 END
 fi
-suite "${first%% *}" "${first#* }" .venv tests/requirements-frameworks.txt "$@"
-cat $summary
+if [ "$which" != others ]; then
+    closings="$closings build/closing-first"
+    : >build/closing-first
+    suite build/closing-first "${first%% *}" "${first#* }" .venv tests/requirements-frameworks.txt "$@"
+fi
+# shellcheck disable=SC2086
+cat $closings
 exit $status
