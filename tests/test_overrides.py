@@ -96,7 +96,7 @@ def plain(value, client):
             return f"server {number}"
     if isinstance(value, (list, tuple)):
         return [plain(one, client) for one in value]
-    return list(value) if isinstance(value, type({}.keys())) else value
+    return [plain(one, client) for one in value] if isinstance(value, type({}.keys())) else value
 
 
 class Recorder:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 from time import monotonic
-from weakref import ref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,8 +81,7 @@ class _Host(_core._Server):
             stream.begin_anew(value)
             stream.stamp = self._stamp
         else:  # another one around the same stream (TLS), or none
-            stream.socket = value
-            stream.timeout = False
+            stream.put(value)
 
     @property
     def buffer(self) -> bytes:
@@ -312,8 +310,6 @@ class _Host(_core._Server):
             made.close()  # a fork while it was made: the parent has it too; or a disconnect
         self.socket = made
         self.buffer = b""
-        if type(made) is noting_socket():
-            made.stream_of = ref(stream)
         stream.timeout = seconds = self.socket_timeout
         if hasattr(made, "settimeout"):  # a test's fake may have none
             made.settimeout(seconds)
@@ -374,7 +370,7 @@ class _Host(_core._Server):
         stream.check_process()
         if end:
             command = command + end
-        if stream.in_pieces or type(stream.socket) is not noting_socket():
+        if not stream.is_noted:
             stream.sent(one_command(command))
         stream.send(command, self.socket_timeout)
 

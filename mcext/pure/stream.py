@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from functools import cache
 from time import monotonic
+from weakref import WeakKeyDictionary, ref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Stream:
         "busy",  # a call of a client is between its request and the end of the reply
         "below",  # the stream of an outer call of this thread that waits for the inner one to end
         "spare",  # an inner call's, to come into the place of this one, which is old
+        "is_noted",  # the socket tells of what is sent on it
         "in_pieces",  # the socket is not Python's own, and may give each of its steps the time of all
         "sends",  # requests since the stream was last in step
         "command",  # the first of them
@@ -105,9 +107,17 @@ class Stream:
         self.sends = self.lines = self.unanswered = 0
         self.command = self.line = None
         self.started = False
-        self.timeout = False
         self.most = None
-        self.in_pieces = socket is not None and not is_pythons_own(socket)
+        self.put(socket)
+
+    def put(self, socket):
+        """A socket, or another one around the same stream."""
+        self.socket = socket
+        self.timeout = False
+        self.in_pieces = self.is_noted = False
+        if socket is not None:
+            self.in_pieces = type(socket).__module__ != "socket"
+            self.is_noted = note(socket, self)
 
     def sent(self, command):
         """Before the first byte of a request leaves. command: its line; None where it is not one command."""
@@ -234,37 +244,55 @@ class Stream:
 @cache
 def noting_socket():
     """Python's socket class, telling the stream of what is sent: also by who takes the socket from the host, as a copy
-    of python-memcached's send_cmd does."""
+    of python-memcached's send_cmd does. A server that has closed is an error, never a signal."""
     import socket
 
-    class Socket(socket.socket):
-        stream_of: Any = None  # a weak reference to it
+    return noting(socket.socket, socket.MSG_NOSIGNAL)
 
-        def _note(self, data):
-            stream = self.stream_of and self.stream_of()
-            if stream is None:
-                return
-            if stream.busy:  # what the call has sent is counted: it knows its reply
-                stream.in_step = False
-                stream.sends += 1
-            else:
-                stream.sent(one_command(data))
 
-        def send(self, data, *flags):
-            self._note(data)
-            return super().send(data, *flags)
+@cache
+def noting(kind, flags_of_its_own=0):
+    """A class of sockets as this one that does so; an object of the one can become one of the other."""
 
-        def sendall(self, data, *flags):
-            self._note(data)
-            return super().sendall(data, *flags)
+    class Socket(kind):
+        __slots__ = ()
 
+        def sendall(self, data, flags=flags_of_its_own):
+            _note(self, data)
+            return super().sendall(data, flags)
+
+    Socket.__name__, Socket.__qualname__, Socket.__module__ = kind.__name__, kind.__qualname__, kind.__module__
     return Socket
 
 
-def is_pythons_own(socket):
-    """Whether a timeout is that of all of its sendall."""
-    kind = type(socket)
-    return kind is noting_socket() or kind.__module__ == "socket"
+def note(socket, stream):
+    """From now on the stream is told of what is sent on this socket; False where it is not of Python's own kind."""
+    module = _modules.get("socket")
+    if module is None or not isinstance(module.socket, type) or not isinstance(socket, module.socket):
+        return False
+    if socket not in _streams:
+        try:
+            if type(socket) is not noting_socket():
+                socket.__class__ = noting(type(socket))
+        except TypeError:  # a class whose objects cannot change it
+            return False
+    _streams[socket] = ref(stream)
+    return True
+
+
+def _note(socket, data):
+    found = _streams.get(socket)
+    stream = found and found()
+    if stream is None or stream.socket is not socket:
+        return
+    if stream.busy:  # what the call has sent is counted: it knows its reply
+        stream.in_step = False
+        stream.sends += 1
+    else:
+        stream.sent(one_command(data))
+
+
+_streams: Any = WeakKeyDictionary()  # of sockets that are noted
 
 
 _Local: Any = _core._Local
@@ -305,8 +333,6 @@ class PerCaller(_Local):
 
     def _by_greenlet(self):
         if self.by_greenlet is None:
-            from weakref import WeakKeyDictionary
-
             self.by_greenlet = WeakKeyDictionary()
         return self.by_greenlet
 

@@ -159,7 +159,7 @@ static void after_disconnect_none_from_before_is_used(void)
     mc_connection *idle = take_open(&idle_peer);
     mc_pool_give(idle, true, mc_clock_now());
     mc_pool_disconnect(&pool);
-    CHECK(mc_pool_take_idle(&pool, INT64_MAX, &steps) == idle);
+    CHECK(mc_pool_take_idle(&pool, 0, INT64_MAX, &steps) == idle);
     mc_pool_give(idle, false, mc_clock_now());
     CHECK(is_closed(idle_peer));
     CHECK(!is_closed(busy_peer));
@@ -187,17 +187,17 @@ static void the_reaper_takes_the_idle_ones_only(void)
     mc_pool_give(owned[1], true, 200);
     mc_pool_give(owned[2], true, 300); /* owned[3] stays in use */
     steps = 2;
-    CHECK(mc_pool_take_idle(&pool, 50, &steps) == NULL && steps == 0);
+    CHECK(mc_pool_take_idle(&pool, 0, 50, &steps) == NULL && steps == 0);
     steps = 100;
-    CHECK(mc_pool_take_idle(&pool, 50, &steps) == NULL); /* the round ends */
+    CHECK(mc_pool_take_idle(&pool, 0, 50, &steps) == NULL); /* the round ends */
     steps = 100;
-    mc_connection *found = mc_pool_take_idle(&pool, 250, &steps);
+    mc_connection *found = mc_pool_take_idle(&pool, 0, 250, &steps);
     CHECK(found == owned[0]);
     mc_pool_give(found, false, 400);
-    found = mc_pool_take_idle(&pool, 250, &steps);
+    found = mc_pool_take_idle(&pool, 0, 250, &steps);
     CHECK(found == owned[1]);
     mc_pool_give(found, false, 400);
-    CHECK(mc_pool_take_idle(&pool, 250, &steps) == NULL);
+    CHECK(mc_pool_take_idle(&pool, 0, 250, &steps) == NULL);
     CHECK(is_closed(peers[0]) && is_closed(peers[1]) && !is_closed(peers[2]));
     mc_pool_give(owned[3], true, 400);
     mc_pool_fini(&pool);
@@ -256,7 +256,7 @@ static void no_stream_is_closed_under_the_lock(void)
     CHECK(next != NULL && !atomic_load(&next->open));
     mc_pool_give(next, true, mc_clock_now());
     size_t cursor = 0;
-    while ((next = mc_pool_take_old(&pool, &cursor)) != NULL) {
+    while ((next = mc_pool_take_old(&pool, 0, &cursor)) != NULL) {
         mc_pool_give(next, false, mc_clock_now());
     }
     CHECK_NUMBER(pool.count, 3);

@@ -191,7 +191,7 @@ static void disconnect(bool all)
     mc_pool_disconnect(&pool);
     epoch++;
     uint32_t mine = epoch;
-    while (all && (connection = mc_pool_take_old(&pool, &cursor)) != NULL) {
+    while (all && (connection = mc_pool_take_old(&pool, 0, &cursor)) != NULL) {
         PROMISED(!is_owned(connection) && !is_current(stream_of(connection)));
         mc_pool_give(connection, false, now);
     }
@@ -206,7 +206,7 @@ static void reap(int64_t before, size_t steps)
 {
     mc_connection *connection;
 
-    while ((connection = mc_pool_take_idle(&pool, before, &steps)) != NULL) {
+    while ((connection = mc_pool_take_idle(&pool, 0, before, &steps)) != NULL) {
         PROMISED(!is_owned(connection) && atomic_load(&connection->open));
         PROMISED(atomic_load(&connection->last_used) < before ||
                  !is_current(stream_of(connection)));
