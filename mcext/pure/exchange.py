@@ -203,7 +203,7 @@ class Exchange:
                 self.say(error)
 
     def judge(self, cmd, line):
-        """Whether line is an answer to cmd, an error among them; ends the exchange where it is known to be all of it."""
+        """Whether line is an answer to cmd, an error too; ends the exchange where it is known to be all of it."""
         if not isinstance(line, bytes):
             return False
         if self.knows(cmd, line):

@@ -1,6 +1,6 @@
 """_Host: one server, as python-memcached's users see, subclass and patch it.
 
-Structured as python-memcached 1.62's: `connect` goes through `_get_socket`, that through `_check_dead`, `expect` through
+Structured as python-memcached 1.62's: `connect` goes through `_get_socket`, that through `_check_dead`, `expect` by
 `readline`, and all bytes through `self.socket` and `self.buffer`, which are the calling thread's. The data (address,
 weight, timeouts, dead mark) is the base class's, in C, and is the same for every thread and for calls that never come
 here.
@@ -9,14 +9,14 @@ here.
 from __future__ import annotations
 
 import sys
-from time import monotonic
+from time import monotonic, sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 from mcext import _core
-from mcext.pure.stream import LOOK_AFTER, Streams, noting_socket, one_command
+from mcext.pure.stream import LOOK_AFTER, Streams, one_command
 
 _modules = sys.modules
 
@@ -328,11 +328,11 @@ class _Host(_core._Server):
         until = None if within is None else monotonic() + within
         error = OSError("the name has no address")
         for family, address in addresses:
-            made = (kind or noting_socket())(family, socket.SOCK_STREAM)
+            made = (kind or socket.socket)(family, socket.SOCK_STREAM)
             try:
                 if hasattr(made, "settimeout"):
                     made.settimeout(None if until is None else max(until - monotonic(), 0.001))
-                made.connect(address)
+                _connect(made, address, until)
                 return made
             except OSError as failed:
                 made.close()
@@ -390,6 +390,17 @@ class _Host(_core._Server):
             if self.readline(True).startswith(b"VERSION "):
                 return
         raise _core._Error("more lines than commands")
+
+
+def _connect(made, address, until):
+    while True:
+        try:
+            return made.connect(address)
+        except BlockingIOError:
+            # A Unix socket whose server has too many callers already: there is no event to wait for.
+            if not isinstance(address, str) or (until is not None and monotonic() >= until):
+                raise
+            sleep(0.001)
 
 
 _core._set_host_type(_Host)

@@ -188,6 +188,7 @@ class Stream:
             raise ConnectionError("the connection was closed")
 
     def _send_in_pieces(self, socket, data, seconds):
+        sends = self.sends
         for start in range(0, len(data), SEND_AT_ONCE):
             if self.deadline is not None:
                 seconds = self.deadline - monotonic()
@@ -197,6 +198,7 @@ class Stream:
                     seconds = 0.001
             self.limit(seconds)
             socket.sendall(data if len(data) <= SEND_AT_ONCE else data[start : start + SEND_AT_ONCE])
+        self.sends = min(self.sends, sends + 1)  # a socket that is noted has told of each piece
 
     def receive(self, size, seconds):
         """What the socket gives next, b"" where the server has closed: within the deadline of the call that uses the
@@ -242,22 +244,18 @@ class Stream:
 
 
 @cache
-def noting_socket():
-    """Python's socket class, telling the stream of what is sent: also by who takes the socket from the host, as a copy
-    of python-memcached's send_cmd does. A server that has closed is an error, never a signal."""
-    import socket
+def noting(kind):
+    """A class of sockets as this one, telling the stream of what is sent: also by who takes the socket from the host, as
+    a copy of python-memcached's send_cmd does. On Python's own, a server that has closed is an error, never a signal."""
+    from socket import MSG_NOSIGNAL
 
-    return noting(socket.socket, socket.MSG_NOSIGNAL)
-
-
-@cache
-def noting(kind, flags_of_its_own=0):
-    """A class of sockets as this one that does so; an object of the one can become one of the other."""
+    own = MSG_NOSIGNAL if kind.__module__ == "socket" else 0
 
     class Socket(kind):
         __slots__ = ()
+        is_noting = True
 
-        def sendall(self, data, flags=flags_of_its_own):
+        def sendall(self, data, flags=own):
             _note(self, data)
             return super().sendall(data, flags)
 
@@ -267,13 +265,12 @@ def noting(kind, flags_of_its_own=0):
 
 def note(socket, stream):
     """From now on the stream is told of what is sent on this socket; False where it is not of Python's own kind."""
-    module = _modules.get("socket")
-    if module is None or not isinstance(module.socket, type) or not isinstance(socket, module.socket):
+    module = _modules.get("_socket")
+    if module is None or not isinstance(socket, module.socket):
         return False
-    if socket not in _streams:
+    if not hasattr(type(socket), "is_noting"):
         try:
-            if type(socket) is not noting_socket():
-                socket.__class__ = noting(type(socket))
+            socket.__class__ = noting(type(socket))
         except TypeError:  # a class whose objects cannot change it
             return False
     _streams[socket] = ref(stream)
