@@ -1,8 +1,12 @@
 """What all tests share: the fixture `memcached` and the profiles of hypothesis."""
 
+from pathlib import Path
+
+import customised
 import pytest
 from hypothesis import settings
 
+import memcache
 from mcext.pytest_plugin import memcached_fixture  # noqa: F401  (also where the plugin is not installed)
 
 settings.register_profile("mcext", deadline=None, print_blob=True)
@@ -15,3 +19,29 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.name.startswith(("test_mypy_", "test_pyright_")):
             item.add_marker(pytest.mark.frameworks)
+
+
+# What these files promise holds on both ways of a call: of a client that replaces nothing, and of one that replaces an
+# inside by its equal, so that every call goes through mcext.pure.
+BOTH_WAYS = {
+    "test_chaos.py",
+    "test_deadlines.py",
+    "test_differential.py",
+    "test_fork.py",
+    "test_ownership.py",
+    "test_upstream.py",
+}
+
+
+def pytest_generate_tests(metafunc):
+    if Path(metafunc.module.__file__).name in BOTH_WAYS and not metafunc.definition.get_closest_marker("plain"):
+        metafunc.fixturenames.append("way_of_calls")
+        metafunc.parametrize("way_of_calls", ["", "customised"], indirect=True)
+
+
+@pytest.fixture
+def way_of_calls(request, monkeypatch):
+    if request.param == "customised":
+        customised.customise(memcache.Client, monkeypatch.setattr)
+        monkeypatch.setenv(customised.NAME, "customised")
+    return request.param

@@ -221,8 +221,8 @@ int mcx_debuglog(mcx_call *call, const char *format, ...)
     text = PyUnicode_FromFormatV(format, words);
     va_end(words);
     if (text != NULL) {
-        result = PyObject_CallMethodOneArg(
-            call->self, call->module->client_insides[MCX_INSIDE_DEBUGLOG], text);
+        result = PyObject_CallMethodOneArg(call->self,
+                                           call->module->client_insides[MCX_INSIDE_DEBUGLOG], text);
     }
     int failed = result == NULL ? -1 : 0;
 
@@ -251,8 +251,7 @@ mc_status mcx_roundtrip(mcx_call *call, mcx_target *target, struct iovec *pieces
     do {
         if (LIKELY(is_native(connection))) {
             Py_BEGIN_ALLOW_THREADS
-            status =
-                mc_connection_send(connection, &pieces, &count, &call->clock);
+            status = mc_connection_send(connection, &pieces, &count, &call->clock);
             if (status == MC_OK) {
                 status = mc_connection_receive(connection, exchange, &call->clock);
             }
@@ -279,8 +278,7 @@ mc_status mcx_send(mcx_call *call, mcx_target *target, struct iovec *pieces, int
     do {
         if (is_native(connection)) {
             Py_BEGIN_ALLOW_THREADS
-            status =
-                mc_connection_send(connection, &pieces, &count, &call->clock);
+            status = mc_connection_send(connection, &pieces, &count, &call->clock);
             Py_END_ALLOW_THREADS
         }
         else {
@@ -301,8 +299,7 @@ mc_status mcx_receive(mcx_call *call, mcx_target *target, mc_exchange *exchange)
     do {
         if (is_native(connection)) {
             Py_BEGIN_ALLOW_THREADS
-            status =
-                mc_connection_receive(connection, exchange, &call->clock);
+            status = mc_connection_receive(connection, exchange, &call->clock);
             Py_END_ALLOW_THREADS
         }
         else {
@@ -344,11 +341,10 @@ int mcx_fail(mcx_call *call, mcx_target *target, mc_status status)
     else if (atomic_load(&target->host->is_debug)) {
         PyObject *name = PyObject_Str((PyObject *)target->host);
 
-        result = name == NULL
-                     ? -1
-                     : mcx_server_debuglog(target->host,
-                                           "MemCache: %U: %U.  Closing the connection.", name,
-                                           reason);
+        result = name == NULL ? -1
+                              : mcx_server_debuglog(target->host,
+                                                    "MemCache: %U: %U.  Closing the connection.",
+                                                    name, reason);
         Py_XDECREF(name);
     }
     Py_DECREF(reason);
@@ -446,8 +442,7 @@ static int acquire(mcx_call *call, mcx_server *host, bool fresh, mc_connection *
 {
     *probe = false;
     call->clock.timeout = atomic_load_explicit(&host->timeout, memory_order_relaxed);
-    call->clock.connect_timeout =
-        atomic_load_explicit(&host->connect_within, memory_order_relaxed);
+    call->clock.connect_timeout = atomic_load_explicit(&host->connect_within, memory_order_relaxed);
     if (UNLIKELY(atomic_load_explicit(&host->server.dead_until, memory_order_relaxed) != 0)) {
         int64_t now;
 
@@ -748,7 +743,8 @@ done:
     return connected;
 }
 
-/* The bucket's list was changed in place: the call goes on with what it holds now. As mcx_select. */
+/* The bucket's list was changed in place: the call goes on with what it holds now. As mcx_select.
+ */
 static int take_lists(mcx_call *call)
 {
     int entered;

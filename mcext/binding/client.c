@@ -211,9 +211,9 @@ static int open_client(mcx_module *module, PyObject *self, PyObject *const *valu
     return mcx_record_first(module, core, self) < 0 ? -1 : set_up(module, core, self, values);
 }
 
-/* Whether threading.local runs __init__ once more, in a thread that meets the client first: there is
- * no record of the thread yet; or there is, and a subclass's __init__ has looked at an attribute, or
- * calls ours twice. 1, 0, -1 with an exception. */
+/* Whether threading.local runs __init__ once more, in a thread that meets the client first: there
+ * is no record of the thread yet; or there is, and a subclass's __init__ has looked at an
+ * attribute, or calls ours twice. 1, 0, -1 with an exception. */
 static int is_rerun(mcx_module *module, mcx_core *core, PyObject *self, PyObject *servers)
 {
     PyObject *record = NULL;
@@ -848,9 +848,8 @@ static int make_type(mcx_module *module, PyObject *module_object)
     bool needs_dict = module->local_type->tp_dictoffset == 0 &&
                       module->local_type->tp_getattro == PyObject_GenericGetAttr &&
                       !PyType_HasFeature(module->local_type, MCX_MANAGED_DICT);
-    PyObject *slots = needs_dict
-                          ? Py_BuildValue("(sss)", "_mcext_core", "__dict__", "__weakref__")
-                          : Py_BuildValue("(s)", "_mcext_core");
+    PyObject *slots = needs_dict ? Py_BuildValue("(sss)", "_mcext_core", "__dict__", "__weakref__")
+                                 : Py_BuildValue("(s)", "_mcext_core");
     PyObject *namespace =
         slots ? Py_BuildValue("{sNssssss}", "__slots__", slots, "__module__", "memcache",
                               "__qualname__", "Client", "__doc__", "Client(" INIT_PARAMETERS)

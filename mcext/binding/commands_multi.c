@@ -43,8 +43,8 @@ typedef struct {
     mc_slice *keys;  /* retrieval: the items' texts, count of them */
     uint32_t *items; /* which item each is; those sent stand first */
     size_t count;
-    size_t next; /* the next one to be produced */
-    size_t sent; /* commands produced (storage, deletion) */
+    size_t next;     /* the next one to be produced */
+    size_t sent;     /* commands produced (storage, deletion) */
     int64_t timeout; /* its host's, of the whole call */
     int attempt;
     bool over;
@@ -898,10 +898,10 @@ static int take_answer(multi *all, leg *each)
             PyObject *shown =
                 PyUnicode_DecodeUTF8(reply->line.bytes, (Py_ssize_t)reply->line.length, "replace");
 
-            result = shown ? mcx_server_debuglog(
-                                 host, "while expecting 'DELETED', got unexpected response %R",
-                                 shown)
-                           : -1;
+            result = shown
+                         ? mcx_server_debuglog(
+                               host, "while expecting 'DELETED', got unexpected response %R", shown)
+                         : -1;
             Py_XDECREF(shown);
         }
     }

@@ -416,11 +416,10 @@ static PyObject *store_result(mcx_server *host, const mcx_answer *answer, PyObje
     if (answer->line != NULL && atomic_load(&host->is_debug)) {
         PyObject *shown = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(answer->line),
                                                PyBytes_GET_SIZE(answer->line), "replace");
-        int failed =
-            shown == NULL
-                ? -1
-                : mcx_server_debuglog(host, "while expecting 'STORED', got unexpected response %R",
-                                      shown);
+        int failed = shown == NULL
+                         ? -1
+                         : mcx_server_debuglog(
+                               host, "while expecting 'STORED', got unexpected response %R", shown);
 
         Py_XDECREF(shown);
         if (failed < 0) {

@@ -469,8 +469,8 @@ static bool is_among(PyObject *host, PyObject *const *list, size_t count)
     return false;
 }
 
-/* What is in the old list and in neither of the new ones is used no more: its connections are closed
- * as soon as they are idle. */
+/* What is in the old list and in neither of the new ones is used no more: its connections are
+ * closed as soon as they are idle. */
 static void drop_servers(mcx_module *module, PyObject *const *list, size_t count,
                          const mcx_snapshot *now)
 {
@@ -845,8 +845,8 @@ PyType_Spec mcx_record_spec = {
     .slots = record_slots,
 };
 
-/* A new record as the client's attribute. *kept: it is where it was found, and not where a subclass's
- * own __setattr__ puts what it is given. */
+/* A new record as the client's attribute. *kept: it is where it was found, and not where a
+ * subclass's own __setattr__ puts what it is given. */
 static mcx_record *put_record(mcx_module *module, mcx_core *core, PyObject *self, bool *kept)
 {
     mcx_record *record = record_new(module, core);

@@ -195,14 +195,14 @@ typedef struct mcx_module {
     PyTypeObject *local_type; /* threading.local as found at import */
     bool local_is_native;     /* it is the interpreter's own: one dict a thread */
     Py_ssize_t core_offset;   /* of the slot in a client that holds its mcx_core */
-    PyObject *guard;          /* whose critical section is that of the fields an application assigns */
+    PyObject *guard; /* whose critical section is that of the fields an application assigns */
 
     PyObject *client_insides[MCX_CLIENT_INSIDE_COUNT]; /* names, interned */
     PyObject *host_insides[MCX_HOST_INSIDE_COUNT];
     PyObject *client_originals[MCX_CLIENT_INSIDE_COUNT]; /* the type's own methods */
     PyObject *host_originals[MCX_HOST_INSIDE_COUNT];
     _Atomic uint32_t plain_host_version; /* host_type's version where nothing is replaced, else 0 */
-    _Atomic uint32_t host_changes; /* moves on when an inside of any host is assigned or deleted */
+    _Atomic uint32_t host_changes;  /* moves on when an inside of any host is assigned or deleted */
     PyObject *pure[MCX_PURE_COUNT]; /* functions, once used */
 
     PyObject *str_record, *str_write, *str_socket, *str_socket_module, *str_class;
@@ -249,11 +249,12 @@ typedef struct mcx_snapshot {
     PyObject *buckets;
     PyObject **server; /* strong: what servers held when it was last looked at */
     size_t server_count;
-    PyObject **bucket; /* strong; of buckets */
+    PyObject **bucket;       /* strong; of buckets */
     uint32_t *bucket_server; /* index into server, or server_count where it is not there */
     size_t bucket_count;
-    bool all_hosts;             /* every server and bucket is exactly a _Host */
-    _Atomic uint32_t plain_hosts; /* the module's host_changes when none of them replaced anything */
+    bool all_hosts; /* every server and bucket is exactly a _Host */
+    _Atomic uint32_t
+        plain_hosts;            /* the module's host_changes when none of them replaced anything */
     size_t straight_key_length; /* of the straight way (straight.h); 0: it is not to be tried */
     bool debug, cache_cas, check_keys, allow_pickle, pickler_is_keyword;
     bool native_compressor, native_decompressor;
@@ -264,10 +265,11 @@ typedef struct mcx_snapshot {
 
 /* What all threads of a client share: the object in the client's slot. */
 typedef struct {
-    PyObject_HEAD mcx_module *module;
-    PyObject *module_object; /* strong: keeps module alive */
-    PyObject *opened_with;   /* strong: the servers that the constructor was given */
-    uint64_t id;             /* never used twice */
+    PyObject_HEAD
+    mcx_module *module;
+    PyObject *module_object;          /* strong: keeps module alive */
+    PyObject *opened_with;            /* strong: the servers that the constructor was given */
+    uint64_t id;                      /* never used twice */
     _Atomic(mcx_snapshot *) snapshot; /* read and replaced in the object's critical section */
     _Atomic uint64_t type_check;      /* the client's type version << 32 | MCX_REPLACES_* */
     _Atomic uint32_t plain_version;   /* the type's version where nothing is replaced, else 0 */
@@ -280,7 +282,8 @@ typedef struct {
 
 /* What is one thread's of a client. */
 typedef struct {
-    PyObject_HEAD uint64_t core_id;
+    PyObject_HEAD
+    uint64_t core_id;
     bool is_first;             /* of the thread that made the client */
     const void *remembered_by; /* what is the thread's own that does; another address: several */
     PyObject *stats;           /* NULL until somebody looks; counts are added to it at each look */
@@ -291,7 +294,8 @@ typedef struct {
 
 /* The data of a _Host: the base class of that, in C. */
 typedef struct {
-    PyObject_HEAD mcx_module *module; /* borrowed: the type keeps it */
+    PyObject_HEAD
+    mcx_module *module; /* borrowed: the type keeps it */
     mc_server server;
     bool initialised;
     PyObject *address; /* (host, port) or path */
@@ -329,9 +333,9 @@ typedef struct {
 typedef struct {
     mcx_server *host;          /* strong */
     mc_connection *connection; /* owned by the call */
-    bool probe; /* this call alone tries a server whose dead mark has run out */
-    bool asked; /* a request went out whose answer tells whether the server lives */
-    bool late;  /* the deadline had passed before it was asked: a timeout says nothing about it */
+    bool probe;                /* this call alone tries a server whose dead mark has run out */
+    bool asked;                /* a request went out whose answer tells whether the server lives */
+    bool late; /* the deadline had passed before it was asked: a timeout says nothing about it */
 } mcx_target;
 
 /* An idle connection younger than this is used without a look. */
@@ -504,8 +508,8 @@ int mcx_record_count_name(mcx_module *module, mcx_record *record, PyObject *name
 
 /* ---- call.c --------------------------------------------------------------------------------- */
 
-/* Begins a call of a client's method: 0; -1 with an exception, or 1 where the client replaces one of
- * its insides and mcx_pure is the way: then mcx_call_end is not due. */
+/* Begins a call of a client's method: 0; -1 with an exception, or 1 where the client replaces one
+ * of its insides and mcx_pure is the way: then mcx_call_end is not due. */
 int mcx_call_begin(mcx_call *call, PyObject *self);
 /* The same for calls that meet all servers, whose lists may have been changed in place. */
 int mcx_call_begin_listed(mcx_call *call, PyObject *self);
@@ -756,7 +760,8 @@ PyObject *mcx_status_text(const mc_connection *connection, mc_status status);
 /* Closes connections that have been idle for long, at most two. */
 void mcx_reap(mcx_module *module, mcx_core *core, mcx_snapshot *snapshot, int64_t now);
 
-/* This thread's record, and with it the connections that it remembers, where it is known without a look-up; borrowed. Else NULL. */
+/* This thread's record, and with it the connections that it remembers, where it is known without a
+ * look-up; borrowed. Else NULL. */
 mcx_record *mcx_last_record(const mcx_core *core, mc_remembered **connections);
 
 /* True where socket.socket is Python's own, as far as can be told at once. */

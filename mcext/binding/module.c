@@ -307,8 +307,9 @@ static PyObject *module_wall_clock(PyObject *self, PyObject *unused)
     int64_t now;
 
     (void)unused;
-    return mcx_wall_clock(PyModule_GetState(self), &now) < 0 ? NULL
-                                                             : PyFloat_FromDouble((double)now / 1e6);
+    return mcx_wall_clock(PyModule_GetState(self), &now) < 0
+               ? NULL
+               : PyFloat_FromDouble((double)now / 1e6);
 }
 
 /* The class to make sockets with, None for Python's own. */
@@ -470,8 +471,7 @@ static PyMethodDef module_functions[] = {
      "_exptime($module, time, /)\n--\n\nA time argument as decimal text."},
     {"_touch_time", module_touch_time, METH_O,
      "_touch_time($module, time, /)\n--\n\nThe same of touch, which takes a str of digits too."},
-    {"_delta", module_delta, METH_O,
-     "_delta($module, delta, /)\n--\n\nA delta as decimal text."},
+    {"_delta", module_delta, METH_O, "_delta($module, delta, /)\n--\n\nA delta as decimal text."},
     {"_check_min_compress", module_check_min_compress, METH_O,
      "_check_min_compress($module, length, /)\n--\n\nRaise where it is no number."},
     {"_given_connect_timeout", module_given_connect_timeout, METH_O,

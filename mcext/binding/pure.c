@@ -31,7 +31,9 @@ static PyObject *find(mcx_module *module, int method)
 PyObject *mcx_pure(PyObject *self, int method, PyObject *const *args, Py_ssize_t nargs,
                    PyObject *kwnames)
 {
-    enum { AT_MOST = 24 }; /* no method has more parameters; who gives more is told */
+    enum {
+        AT_MOST = 24
+    }; /* no method has more parameters; who gives more is told */
     Py_ssize_t count = nargs + (kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0);
     PyObject *all[AT_MOST + 1] = {self};
     PyObject *function;
@@ -94,14 +96,13 @@ PyMethodDef mcx_pure_methods[] = {
             "Returns None."),
     MCX_DEF("forget_dead_hosts", client_forget_dead_hosts,
             "forget_dead_hosts($self)\n--\n\nTake every server as alive.\n\nReturns None."),
-    MCX_DEF(
-        "set_servers", client_set_servers,
-        "set_servers($self, servers)\n--\n\n"
-        "Set the servers, for all threads: an iterable of \"host:port\", \"[ipv6]:port\",\n"
-        "\"unix:/path\" or (server, weight), or a single str. With an equal list, hosts and\n"
-        "connections stay.\n\n"
-        "Returns None. Raises TypeError or ValueError for what is no server; then nothing has\n"
-        "changed."),
+    MCX_DEF("set_servers", client_set_servers,
+            "set_servers($self, servers)\n--\n\n"
+            "Set the servers, for all threads: an iterable of \"host:port\", \"[ipv6]:port\",\n"
+            "\"unix:/path\" or (server, weight), or a single str. With an equal list, hosts and\n"
+            "connections stay.\n\n"
+            "Returns None. Raises TypeError or ValueError for what is no server; then nothing has\n"
+            "changed."),
     MCX_DEF("_init_buckets", client__init_buckets,
             "_init_buckets($self)\n--\n\n"
             "Make buckets from servers, as that list stands now: each as often as its weight."),

@@ -280,7 +280,8 @@ uint64_t mcx_socket_owner(PyObject *socket_class)
 /* What stands in the thread's own dict, and so ends with the thread, in that thread: it closes the
  * connections that the thread alone may touch. */
 typedef struct {
-    PyObject_HEAD PyObject *hosts; /* a WeakSet */
+    PyObject_HEAD
+    PyObject *hosts; /* a WeakSet */
 } thread_end;
 
 static void close_owned(PyObject *hosts)
@@ -292,8 +293,8 @@ static void close_owned(PyObject *hosts)
         mc_connection *connection;
         size_t cursor = 0;
 
-        while ((connection = mc_pool_take_owned(&host->server.pool, mcx_thread_number(),
-                                                &cursor)) != NULL) {
+        while ((connection =
+                    mc_pool_take_owned(&host->server.pool, mcx_thread_number(), &cursor)) != NULL) {
             mc_pool_give(connection, false, 0);
         }
     }

@@ -3,14 +3,14 @@
  * Python (mcext/pure).
  *
  * That nothing is replaced costs a call three comparisons (mcx_is_plain): the version of the
- * client's class, that of _Host, and a counter that moves on when an inside is assigned to any host.
- * A version stands for one state of one type. Anything else is looked at here; that is slow, and
- * exact. */
+ * client's class, that of _Host, and a counter that moves on when an inside is assigned to any
+ * host. A version stands for one state of one type. Anything else is looked at here; that is slow,
+ * and exact. */
 #include "mcx.h"
 
 /* Bits of those that are not the original ones. */
-static int compare(PyTypeObject *type, PyObject *const *names, PyObject *const *originals, int count,
-                   uint32_t *replaced)
+static int compare(PyTypeObject *type, PyObject *const *names, PyObject *const *originals,
+                   int count, uint32_t *replaced)
 {
     *replaced = 0;
     for (int i = 0; i < count; i++) {
@@ -126,8 +126,9 @@ static int is_host_plain(mcx_module *module, PyObject *host)
     if (!Py_IS_TYPE(host, module->host_type)) {
         return 0;
     }
-    return in_dict(module, host, module->host_insides, MCX_HOST_INSIDE_COUNT, &replaced) < 0 ? -1
-           : replaced == 0;
+    return in_dict(module, host, module->host_insides, MCX_HOST_INSIDE_COUNT, &replaced) < 0
+               ? -1
+               : replaced == 0;
 }
 
 /* Whether none of the snapshot's hosts replaces anything. */
@@ -136,8 +137,7 @@ static int are_hosts_plain(mcx_module *module, mcx_snapshot *snapshot)
     uint32_t changes = atomic_load(&module->host_changes);
     int plain = is_host_class_plain(module);
 
-    if (plain <= 0 || module->host_type == NULL ||
-        atomic_load(&snapshot->plain_hosts) == changes) {
+    if (plain <= 0 || module->host_type == NULL || atomic_load(&snapshot->plain_hosts) == changes) {
         return plain;
     }
     for (size_t i = 0; plain > 0 && i < snapshot->server_count; i++) {
@@ -228,7 +228,8 @@ int mcx_replaces_slow(mcx_module *module, mcx_core *core, mcx_snapshot *snapshot
 
 /* ---- the originals -------------------------------------------------------------------------- */
 
-static int find_originals(PyTypeObject *type, PyObject *const *names, PyObject **originals, int count)
+static int find_originals(PyTypeObject *type, PyObject *const *names, PyObject **originals,
+                          int count)
 {
     for (int i = 0; i < count; i++) {
         Py_XSETREF(originals[i], PyObject_GetAttr((PyObject *)type, names[i]));

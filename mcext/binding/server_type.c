@@ -223,9 +223,9 @@ static int server_init(PyObject *self, PyObject *args, PyObject *keywords)
     int result = -1;
     static char *names[] = {"host", "debug", "dead_retry", "socket_timeout", "flush_on_reconnect",
                             NULL};
-    static const size_t options[] = {0, offsetof(mcx_server, debug), offsetof(mcx_server, dead_retry),
-                                     offsetof(mcx_server, socket_timeout),
-                                     offsetof(mcx_server, flush_on_reconnect)};
+    static const size_t options[] = {
+        0, offsetof(mcx_server, debug), offsetof(mcx_server, dead_retry),
+        offsetof(mcx_server, socket_timeout), offsetof(mcx_server, flush_on_reconnect)};
     static const long defaults[] = {0, 0, 30, 3, 0};
 
     if (host->initialised) {
@@ -326,8 +326,8 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(host->socket_timeout);
     Py_VISIT(host->flush_on_reconnect);
     Py_VISIT(host->connect_timeout);
-    /* Python sockets of the pool: one of them may refer to the host. No pool changes meanwhile: that
-     * is done with the GIL, or without one by a thread that is stopped for this. */
+    /* Python sockets of the pool: one of them may refer to the host. No pool changes meanwhile:
+     * that is done with the GIL, or without one by a thread that is stopped for this. */
     for (size_t i = 0; host->initialised && i < host->server.pool.count; i++) {
         mc_connection *connection = host->server.pool.list[i];
 
@@ -467,7 +467,8 @@ void mcx_server_close_idle(mcx_server *host, bool quit)
     mc_connection *connection;
     size_t cursor = 0;
 
-    while ((connection = mc_pool_take_old(&host->server.pool, mcx_thread_number(), &cursor)) != NULL) {
+    while ((connection = mc_pool_take_old(&host->server.pool, mcx_thread_number(), &cursor)) !=
+           NULL) {
         if (quit) {
             say_quit(host, connection);
         }
@@ -513,12 +514,10 @@ mc_status mcx_server_open(mcx_server *host, mc_connection *connection, PyObject 
         }
         else {
             Py_BEGIN_ALLOW_THREADS
-            status =
-                mc_connection_connect(connection, &state, host->server.family, host->server.host,
-                                      host->server.port, clock);
+            status = mc_connection_connect(connection, &state, host->server.family,
+                                           host->server.host, host->server.port, clock);
             Py_END_ALLOW_THREADS
-            if (status == MC_INTERRUPTED && PyErr_CheckSignals() < 0)
-            {
+            if (status == MC_INTERRUPTED && PyErr_CheckSignals() < 0) {
                 status = MC_RAISED;
             }
         }
@@ -568,7 +567,8 @@ static PyObject *server_mark(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* _take_flush(): whether flush_all is to be sent on this new connection; True once for each time. */
+/* _take_flush(): whether flush_all is to be sent on this new connection; True once for each time.
+ */
 static PyObject *server_take_flush(PyObject *self, PyObject *unused)
 {
     (void)unused;
@@ -670,11 +670,11 @@ static PyObject *get_stamp(PyObject *self, void *closure)
 
 #define FIELD(name)                                                                                \
     {                                                                                              \
-#name, get_field, set_field, NULL, (void *)offsetof(mcx_server, name)                        \
+#name, get_field, set_field, NULL, (void *)offsetof(mcx_server, name)                      \
     }
 #define CONSTANT(name)                                                                             \
     {                                                                                              \
-#name, get_field, NULL, NULL, (void *)offsetof(mcx_server, name)                             \
+#name, get_field, NULL, NULL, (void *)offsetof(mcx_server, name)                           \
     }
 
 static PyGetSetDef server_getset[] = {

@@ -42,7 +42,7 @@ static inline bool mcx_straight_view(PyObject *key, mc_slice *text)
 
 /* The host for key, borrowed, where it is a plain one. */
 static inline mcx_server *mcx_straight_choose(mcx_module *module, const mcx_snapshot *snapshot,
-                                            mc_slice key)
+                                              mc_slice key)
 {
     int kind = atomic_load_explicit(&module->hash_kind, memory_order_relaxed);
     size_t index = 0;

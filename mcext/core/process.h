@@ -22,8 +22,8 @@ static inline uint32_t mc_process_generation(void)
     return atomic_load_explicit(&mc_process_counter, memory_order_relaxed);
 }
 
-/* Around a call in whose middle this thread may fork: what such a call holds is still its own in the
- * child, while calls of the parent's other threads never end there. */
+/* Around a call in whose middle this thread may fork: what such a call holds is still its own in
+ * the child, while calls of the parent's other threads never end there. */
 void mc_process_add_calls(int count);
 bool mc_process_forked_in_call(void);
 

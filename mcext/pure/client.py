@@ -147,30 +147,23 @@ def _get_server(self, key):
 
 def disconnect_all(self):
     for server in [*self.servers]:
-        if not _is_in_use(server):
-            try:
-                server.close_socket()
-            except OSError as error:
-                _debug(server, error)
+        try:
+            server.close_socket()
+        except OSError as error:
+            _debug(server, error)
         if isinstance(server, _Host):
             server._disconnect(False)
 
 
 def quit_all(self):
     for server in [*self.servers]:
-        if not _is_in_use(server):
-            try:
-                server.quit()
-            except (OSError, _core._Error) as error:
-                _debug(server, error)
-                server.close_socket()
+        try:
+            server.quit()
+        except (OSError, _core._Error) as error:
+            _debug(server, error)
+            server.close_socket()
         if isinstance(server, _Host):
             server._disconnect(True)
-
-
-def _is_in_use(server):
-    """Whether a call of this thread, in whose middle this runs, uses the stream: it is closed when that ends."""
-    return isinstance(server, _Host) and server._here().busy
 
 
 def _debug(server, error):

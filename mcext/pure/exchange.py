@@ -238,9 +238,9 @@ class Exchange:
                 server.close_socket()
             except OSError as error:
                 self.say(error)
-            if stream.spare is not None:
-                server._streams.put(stream.spare)
-                stream.spare = None
+        if stream.spare is not None:
+            server._streams.put(stream.spare)
+            stream.spare = None
 
     def may_be_repeated(self):
         """Whether no byte of the reply has come."""

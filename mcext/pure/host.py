@@ -11,12 +11,12 @@ from __future__ import annotations
 import sys
 from time import monotonic, sleep
 
+from mcext import _core
+from mcext.pure.stream import LOOK_AFTER, Streams, one_command
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-from mcext import _core
-from mcext.pure.stream import LOOK_AFTER, Streams, one_command
 
 _modules = sys.modules
 
@@ -289,7 +289,7 @@ class _Host(_core._Server):
             self._streams.put(stream)
 
     def _unpark(self, stream):
-        """The inner call is over: the outer one's stream comes back. What is in step is kept for when that is closed."""
+        """The inner call is over: the outer one's stream comes back. What is in step is kept until that is closed."""
         below, stream.below = stream.below, None
         if stream.in_step and stream.socket is not None and below.stamp != self._stamp:
             below.spare = stream

@@ -12,11 +12,11 @@ from functools import cache
 from time import monotonic
 from weakref import WeakKeyDictionary, ref
 
+from mcext import _core
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-from mcext import _core
 
 _generation = _core._generation
 _modules = sys.modules
@@ -245,8 +245,8 @@ class Stream:
 
 @cache
 def noting(kind):
-    """A class of sockets as this one, telling the stream of what is sent: also by who takes the socket from the host, as
-    a copy of python-memcached's send_cmd does. On Python's own, a server that has closed is an error, never a signal."""
+    """A class of sockets as this one, telling the stream of what is sent: also by who takes the socket from the host,
+    as a copy of python-memcached's send_cmd does. On Python's own, a server that has closed is an error, no signal."""
     from socket import MSG_NOSIGNAL
 
     own = MSG_NOSIGNAL if kind.__module__ == "socket" else 0
