@@ -600,6 +600,7 @@ mcx_core *mcx_core_new(mcx_module *module, PyObject *module_object)
     core->module = module;
     core->module_object = Py_NewRef(module_object);
     core->id = atomic_fetch_add_explicit(&next_core_id, 1, memory_order_relaxed);
+    atomic_init(&core->plain_version, MCX_NO_VERSION);
     atomic_init(&core->server_retries, 10);
     atomic_init(&core->generation, mc_process_generation());
     PyObject_GC_Track(core);

@@ -44,12 +44,15 @@
     X(ENCODE_KEY, "_encode_key")                                                                   \
     X(ENCODE_CMD, "_encode_cmd")                                                                   \
     X(MAP_AND_PREFIX_KEYS, "_map_and_prefix_keys")                                                 \
+    X(DEBUGLOG, "debuglog")                                                                        \
+    X(SETATTR, "__setattr__")                                                                      \
     X(SERVERS, "servers")                                                                          \
     X(BUCKETS, "buckets")                                                                          \
     X(KEY_ENCODER, "key_encoder")                                                                  \
-    X(CHECK_KEYS, "do_check_key")                                                                  \
-    X(DEBUGLOG, "debuglog")                                                                        \
-    X(SETATTR, "__setattr__")
+    X(CHECK_KEYS, "do_check_key")
+
+/* From here on attributes: of a class a replaced one counts, on an instance they are assigned. */
+#define MCX_CLIENT_METHOD_COUNT MCX_INSIDE_SERVERS
 
 #define MCX_HOST_INSIDES(X)                                                                        \
     X(CONNECT, "connect")                                                                          \
@@ -201,7 +204,7 @@ typedef struct mcx_module {
     PyObject *host_insides[MCX_HOST_INSIDE_COUNT];
     PyObject *client_originals[MCX_CLIENT_INSIDE_COUNT]; /* the type's own methods */
     PyObject *host_originals[MCX_HOST_INSIDE_COUNT];
-    _Atomic uint32_t plain_host_version; /* host_type's version where nothing is replaced, else 0 */
+    _Atomic uint32_t plain_host_version; /* host_type's, in the same way */
     _Atomic uint32_t host_changes;  /* moves on when an inside of any host is assigned or deleted */
     PyObject *pure[MCX_PURE_COUNT]; /* functions, once used */
 
@@ -272,8 +275,8 @@ typedef struct {
     uint64_t id;                      /* never used twice */
     _Atomic(mcx_snapshot *) snapshot; /* read and replaced in the object's critical section */
     _Atomic uint64_t type_check;      /* the client's type version << 32 | MCX_REPLACES_* */
-    _Atomic uint32_t plain_version;   /* the type's version where nothing is replaced, else 0 */
-    _Atomic int instance_replaces;    /* an inside was once assigned to the instance */
+    _Atomic uint32_t plain_version; /* the type's where nothing is replaced, else MCX_NO_VERSION */
+    _Atomic int instance_replaces;  /* an inside was once assigned to the instance */
     _Atomic int server_retries;
     _Atomic uint32_t generation; /* of the process: of references */
     _Atomic int64_t next_reap;
@@ -463,8 +466,9 @@ PyObject *mcx_option_value(mcx_core *core, int option);
 /* For the first call in the child of a fork. */
 void mcx_core_start_over(mcx_core *core);
 
-/* A snapshot is safe to use between these. */
-static inline mcx_snapshot *mcx_core_enter(mcx_core *core)
+/* A reference to the snapshot that is current, to be given up with mcx_snapshot_drop: as long as no
+ * code runs that may fork. */
+static inline mcx_snapshot *mcx_core_take(mcx_core *core)
 {
     mcx_snapshot *snapshot;
 
@@ -475,10 +479,20 @@ static inline mcx_snapshot *mcx_core_enter(mcx_core *core)
     Py_BEGIN_CRITICAL_SECTION(core);
     snapshot = atomic_load_explicit(&core->snapshot, memory_order_relaxed);
     if (LIKELY(snapshot != NULL)) {
-        mc_process_add_calls(1); /* what is done with it may fork */
         snapshot->references++;
     }
     Py_END_CRITICAL_SECTION();
+    return snapshot;
+}
+
+/* A snapshot is safe to use between these, whatever runs. */
+static inline mcx_snapshot *mcx_core_enter(mcx_core *core)
+{
+    mcx_snapshot *snapshot = mcx_core_take(core);
+
+    if (LIKELY(snapshot != NULL)) {
+        mc_process_add_calls(1);
+    }
     return snapshot;
 }
 
@@ -577,14 +591,16 @@ enum {
  * exception. */
 int mcx_replaces_slow(mcx_module *module, mcx_core *core, mcx_snapshot *snapshot, PyObject *self);
 
+/* No type's version, not even that of a type that has none (0). */
+#define MCX_NO_VERSION UINT32_MAX
+
 /* True where nothing is replaced, as far as can be told at once. */
 static inline bool mcx_is_plain(const mcx_module *module, const mcx_core *core,
                                 const mcx_snapshot *snapshot, PyObject *self)
 {
     uint32_t version = mcx_type_version(Py_TYPE(self));
 
-    return LIKELY(version != 0 &&
-                  version == atomic_load_explicit(&core->plain_version, memory_order_acquire) &&
+    return LIKELY(version == atomic_load_explicit(&core->plain_version, memory_order_acquire) &&
                   atomic_load_explicit(&snapshot->plain_hosts, memory_order_acquire) ==
                       atomic_load_explicit(&module->host_changes, memory_order_acquire) &&
                   mcx_type_version(module->host_type) ==

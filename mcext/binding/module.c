@@ -564,6 +564,7 @@ static int module_exec(PyObject *module_object)
         return -1;
     }
     atomic_init(&module->host_changes, 1);
+    atomic_init(&module->plain_host_version, MCX_NO_VERSION);
     module->guard = PyDict_New();
     module->error = PyErr_NewException("memcache._Error", NULL, NULL);
     module->connection_dead_error = PyErr_NewException("memcache._ConnectionDeadError", NULL, NULL);

@@ -58,9 +58,9 @@ static bool is_inside(PyObject *const *names, int count, PyObject *name)
 
 void mcx_note_client_attribute(mcx_module *module, mcx_core *core, PyObject *name)
 {
-    if (is_inside(module->client_insides, MCX_CLIENT_INSIDE_COUNT, name)) {
+    if (is_inside(module->client_insides, MCX_CLIENT_METHOD_COUNT, name)) {
         atomic_store(&core->instance_replaces, 1);
-        atomic_store(&core->plain_version, 0);
+        atomic_store(&core->plain_version, MCX_NO_VERSION);
     }
 }
 
@@ -108,12 +108,12 @@ static int is_host_class_plain(mcx_module *module)
         mcx_type_version(module->host_type) == atomic_load(&module->plain_host_version)) {
         return 1;
     }
-    atomic_store(&module->plain_host_version, 0);
+    atomic_store(&module->plain_host_version, MCX_NO_VERSION);
     if (compare_versioned(module->host_type, module->host_insides, module->host_originals,
                           MCX_HOST_INSIDE_COUNT, &replaced, &version) < 0) {
         return -1;
     }
-    if (replaced == 0) {
+    if (replaced == 0 && version != 0) {
         atomic_store(&module->plain_host_version, version);
     }
     return replaced == 0;
@@ -208,15 +208,15 @@ int mcx_replaces_slow(mcx_module *module, mcx_core *core, mcx_snapshot *snapshot
     if (atomic_load(&core->instance_replaces) || (replaces & MCX_REPLACES_SETATTR)) {
         uint32_t own;
 
-        if (in_dict(module, self, module->client_insides, MCX_CLIENT_INSIDE_COUNT, &own) < 0) {
+        if (in_dict(module, self, module->client_insides, MCX_CLIENT_METHOD_COUNT, &own) < 0) {
             return -1;
         }
         replaces |= as_bits(own);
     }
-    else if (replaces == 0 && version == atomic_load(&core->type_check) >> 32) {
+    else if (replaces == 0 && version != 0 && version == atomic_load(&core->type_check) >> 32) {
         atomic_store(&core->plain_version, version);
         if (atomic_load(&core->instance_replaces)) { /* by another thread, since it was asked */
-            atomic_store(&core->plain_version, 0);
+            atomic_store(&core->plain_version, MCX_NO_VERSION);
         }
     }
     hosts = are_hosts_plain(module, snapshot);

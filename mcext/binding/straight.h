@@ -79,8 +79,8 @@ static inline __attribute__((always_inline)) int mcx_straight_begin(mcx_straight
     mcx_snapshot *snapshot;
     mc_remembered *connections;
 
-    if (UNLIKELY(core == NULL || !Py_IS_TYPE(core, module->core_type) ||
-                 !mcx_socket_is_plain(module) || !mcx_straight_view(key, &straight->key))) {
+    if (UNLIKELY(core == NULL || !mcx_socket_is_plain(module) ||
+                 !mcx_straight_view(key, &straight->key))) {
         return 0;
     }
     straight->record = mcx_last_record(core, &connections);
@@ -89,7 +89,7 @@ static inline __attribute__((always_inline)) int mcx_straight_begin(mcx_straight
     }
     straight->module = module;
     straight->core = core;
-    straight->snapshot = snapshot = mcx_core_enter(core);
+    straight->snapshot = snapshot = mcx_core_take(core);
 
     if (UNLIKELY(snapshot == NULL)) {
         return 0;
@@ -116,7 +116,7 @@ static inline __attribute__((always_inline)) int mcx_straight_begin(mcx_straight
     }
     return 1;
 not_plain:
-    mcx_core_leave(snapshot);
+    mcx_snapshot_drop(snapshot);
     return 0;
 }
 
@@ -132,7 +132,10 @@ static inline mc_status mcx_straight_roundtrip(mcx_straight *straight, mc_comman
         status = mc_connection_roundtrip(straight->connection, &straight->clock);
         Py_END_ALLOW_THREADS
         if (UNLIKELY(status == MC_INTERRUPTED)) {
-            if (PyErr_CheckSignals() < 0) {
+            mc_process_add_calls(1);
+            int handled = PyErr_CheckSignals();
+            mc_process_add_calls(-1);
+            if (handled < 0) {
                 return MC_RAISED;
             }
         }
@@ -150,9 +153,11 @@ static inline void mcx_straight_end(mcx_straight *straight)
     /* With an exception set (no memory for the result), what runs Python code is left to others. */
     if (UNLIKELY(now >= atomic_load_explicit(&core->next_reap, memory_order_relaxed)) &&
         !PyErr_Occurred()) {
+        mc_process_add_calls(1); /* a Python socket's close may fork */
         mcx_reap(straight->module, core, straight->snapshot, now);
+        mc_process_add_calls(-1);
     }
-    mcx_core_leave(straight->snapshot);
+    mcx_snapshot_drop(straight->snapshot);
 }
 
 /* The reply was not read whole: the general way takes over with call and target, which then own
@@ -164,6 +169,7 @@ static int mcx_straight_hand_over(mcx_straight *straight, PyObject *self, mcx_ca
     PyObject *type, *value, *traceback;
 
     PyErr_Fetch(&type, &value, &traceback); /* what a signal handler raised, perhaps */
+    mc_process_add_calls(1); /* as mcx_core_enter does: from here on any code may run */
     *call = (mcx_call){.self = self,
                        .module = straight->module,
                        .core = straight->core,
