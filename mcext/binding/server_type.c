@@ -18,6 +18,8 @@ static PyObject *server_alloc(PyTypeObject *type, PyObject *args, PyObject *keyw
     (void)args;
     (void)keywords;
     if (self != NULL) {
+        /* Until it has an address no call may take it. */
+        atomic_init(&((mcx_server *)self)->server.dead_until, INT64_MAX);
         /* The class that this file made is somewhere among the bases. */
         for (PyTypeObject *each = type; each != NULL; each = each->tp_base) {
             if (each->tp_new == server_alloc && (each->tp_flags & Py_TPFLAGS_HEAPTYPE) &&
@@ -563,7 +565,9 @@ static PyObject *server_mark(PyObject *self, PyObject *unused)
     if (mcx_wall_clock(host->module, &now) < 0) {
         return NULL;
     }
-    atomic_store(&host->server.dead_until, retry > 0 ? now + retry : 0);
+    if (host->initialised) {
+        atomic_store(&host->server.dead_until, retry > 0 ? now + retry : 0);
+    }
     Py_RETURN_NONE;
 }
 
@@ -619,7 +623,8 @@ static PyObject *get_connect_timeout(PyObject *self, void *offset)
 
 static PyObject *get_deaduntil(PyObject *self, void *closure)
 {
-    int64_t until = atomic_load(&((mcx_server *)self)->server.dead_until);
+    mcx_server *host = (mcx_server *)self;
+    int64_t until = host->initialised ? atomic_load(&host->server.dead_until) : 0;
 
     (void)closure;
     return until == 0 ? PyLong_FromLong(0) : PyFloat_FromDouble((double)until / 1e6);
@@ -635,7 +640,9 @@ static int set_deaduntil(PyObject *self, PyObject *value, void *closure)
     }
     int64_t until = mcx_microseconds(seconds);
 
-    atomic_store(&((mcx_server *)self)->server.dead_until, until > 0 ? until : 0);
+    if (((mcx_server *)self)->initialised) { /* before, it is the sign of that */
+        atomic_store(&((mcx_server *)self)->server.dead_until, until > 0 ? until : 0);
+    }
     return 0;
 }
 

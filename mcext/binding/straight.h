@@ -58,8 +58,8 @@ static inline mcx_server *mcx_straight_choose(mcx_module *module, const mcx_snap
     mcx_server *host = (mcx_server *)snapshot->bucket[index];
 
     return LIKELY(mcx_bucket_is(snapshot, index) &&
-                  atomic_load_explicit(&host->server.dead_until, memory_order_relaxed) == 0 &&
-                  host->initialised)
+                  /* which a host without an address is not */
+                  atomic_load_explicit(&host->server.dead_until, memory_order_relaxed) == 0)
                ? host
                : NULL;
 }
