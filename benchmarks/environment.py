@@ -61,7 +61,7 @@ def import_tool(package: str, module: str) -> Any:
 
 def python_path(kind: Kind) -> str:
     """PYTHONPATH of a process that opens this kind of client."""
-    if kind.name == OURS:
+    if not kind.package:
         return os.environ.get(BUILD_ENVIRONMENT, "")
     return str(install(kind.package, kind.needs))
 
