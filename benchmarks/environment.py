@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from clients import KINDS, OURS, Kind
+from clients import KINDS, Kind
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

@@ -47,8 +47,8 @@ LEAKY = {"set pickle", "set of a named type"}
 if sys.version_info < (3, 13):
     LEAKY |= {"a new client", "other servers", "attributes assigned", "privates"}
     LEAKY |= {name for name in CALLS if "get_multi" in name or "delete_multi" in name}
-# Where functions in Python run, CPython itself loses what belongs to a frame, a traceback or an exception that it has no
-# memory to make: fewer than two blocks a failure.
+# Where functions in Python run, CPython itself loses what belongs to a frame, a traceback or an exception that it has
+# no memory to make: fewer than two blocks a failure.
 IN_PYTHON = set(CALLS) if REPLACED else {"a new client", "other servers"}
 if REPLACED:
     # An exception that a function in Python raises is lost where memory is out.
