@@ -193,11 +193,13 @@ static void disconnect(bool all)
     uint32_t mine = epoch;
     while (all && (connection = mc_pool_take_old(&pool, 0, &cursor)) != NULL) {
         PROMISED(!is_owned(connection) && !is_current(stream_of(connection)));
+        PROMISED(connection->owner == 0);
         mc_pool_give(connection, false, now);
     }
     for (size_t i = 0; all && depth == 0 && mine == epoch && i < stream_count; i++) {
         if (streams[i].open && streams[i].epoch != epoch) {
-            PROMISED(is_owned(streams[i].connection));
+            /* Or another thread's, which closes it itself. */
+            PROMISED(is_owned(streams[i].connection) || classes[streams[i].class].owner != 0);
         }
     }
 }
@@ -208,6 +210,7 @@ static void reap(int64_t before, size_t steps)
 
     while ((connection = mc_pool_take_idle(&pool, 0, before, &steps)) != NULL) {
         PROMISED(!is_owned(connection) && atomic_load(&connection->open));
+        PROMISED(connection->owner == 0);
         PROMISED(atomic_load(&connection->last_used) < before ||
                  !is_current(stream_of(connection)));
         mc_pool_give(connection, false, now);
