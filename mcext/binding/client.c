@@ -670,9 +670,16 @@ MCX_METHOD(client__val_to_store_info)
         result = PyLong_FromLong(0);
     }
     else if (kept > 0) {
-        result =
-            Py_BuildValue("(kny#)", (unsigned long)stored.flags, (Py_ssize_t)stored.text.length,
-                          stored.text.bytes, (Py_ssize_t)stored.text.length);
+        PyObject *text =
+            stored.owner != NULL && PyBytes_CheckExact(stored.owner) &&
+                    PyBytes_AS_STRING(stored.owner) == stored.text.bytes &&
+                    PyBytes_GET_SIZE(stored.owner) == (Py_ssize_t)stored.text.length
+                ? Py_NewRef(stored.owner)
+                : PyBytes_FromStringAndSize(stored.text.bytes, (Py_ssize_t)stored.text.length);
+
+        result = text ? Py_BuildValue("(knN)", (unsigned long)stored.flags,
+                                      (Py_ssize_t)stored.text.length, text)
+                      : NULL;
     }
     mcx_stored_clear(&stored);
     return mcx_call_end(&call, result);

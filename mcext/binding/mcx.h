@@ -192,6 +192,7 @@ typedef struct mcx_module {
     PyTypeObject *client_type;
     PyTypeObject *core_type;
     PyTypeObject *server_type;
+    PyTypeObject *stream_type;
     PyTypeObject *record_type;
     PyTypeObject *owner_type;
     PyTypeObject *host_type;  /* mcext.pure.host._Host; NULL until that is imported */
@@ -210,6 +211,7 @@ typedef struct mcx_module {
 
     PyObject *str_record, *str_write, *str_socket, *str_socket_module, *str_class;
     PyObject *str_server_retries, *str_keys, *str_dict, *str_set_servers, *str_reset_cas;
+    PyObject *str_recv, *str_sendall, *str_own, *str_greenlet;
     PyObject *count_names[MCX_COUNTS]; /* str */
 
     PyObject *key_error, *key_length_error, *key_character_error, *key_none_error, *key_type_error,
@@ -308,6 +310,7 @@ typedef struct {
     PyObject *connect_timeout; /* NULL: socket_timeout */
     _Atomic int64_t dead_retry_us, timeout, connect_within;
     _Atomic int is_debug, does_flush;
+    PyObject *streams; /* mcext.pure.stream.Streams, or NULL: set once */
 } mcx_server;
 
 /* A key on its way: a view and what keeps it alive. */
@@ -370,6 +373,9 @@ static inline mcx_module *mcx_module_of_class(PyTypeObject *type)
 }
 
 mcx_module *mcx_module_of_subclass(PyTypeObject *type);
+
+/* The module whose type with that tp_new is the class or one of its bases. */
+mcx_module *mcx_module_by_new(PyTypeObject *type, newfunc made_by);
 
 /* The module that a client's class comes from. (METH_METHOD would say it too, but the interpreter
  * has no quick way to call such methods.) */
@@ -732,6 +738,9 @@ int64_t mcx_microseconds(double seconds);
 /* ---- server_type.c -------------------------------------------------------------------------- */
 
 extern PyType_Spec mcx_server_spec;
+/* What a stream of this server must carry to be used: of this process, and not from before the last
+ * disconnect. The process generation stands in the upper half. */
+uint64_t mcx_server_stamp(mcx_server *host);
 
 /* str(host), its name in get_stats; new references. */
 int mcx_server_mark_dead(mcx_server *host, PyObject *reason);
@@ -747,6 +756,18 @@ static inline bool mcx_is_server(mcx_module *module, PyObject *object)
 {
     return PyObject_TypeCheck(object, module->server_type);
 }
+
+/* ---- stream.c ------------------------------------------------------------------------------- */
+
+extern PyType_Spec mcx_stream_spec;
+/* Methods of a host, on the caller's stream. */
+PyObject *mcx_host_here(PyObject *self, PyObject *unused);
+PyObject *mcx_host_ready_socket(PyObject *self, PyObject *unused);
+PyObject *mcx_host_begin(PyObject *self, PyObject *start);
+PyObject *mcx_host_send(PyObject *self, PyObject *data);
+PyObject *mcx_host_read_line(PyObject *self, PyObject *unused);
+PyObject *mcx_host_read(PyObject *self, PyObject *size);
+PyObject *mcx_host_receive(PyObject *self, PyObject *size);
 
 /* ---- python_socket.c ------------------------------------------------------------------------ */
 

@@ -22,6 +22,19 @@ mcx_module *mcx_module_of_subclass(PyTypeObject *type)
     return module;
 }
 
+mcx_module *mcx_module_by_new(PyTypeObject *type, newfunc made_by)
+{
+    mcx_module *module = NULL;
+
+    for (; module == NULL && type != NULL; type = type->tp_base) {
+        if (type->tp_new == made_by && PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) &&
+            ((PyHeapTypeObject *)type)->ht_module != NULL) {
+            module = PyModule_GetState(((PyHeapTypeObject *)type)->ht_module);
+        }
+    }
+    return module;
+}
+
 PyObject *mcx_import(const char *module, const char *attribute)
 {
     PyObject *imported = PyImport_ImportModule(module);
@@ -421,25 +434,52 @@ static PyObject *module_given_connect_timeout(PyObject *self, PyObject *client)
     return value;
 }
 
-/* _decode(client, flags, bytes) */
+/* _value_fields(line, count): of a VALUE line (key, flags, length) or (key, flags, length, cas). */
+static PyObject *module_value_fields(PyObject *self, PyObject *args)
+{
+    mcx_module *module = PyModule_GetState(self);
+    PyObject *line;
+    mc_reply reply;
+    int count;
+
+    if (!PyArg_ParseTuple(args, "Si:_value_fields", &line, &count)) {
+        return NULL;
+    }
+    mc_slice rest = {PyBytes_AS_STRING(line) + 6, (size_t)PyBytes_GET_SIZE(line) - 6};
+
+    if (PyBytes_GET_SIZE(line) <= 6 || rest.bytes[-1] != ' ' ||
+        !mc_reply_parse_value(rest, &reply) || reply.has_cas != (count == 4) ||
+        reply.length > PY_SSIZE_T_MAX - 2) {
+        PyErr_Format(module->error, "not a VALUE line of %d fields: %R", count, line);
+        return NULL;
+    }
+    return reply.has_cas ? Py_BuildValue("y#IKK", reply.key.bytes, (Py_ssize_t)reply.key.length,
+                                         reply.flags, reply.length, reply.cas)
+                         : Py_BuildValue("y#IK", reply.key.bytes, (Py_ssize_t)reply.key.length,
+                                         reply.flags, reply.length);
+}
+
+/* _decode(client, flags, block): of a data block with its end of line. */
 static PyObject *module_decode(PyObject *self, PyObject *args)
 {
-    PyObject *client, *bytes, *result;
+    PyObject *client, *block, *result;
     unsigned long flags;
     mcx_call call;
 
     (void)self;
-    if (!PyArg_ParseTuple(args, "OkS:_decode", &client, &flags, &bytes)) {
+    if (!PyArg_ParseTuple(args, "OkS:_decode", &client, &flags, &block)) {
         return NULL;
     }
-    if (mcx_module_of(client) == NULL) {
-        PyErr_SetString(PyExc_TypeError, "a Client is needed");
+    if (mcx_module_of(client) == NULL || PyBytes_GET_SIZE(block) < 2) {
+        PyErr_SetString(PyExc_TypeError, "a Client and a data block are needed");
         return NULL;
     }
     if (mcx_call_begin_inner(&call, client) < 0) {
         return NULL;
     }
-    result = mcx_decode(&call, (uint32_t)flags, (mc_slice){NULL, 0}, bytes);
+    result =
+        mcx_decode(&call, (uint32_t)flags,
+                   (mc_slice){PyBytes_AS_STRING(block), (size_t)PyBytes_GET_SIZE(block) - 2}, NULL);
     return mcx_call_end(&call, result);
 }
 
@@ -476,8 +516,12 @@ static PyMethodDef module_functions[] = {
      "_check_min_compress($module, length, /)\n--\n\nRaise where it is no number."},
     {"_given_connect_timeout", module_given_connect_timeout, METH_O,
      "_given_connect_timeout($module, client, /)\n--\n\nIts connect_timeout, None: not given."},
+    {"_value_fields", module_value_fields, METH_VARARGS,
+     "_value_fields($module, line, count, /)\n--\n\n"
+     "A VALUE line as (key, flags, length) or, with count 4, (key, flags, length, cas)."},
     {"_decode", module_decode, METH_VARARGS,
-     "_decode($module, client, flags, data, /)\n--\n\nThe value that flags and bytes mean."},
+     "_decode($module, client, flags, block, /)\n--\n\n"
+     "The value that flags and a data block, with its end of line, mean."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -509,6 +553,10 @@ static int intern_names(mcx_module *module)
         {&module->str_class, "__class__"},
         {&module->str_set_servers, "set_servers"},
         {&module->str_reset_cas, "reset_cas"},
+        {&module->str_recv, "recv"},
+        {&module->str_sendall, "sendall"},
+        {&module->str_own, "own"},
+        {&module->str_greenlet, "greenlet"},
         {&module->count_names[MCX_COUNT_GET_MULTI], "get_multi"},
         {&module->count_names[MCX_COUNT_SET_MULTI], "set_multi"},
         {&module->count_names[MCX_COUNT_DELETE_MULTI], "delete_multi"},
@@ -574,11 +622,13 @@ static int module_exec(PyObject *module_object)
         add_type(module_object, &mcx_record_spec, &module->record_type) < 0 ||
         add_type(module_object, &mcx_owner_spec, &module->owner_type) < 0 ||
         add_type(module_object, &mcx_server_spec, &module->server_type) < 0 ||
+        add_type(module_object, &mcx_stream_spec, &module->stream_type) < 0 ||
         mcx_add_client_type(module, module_object) < 0 || mcx_find_client_originals(module) < 0) {
         return -1;
     }
     if (PyModule_AddObjectRef(module_object, "Client", (PyObject *)module->client_type) < 0 ||
         PyModule_AddObjectRef(module_object, "_Server", (PyObject *)module->server_type) < 0 ||
+        PyModule_AddObjectRef(module_object, "_Stream", (PyObject *)module->stream_type) < 0 ||
         PyModule_AddObjectRef(module_object, "_Local", (PyObject *)module->local_type) < 0 ||
         PyModule_AddObjectRef(module_object, "_local_is_native",
                               module->local_is_native ? Py_True : Py_False) < 0 ||
@@ -597,6 +647,7 @@ static int module_exec(PyObject *module_object)
         CALL(module->client_type);                                                                 \
         CALL(module->core_type);                                                                   \
         CALL(module->server_type);                                                                 \
+        CALL(module->stream_type);                                                                 \
         CALL(module->record_type);                                                                 \
         CALL(module->owner_type);                                                                  \
         CALL(module->host_type);                                                                   \
@@ -626,6 +677,10 @@ static int module_exec(PyObject *module_object)
         CALL(module->str_class);                                                                   \
         CALL(module->str_set_servers);                                                             \
         CALL(module->str_reset_cas);                                                               \
+        CALL(module->str_recv);                                                                    \
+        CALL(module->str_sendall);                                                                 \
+        CALL(module->str_own);                                                                     \
+        CALL(module->str_greenlet);                                                                \
         CALL(module->key_error);                                                                   \
         CALL(module->key_length_error);                                                            \
         CALL(module->key_character_error);                                                         \

@@ -20,14 +20,7 @@ static PyObject *server_alloc(PyTypeObject *type, PyObject *args, PyObject *keyw
     if (self != NULL) {
         /* Until it has an address no call may take it. */
         atomic_init(&((mcx_server *)self)->server.dead_until, INT64_MAX);
-        /* The class that this file made is somewhere among the bases. */
-        for (PyTypeObject *each = type; each != NULL; each = each->tp_base) {
-            if (each->tp_new == server_alloc && (each->tp_flags & Py_TPFLAGS_HEAPTYPE) &&
-                ((PyHeapTypeObject *)each)->ht_module != NULL) {
-                ((mcx_server *)self)->module =
-                    PyModule_GetState(((PyHeapTypeObject *)each)->ht_module);
-            }
-        }
+        ((mcx_server *)self)->module = mcx_module_by_new(type, server_alloc);
     }
     return self;
 }
@@ -328,6 +321,7 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(host->socket_timeout);
     Py_VISIT(host->flush_on_reconnect);
     Py_VISIT(host->connect_timeout);
+    Py_VISIT(host->streams);
     /* Python sockets of the pool: one of them may refer to the host. No pool changes meanwhile:
      * that is done with the GIL, or without one by a thread that is stopped for this. */
     for (size_t i = 0; host->initialised && i < host->server.pool.count; i++) {
@@ -351,6 +345,7 @@ static int server_clear(PyObject *self)
     Py_CLEAR(host->socket_timeout);
     Py_CLEAR(host->flush_on_reconnect);
     Py_CLEAR(host->connect_timeout);
+    Py_CLEAR(host->streams);
     if (host->initialised) {
         mc_pool_disconnect(&host->server.pool);
         mcx_server_close_idle(host, false);
@@ -664,15 +659,42 @@ static int set_flush_on_next_connect(PyObject *self, PyObject *value, void *clos
     return 0;
 }
 
-/* What a stream of this server must carry to be used: of this process, and not from before the last
- * disconnect. The generation stands in the upper half. */
-static PyObject *get_stamp(PyObject *self, void *closure)
+uint64_t mcx_server_stamp(mcx_server *host)
 {
-    mcx_server *host = (mcx_server *)self;
     uint64_t epoch = host->initialised ? atomic_load(&host->server.pool.epoch) : 0;
 
+    return (uint64_t)mc_process_generation() << 32 | epoch;
+}
+
+static PyObject *get_stamp(PyObject *self, void *closure)
+{
     (void)closure;
-    return PyLong_FromUnsignedLongLong((uint64_t)mc_process_generation() << 32 | epoch);
+    return PyLong_FromUnsignedLongLong(mcx_server_stamp((mcx_server *)self));
+}
+
+static PyObject *get_streams(PyObject *self, void *closure)
+{
+    PyObject *streams = __atomic_load_n(&((mcx_server *)self)->streams, __ATOMIC_ACQUIRE);
+
+    (void)closure;
+    return Py_NewRef(streams != NULL ? streams : Py_None);
+}
+
+/* Set once: of two threads the first one's stands. */
+static int set_streams(PyObject *self, PyObject *value, void *closure)
+{
+    PyObject *none = NULL;
+
+    (void)closure;
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "_streams cannot be deleted");
+        return -1;
+    }
+    if (__atomic_compare_exchange_n(&((mcx_server *)self)->streams, &none, value, false,
+                                    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+        Py_INCREF(value);
+    }
+    return 0;
 }
 
 #define FIELD(name)                                                                                \
@@ -701,10 +723,26 @@ static PyGetSetDef server_getset[] = {
      "Seconds that a connect may take; None, as which it is assigned: socket_timeout.",
      (void *)offsetof(mcx_server, connect_timeout)},
     {"_stamp", get_stamp, NULL, NULL, NULL},
+    {"_streams", get_streams, set_streams, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMethodDef server_methods[] = {
+    {"_here", mcx_host_here, METH_NOARGS, "_here($self, /)\n--\n\nThe caller's stream."},
+    {"_ready_socket", mcx_host_ready_socket, METH_NOARGS,
+     "_ready_socket($self, /)\n--\n\n"
+     "The caller's socket, if it is in step and was used a short time ago; else None."},
+    {"_begin", mcx_host_begin, METH_O,
+     "_begin($self, start, /)\n--\n\nThe caller's stream, begun; None where it is not in step."},
+    {"_send", mcx_host_send, METH_O,
+     "_send($self, data, /)\n--\n\n"
+     "Send all of data, within the deadline of the call, else within socket_timeout."},
+    {"_read_line", mcx_host_read_line, METH_NOARGS,
+     "_read_line($self, /)\n--\n\nThe next line without its end; None at the end."},
+    {"_read", mcx_host_read, METH_O,
+     "_read($self, size, /)\n--\n\nExactly so many bytes; _Error at the end."},
+    {"_receive", mcx_host_receive, METH_O,
+     "_receive($self, size, /)\n--\n\nWhat comes next, so many bytes at most; b'' at the end."},
     {"_disconnect", server_disconnect, METH_O,
      "_disconnect($self, quit, /)\n--\n\nClose the pool's connections, those in use when they are "
      "given back."},

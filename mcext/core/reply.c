@@ -59,8 +59,7 @@ static mc_slice cut_word(mc_slice *rest)
     return word;
 }
 
-/* "<key> <flags> <bytes> [<cas unique>]", with nothing before, between or behind. */
-static bool parse_value(mc_slice rest, mc_reply *reply)
+bool mc_reply_parse_value(mc_slice rest, mc_reply *reply)
 {
     reply->key = cut_word(&rest);
     mc_slice flags = cut_word(&rest);
@@ -128,7 +127,7 @@ mc_status mc_reply_parse(const char *data, size_t length, mc_reply *reply, size_
         mc_slice rest = {data + 6, line.length - 6};
 
         reply->type = MC_REPLY_VALUE;
-        return parse_value(rest, reply) ? MC_OK : MC_MALFORMED;
+        return mc_reply_parse_value(rest, reply) ? MC_OK : MC_MALFORMED;
     }
     reply->key = reply->text = (mc_slice){end - 1, 0};
     classify(line, reply);

@@ -52,6 +52,10 @@ typedef struct {
  * whose fields are not what the protocol says. */
 mc_status mc_reply_parse(const char *data, size_t length, mc_reply *reply, size_t *consumed);
 
+/* "<key> <flags> <bytes> [<cas unique>]", what stands behind "VALUE " in such a line, with nothing
+ * before, between or behind: false where it is anything else. It is read at rest.bytes[-1] too. */
+bool mc_reply_parse_value(mc_slice rest, mc_reply *reply);
+
 /* What a VALUE line that is known at one look has behind its key at most: " 16 123456\r\n". */
 #define MC_VALUE_REST 12
 

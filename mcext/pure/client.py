@@ -7,18 +7,18 @@ one deadline, keys in replies are checked, and what cannot be repeated is sent o
 """
 
 import sys
+from collections import Counter
 from operator import index
 from time import monotonic
 
 from mcext import _core
-from mcext.pure.exchange import PROTOCOL_KEY_LENGTH, Budget, Failed, ask, ask_many
+from mcext.pure.exchange import ANSWERS, PROTOCOL_KEY_LENGTH, Budget, Failed, ask, ask_many, end_unread, judge, knows
 from mcext.pure.host import _Host
 
 # Keys to a get line; commands and bytes to a batch: what a server answers to so many fits its buffers.
 KEYS_PER_LINE = 1000
 COMMANDS_AT_ONCE = 4096
 BYTES_AT_ONCE = 1 << 18
-LONGEST_VALUE_LINE = 2000  # bytes; far more than any, and few enough digits to be read
 # Bytes of a value: what its length can be and Python can still hold, with the end of the line.
 LONGEST_VALUE = sys.maxsize - 2
 # Flags of values whose decoding may run the caller's code: a pickle, compressed.
@@ -27,40 +27,46 @@ SLOW_FLAGS = 1 | 8
 LONGEST_LISTING = 64 << 20
 ROW_KEPT = 200
 
+_Keys: type = type({}.keys())
 _REPEATABLE = frozenset(["get", "gets", "set", "delete", "touch"])
-_STORAGE = frozenset(["set", "add", "replace", "append", "prepend", "cas"])
+# The commands of each method.
+_GET = ("get", "gets")
+_SET = ("set", "add", "replace", "append", "prepend", "cas")
+_DELETETOUCH = ("delete", "touch")
+_INCRDECR = ("incr", "decr")
 
 
-def _command(name, known):
-    if not isinstance(name, str) or name not in known:
-        raise ValueError(f"cmd must be one of {', '.join(sorted(known))}, not {name!r}")
-    return name
+def _unknown(cmd, known):
+    return ValueError(f"cmd must be one of {', '.join(sorted(known))}, not {cmd!r}")
 
 
-def _checked(self, key, storage=False):
-    """The caller's key as bytes, or (hash, bytes), with nothing in it that ends or splits a command line."""
+def _choose(self, key, storage=False):
+    """(server, key as bytes, the same or (hash, key)) for the caller's key, with nothing in it that ends or splits a
+    command line, by the client's _get_server."""
     if isinstance(key, tuple) and len(key) != 2:
         raise self.MemcachedKeyTypeError(f"A key tuple must be (hash, key), not of length {len(key)}")
-    key = self._encode_key(key)
+    given = self._encode_key(key)
     if self.do_check_key:
-        self.check_key(key)
-    _check_sent(self, key[1] if isinstance(key, tuple) else key, storage)
-    return key
+        self.check_key(given)
+    text = given[1] if isinstance(given, tuple) else given
+    _check_sent(self, text, storage)
+    server, key = self._get_server(given)
+    if server and key is not text:  # an override may have another one
+        _check_sent(self, key, storage)
+    return server, key, given
 
 
 def _check_sent(self, text, storage):
     """What holds for every key that is sent, whoever made it."""
     _core._check_safe(text)
-    if storage and self.do_check_key and len(text) > PROTOCOL_KEY_LENGTH:
+    if storage and len(text) > PROTOCOL_KEY_LENGTH and self.do_check_key:
         raise self.MemcachedKeyLengthError(f"Key length is > {PROTOCOL_KEY_LENGTH}")
 
 
-def _server_for(self, key, storage=False):
-    """(server, key) by the client's _get_server, whose key is looked at once more: an override may have another one."""
-    server, key = self._get_server(key)
-    if server:
-        _check_sent(self, key, storage)
-    return server, key
+def _check_all_sent(texts):
+    """The same of many."""
+    if texts:
+        _core._check_safe(b"".join(texts) if all(texts) else b"")
 
 
 # The servers
@@ -128,8 +134,13 @@ def _get_server(self, key):
     buckets = self.buckets
     if not buckets:
         return None, None
-    budget = Budget.of_this_call()
+    server = buckets[serverhash % len(buckets)]
     failed = []
+    if isinstance(server, _Host) and server._ready_socket() is not None:
+        if server.connect():  # which takes no time
+            return server, key
+        failed.append(server)
+    budget = Budget.of_this_call()
     for i in range(type(self)._SERVER_RETRIES):
         server = buckets[serverhash % len(buckets)]
         if not failed or not any(server is one for one in failed):
@@ -183,10 +194,10 @@ def flush_all(self):
             if not budget.connect(server):
                 continue
 
-            def talk(exchange, server=server):
-                exchange.settle()
+            def talk(stream, server=server):
+                stream.settle(server)
                 server.flush()
-                exchange.end_if(b"OK")
+                stream.end_if(b"OK")
 
             try:
                 ask(server, talk, False, start=start)
@@ -207,10 +218,7 @@ def get_stats(self, stat_args=None):
         if stat_args:
             request = "stats " + stat_args
 
-    def add(rows, name, value):
-        rows[name] = value
-
-    return _list(self, request, add)
+    return _list(self, request, dict.__setitem__)
 
 
 def get_slab_stats(self):
@@ -250,36 +258,35 @@ def _list(self, request, add):
             if not budget.connect(server):
                 continue
             try:
-                rows = ask(
-                    server, lambda exchange, server=server: _rows(exchange, server, request, add), True, start=start
-                )
+                rows = ask(server, lambda stream, server=server: _rows(stream, server, request, add), True, start=start)
             except Failed:
                 continue
             listed.append((_stats_name(server), rows))
     return listed
 
 
-def _rows(exchange, server, request, add):
+def _rows(stream, server, request, add):
     rows = {}
     server.send_cmd(request)
-    exchange.settle()
+    stream.settle(server)
     size = 0
     while True:
         line = server.readline()
         if not line:
             raise _core._ConnectionDeadError("connection closed in readline()")
-        if line.strip() == b"END" or (not rows and line in (b"RESET", b"OK")):
-            exchange.end()
+        if line.startswith((b"STAT ", b"ITEM ")):
+            size += len(line) + ROW_KEPT
+            if size > LONGEST_LISTING:
+                raise _core._Error("a listing that does not end")
+            words = line.decode("utf-8", "replace").split(" ", 2)
+            add(rows, words[1], words[2] if len(words) > 2 else "")
+        elif line.strip() == b"END" or (not rows and line in (b"RESET", b"OK")):
+            stream.end()
             return rows
-        if is_error(line):
+        elif is_error(line):
             return rows
-        if not line.startswith((b"STAT ", b"ITEM ")):
+        else:
             raise _core._Error("a reply that the protocol does not allow")
-        size += len(line) + ROW_KEPT
-        if size > LONGEST_LISTING:
-            raise _core._Error("a listing that does not end")
-        _, name, value = (line.decode("utf-8", "replace") + "  ").split(" ", 2)
-        add(rows, name, value[:-2] if value else value)
 
 
 def _stats_name(server):
@@ -326,14 +333,7 @@ def _fields(line, count):
     """A VALUE line as (key, flags, length[, cas]); as many times None where it is another line."""
     if not line or line[:5] != b"VALUE":
         return (None,) * count
-    words = bytes.split(line, b" ")
-    if len(words) == count + 1:
-        flags, length, cas = words[2], words[3], words[-1]
-        if flags.isdigit() and length.isdigit() and cas.isdigit() and len(line) < LONGEST_VALUE_LINE:
-            numbers = int(flags), int(length), int(cas)
-            if numbers[0] < 1 << 32 and numbers[1] <= LONGEST_VALUE and numbers[2] < 1 << 64:
-                return (words[1], *numbers[: count - 1])
-    raise _core._Error(f"not a VALUE line of {count} fields: {line!r}")
+    return _core._value_fields(line, count)
 
 
 def _int(number, name):
@@ -353,17 +353,20 @@ def _recv_value(self, server, flags, rlen):
     if rlen > self.max_value_length:
         raise _core._Error(f"a value of {rlen} bytes, larger than max_value_length")
     data = server.recv(rlen + 2)
+    if type(data) is not bytes:
+        data = bytes(data)
     if len(data) != rlen + 2:
         raise _core._Error(f"received {len(data)} bytes when expecting {rlen + 2}")
-    if data[-2:] != b"\r\n" and isinstance(server, _Host):
+    if not data.endswith(b"\r\n") and isinstance(server, _Host):
         raise _core._Error("a value that is longer than was said")
-    if not flags & SLOW_FLAGS or not isinstance(server, _Host):
-        return _core._decode(self, flags, bytes(data[:-2]))
+    if not flags & SLOW_FLAGS:
+        return _core._decode(self, flags, data)
     before = monotonic()
-    value = _core._decode(self, flags, bytes(data[:-2]))
-    stream = server._here()
-    if stream.deadline is not None:  # what decodes it is the caller's own code
-        stream.deadline += monotonic() - before
+    value = _core._decode(self, flags, data)
+    if isinstance(server, _Host):
+        stream = server._here()
+        if stream.deadline is not None:  # what decodes it is the caller's own code
+            stream.deadline += monotonic() - before
     return value
 
 
@@ -379,16 +382,17 @@ def gets(self, key):
 
 
 def _get(self, cmd, key, default=None):
-    _command(cmd, ("get", "gets"))
-    server, key = _server_for(self, _checked(self, key))
+    if cmd not in _GET:
+        raise _unknown(cmd, _GET)
+    server, key, _ = _choose(self, key)
     if not server:
         return default
     self._statlog(cmd)
     request = b"%s %s" % (cmd.encode("ascii"), key)
 
-    def talk(exchange):
+    def talk(stream):
         server.send_cmd(request)
-        exchange.settle()
+        stream.settle(server)
         if cmd == "gets":
             rkey, flags, rlen, cas_id = self._expect_cas_value(server, raise_exception=True)
             if rkey == key and self.cache_cas:
@@ -396,15 +400,15 @@ def _get(self, cmd, key, default=None):
         else:
             rkey, flags, rlen = self._expectvalue(server, raise_exception=True)
         if not rkey:
-            exchange.end_if(b"END")
+            stream.end_if(b"END")
             return default
         if rkey != key:
             raise _core._Error("a value for a key that was not asked for")
         value = self._recv_value(server, flags, rlen)
-        exchange.resume()
+        stream.resume(server)
         if server.expect(b"END", raise_exception=True) != b"END":
             raise _core._Error("a reply that the protocol does not allow")
-        exchange.end()
+        stream.end()
         return value
 
     try:
@@ -432,21 +436,21 @@ def _stored(self, info):
     flags, _, data = info
     if not isinstance(flags, int):
         raise TypeError(f"_val_to_store_info must return flags as an int, not {type(flags).__name__}")
-    flags = int.__add__(flags, 0)
-    if not 0 <= flags < 1 << 32:
+    if not 0 <= int.__add__(flags, 0) < 1 << 32:
         raise ValueError("_val_to_store_info must return flags between 0 and 2**32-1")
-    data = data.encode("utf-8") if isinstance(data, str) else bytes(memoryview(data))
+    if type(data) is not bytes:
+        data = data.encode("utf-8") if isinstance(data, str) else bytes(memoryview(data))
     if len(data) > (1 << 31) - 3:  # servers read the length of a block, with its CRLF, into 32 bits with a sign
         raise ValueError("_val_to_store_info returned more bytes than a server takes")
-    return flags, data
+    return int.__add__(flags, 0), data
 
 
 def _set(self, cmd, key, val, time, min_compress_len=0, noreply=False):
-    _command(cmd, _STORAGE)
+    if cmd not in _SET:
+        raise _unknown(cmd, _SET)
     _core._check_min_compress(min_compress_len)
     exptime = _core._exptime(time)
-    given = _checked(self, key, storage=True)
-    server, key = _server_for(self, given, storage=True)
+    server, key, given = _choose(self, key, storage=True)
     if not server:
         return 0
     self._statlog(cmd)
@@ -462,14 +466,14 @@ def _set(self, cmd, key, val, time, min_compress_len=0, noreply=False):
         headers += f" {_token(self.cas_ids[key])}"
     request = self._encode_cmd(cmd, key, headers, noreply, b"\r\n", data)
 
-    def talk(exchange):
+    def talk(stream):
         server.send_cmd(request)
         if noreply:
-            exchange.end_unread(1, key)
+            end_unread(server, stream, 1, key)
             return True
-        exchange.settle()
+        stream.settle(server)
         line = server.expect(b"STORED", raise_exception=True)
-        if exchange.judge(cmd, line):
+        if judge(stream, cmd, line):
             return line == b"STORED"
         return 0
 
@@ -496,39 +500,43 @@ def touch(self, key, time=0, noreply=False):
 
 
 def _deletetouch(self, expected, cmd, key, time=0, noreply=False):
-    if isinstance(expected, str) or not (hasattr(expected, "__contains__") or hasattr(expected, "__iter__")):
+    if type(expected) is not list and (
+        isinstance(expected, str) or not (hasattr(expected, "__contains__") or hasattr(expected, "__iter__"))
+    ):
         raise TypeError(f"expected must be a list of lines as bytes, not {type(expected).__name__}")
-    _command(cmd, ("delete", "touch"))
+    if cmd not in _DELETETOUCH:
+        raise _unknown(cmd, _DELETETOUCH)
     headers = _core._touch_time(time) if cmd == "touch" else _core._exptime(time)
     if cmd == "delete" and headers == "0":
         headers = None  # the same, and newer servers want it so
-    server, key = _server_for(self, _checked(self, key))
+    server, key, _ = _choose(self, key)
     if not server:
         return 0
     self._statlog(cmd)
     request = self._encode_cmd(cmd, key, headers, noreply)
 
-    def talk(exchange):
+    def talk(stream):
         server.send_cmd(request)
         if noreply:
-            exchange.end_unread(1, key)
+            end_unread(server, stream, 1, key)
             return 1
-        exchange.settle()
+        stream.settle(server)
         line = server.readline()
         if line == "":
             raise _core._ConnectionDeadError("connection closed in readline()")
-        if exchange.judge(cmd, line) and line.strip() in expected:
+        if judge(stream, cmd, line) and line.strip() in expected:
             return 1
-        self.debuglog(f"{cmd} expected {' '.join(shown(one) for one in expected)}, got: {line!r}")
+        self.debuglog(f"{cmd} expected {' '.join(map(_shown, expected))}, got: {line!r}")
         return 0
-
-    def shown(line):
-        return line.decode("ascii", "replace") if isinstance(line, bytes) else str(line)
 
     try:
         return ask(server, talk, True, noreply)
     except Failed:
         return 0
+
+
+def _shown(line):
+    return line.decode("ascii", "replace") if isinstance(line, bytes) else str(line)
 
 
 def incr(self, key, delta=1, noreply=False):
@@ -540,31 +548,32 @@ def decr(self, key, delta=1, noreply=False):
 
 
 def _incrdecr(self, cmd, key, delta, noreply=False):
-    _command(cmd, ("incr", "decr"))
+    if cmd not in _INCRDECR:
+        raise _unknown(cmd, _INCRDECR)
     headers = _core._delta(delta)
-    server, key = _server_for(self, _checked(self, key))
+    server, key, _ = _choose(self, key)
     if not server:
         return None
     self._statlog(cmd)
     request = self._encode_cmd(cmd, key, headers, noreply)
 
-    def talk(exchange):
+    def talk(stream):
         server.send_cmd(request)
         if noreply:
-            exchange.end_unread(1, key)
+            end_unread(server, stream, 1, key)
             return None
-        exchange.settle()
+        stream.settle(server)
         line = server.readline()
         if line == "":
             raise _core._ConnectionDeadError("connection closed in readline()")
         if isinstance(line, str):
             line = line.encode("utf-8", "replace")
         text = line.strip()
-        if not exchange.judge(cmd, text):
+        if not judge(stream, cmd, text):
             self.debuglog(f"{cmd} expected a number, got: {line!r}")
             return None
         # A number names nothing, and half of one is a number too.
-        if text.isdigit() and not exchange.has_more():
+        if text.isdigit() and not stream.buffer:
             return int(text)
         if text.startswith(b"CLIENT_ERROR"):
             raise ValueError(text.decode("utf-8", "replace"))
@@ -579,14 +588,6 @@ def _incrdecr(self, cmd, key, delta, noreply=False):
 # Calls about many keys
 
 
-def _text_of(self, key):
-    """A key of a _multi call as bytes: behind key_encoder, anything else than str and bytes by its str()."""
-    text = self._encode_key(self.key_encoder(key))
-    if not isinstance(text, bytes):
-        text = str(text).encode("utf8")
-    return text
-
-
 def _map_and_prefix_keys(self, key_iterable, key_prefix):
     if not isinstance(key_prefix, (str, bytes)):
         raise TypeError(f"key_prefix must be a str or bytes, not {type(key_prefix).__name__}")
@@ -596,9 +597,8 @@ def _map_and_prefix_keys(self, key_iterable, key_prefix):
         if self.do_check_key:
             self.check_key(key_prefix)
         _core._check_safe(key_prefix)
-    server_keys = {}
-    originals = {}
-    mapped = []
+    encode, encoder, check = self._encode_key, self.key_encoder, self.check_key if self.do_check_key else None
+    mapped, texts = [], []
     for given in key_iterable:
         key, serverhash = given, None
         if isinstance(given, tuple):
@@ -607,24 +607,31 @@ def _map_and_prefix_keys(self, key_iterable, key_prefix):
             serverhash, key = given
         if key is None:
             raise self.MemcachedKeyNoneError("Key is None")
-        text = _text_of(self, key)
-        if self.do_check_key:
-            self.check_key(text, key_extra_len=extra)
-        whole = key_prefix + text
-        _core._check_safe(whole)
-        mapped.append((given, whole if serverhash is None else (serverhash, whole)))
+        text = encode(encoder(key))
+        if not isinstance(text, bytes):
+            text = str(text).encode("utf8")
+        if check is not None:
+            check(text, key_extra_len=extra)
+        text = key_prefix + text
+        texts.append(text)
+        mapped.append((given, text if serverhash is None else (serverhash, text)))
+    _check_all_sent(texts)
+    get_server = self._get_server
+    server_keys, originals = {}, {}
     for given, text in mapped:
-        server, key = self._get_server(text)
-        if not server:
-            continue
-        server_keys.setdefault(server, []).append(key)
-        originals[key] = given
+        server, key = get_server(text)
+        if server:
+            if server in server_keys:
+                server_keys[server].append(key)
+            else:
+                server_keys[server] = [key]
+            originals[key] = given
     return server_keys, originals
 
 
 def _mapped(self, keys, prefix, storage=False):
     """What the client's _map_and_prefix_keys says, and the keys that it left out: no server was found for them."""
-    if not isinstance(keys, (list, tuple, type({}.keys()))):
+    if not isinstance(keys, (list, tuple, _Keys)):
         try:
             keys = [*keys]
         except TypeError:
@@ -632,15 +639,22 @@ def _mapped(self, keys, prefix, storage=False):
                 raise
             raise TypeError(f"keys must be an iterable of keys, not {type(keys).__name__}") from None
     answer = self._map_and_prefix_keys(keys, prefix)
-    if not isinstance(answer, tuple) or len(answer) != 2 or not all(isinstance(one, dict) for one in answer):
+    if (
+        not isinstance(answer, tuple)
+        or len(answer) != 2
+        or not (isinstance(answer[0], dict) and isinstance(answer[1], dict))
+    ):
         raise TypeError("_map_and_prefix_keys must return two dicts")
-    servers, originals = {server: [*texts] for server, texts in [*answer[0].items()]}, {**answer[1]}
+    servers, originals = {server: [*texts] for server, texts in answer[0].items()}, answer[1].copy()
     count = 0
     for texts in servers.values():
-        for text in texts:
-            if not isinstance(text, bytes) or text not in originals:
-                raise TypeError("_map_and_prefix_keys must list keys as bytes, each with its original")
-            _check_sent(self, text, storage)
+        are_bytes = {*map(type, texts)} <= {bytes} or all(isinstance(text, bytes) for text in texts)
+        if not are_bytes or not all(map(originals.__contains__, texts)):
+            raise TypeError("_map_and_prefix_keys must list keys as bytes, each with its original")
+        _check_all_sent(texts)
+        if storage and max(map(len, texts), default=0) > PROTOCOL_KEY_LENGTH:
+            for text in texts:
+                _check_sent(self, text, True)
         count += len(texts)
     left_out = []
     if count < len(keys):
@@ -650,11 +664,15 @@ def _mapped(self, keys, prefix, storage=False):
 
 
 def _check_hashable(keys):
-    for key in keys:
-        try:
-            hash(key)
-        except TypeError:
-            raise TypeError(f"keys must be hashable, not {type(key).__name__}") from None
+    try:
+        dict.fromkeys(keys)
+    except TypeError:
+        for key in keys:
+            try:
+                hash(key)
+            except TypeError:
+                raise TypeError(f"keys must be hashable, not {type(key).__name__}") from None
+        raise
 
 
 def get_multi(self, keys, key_prefix=""):
@@ -674,11 +692,11 @@ def _get_mapped(self, servers, originals):
         server.send_cmd(b"get " + b" ".join(texts))
         return len(texts)
 
-    def read(exchange, server, texts):
-        exchange.settle()
-        wanted = dict.fromkeys(texts, 0)
-        for text in texts:
-            wanted[text] += 1
+    def read(stream, server, texts):
+        stream.settle(server)
+        wanted = dict.fromkeys(texts, 1)
+        if len(wanted) < len(texts):
+            wanted = Counter(texts)
         errors = 0
         while True:
             line = server.readline()
@@ -697,16 +715,16 @@ def _get_mapped(self, servers, originals):
                 if not line.startswith(b"SERVER_ERROR") or errors > len(texts):
                     return False
                 if errors == 1:
-                    exchange.go_on()
+                    stream.go_on()
                     server.send_cmd(b"version")
                 continue
             if not wanted.get(rkey):
                 raise _core._Error("a value for a key that was not asked for")
             wanted[rkey] -= 1
             value = self._recv_value(server, flags, rlen)
-            exchange.resume()
+            stream.resume(server)
             found[originals[rkey]] = value
-        exchange.end()
+        stream.end()
         return True
 
     ask_many(servers, send, read)
@@ -729,9 +747,6 @@ def set_multi(self, mapping, time=0, key_prefix="", min_compress_len=0, noreply=
     if not hasattr(mapping, "keys"):
         raise TypeError(f"mapping must be a mapping, not {type(mapping).__name__}")
     keys = [*mapping] if type(mapping) is dict else [*mapping.keys()]
-    budget = Budget()
-    with budget:
-        servers, originals, left_out = _mapped(self, keys, key_prefix, storage=True)
     stored = []
 
     def command(text):
@@ -742,21 +757,26 @@ def set_multi(self, mapping, time=0, key_prefix="", min_compress_len=0, noreply=
         headers = f"{flags} {exptime} {len(data)}"
         return self._encode_cmd("set", text, headers, noreply, b"\r\n", data, b"\r\n")
 
-    def answered(text, line):
-        if line == b"STORED":
-            stored.append(text)
+    def answered(texts, lines):
+        if lines.count(b"STORED") == len(texts):
+            stored.extend(texts)
+        else:
+            stored.extend(text for text, line in zip(texts, lines, strict=False) if line == b"STORED")
 
-    with budget:
+    with Budget():
+        servers, originals, left_out = _mapped(self, keys, key_prefix, storage=True)
         _send_commands(servers, "set", command, answered, noreply)
-    failed = {*originals} - {*stored}
-    missing = {*(originals[text] for text in failed), *left_out}
-    if not missing:
+    failed = originals.keys() - stored
+    if not failed and not left_out:
         return []
+    missing = {*(originals[text] for text in failed), *left_out}
     standing = {*originals.values()}
     for key in keys:  # several keys may have one text, and the last stands for all
         if key not in standing and key not in missing:
-            text = self._encode_key(key_prefix) + _text_of(self, key[1] if isinstance(key, tuple) else key)
-            if text in failed:
+            text = self._encode_key(self.key_encoder(key[1] if isinstance(key, tuple) else key))
+            if not isinstance(text, bytes):
+                text = str(text).encode("utf8")
+            if self._encode_key(key_prefix) + text in failed:
                 missing.add(key)
     return [key for key in keys if key in missing]
 
@@ -766,63 +786,65 @@ def delete_multi(self, keys, time=None, key_prefix="", noreply=False):
     if headers == "0":
         headers = None
     self._statlog("delete_multi")
-    budget = Budget()
-    with budget:
-        servers, _, left_out = _mapped(self, keys, key_prefix)
-    failed = bool(left_out)
+    failed = False
 
     def command(text):
         return self._encode_cmd("delete", text, headers, noreply, b"\r\n")
 
-    def answered(text, line):
+    def answered(texts, lines):
         nonlocal failed
-        failed = failed or is_error(line)
+        failed = failed or any(map(is_error, lines))
 
-    with budget:
+    with Budget():
+        servers, _, left_out = _mapped(self, keys, key_prefix)
         done = _send_commands(servers, "delete", command, answered, noreply)
-    return 0 if failed or not done else 1
+    return 0 if failed or left_out or not done else 1
 
 
 def _send_commands(servers, cmd, command, answered, noreply):
-    """A command for each key, in batches; answered(key, line) for each reply. False where a server failed."""
+    """A command for each key, in batches; answered(keys, lines) when replies to the first of these have come. False
+    where a server failed."""
 
     def send(clock, server, texts):
-        parts, size, asked = [], 0, []
+        parts, size, count, sent = [], 0, 0, []
         before = monotonic()
         for text in texts:
             if len(parts) >= COMMANDS_AT_ONCE or size >= BYTES_AT_ONCE:
                 break
             one = command(text)
-            asked.append((text, one is not None))
+            count += 1
             if one is not None:
+                sent.append(text)
                 parts.append(one)
                 size += len(one)
         clock.leave_out(before)
-        batch[server] = asked
+        batch[server] = sent
         if parts:
             server.send_cmds(b"".join(parts))
-        return len(asked)
+        return count
 
-    def read(exchange, server, _):
-        sent = [text for text, is_sent in batch[server] if is_sent]
+    def read(stream, server, _):
+        sent = batch[server]
         if noreply:
-            for text in sent:
-                answered(text, b"STORED")
-            exchange.end_unread(len(sent), max(sent, key=len, default=b""))
+            answered(sent, [b"STORED"] * len(sent))
+            end_unread(server, stream, len(sent), max(sent, key=len, default=b""))
             return True
-        exchange.settle()
-        whole = True
-        for text in sent:
-            line = server.expect(b"DELETED") if cmd == "delete" else server.readline()
-            if not line:
-                raise _core._ConnectionDeadError("connection closed in readline()")
-            if not exchange.knows(cmd, line):
-                if not is_error(line):
-                    raise _core._Error("a reply that the protocol does not allow")
-                whole = False
-            answered(text, line)
+        stream.settle(server)
+        lines, whole = [], True
+        try:
+            for _ in sent:
+                line = server.expect(b"DELETED") if cmd == "delete" else server.readline()
+                if not line:
+                    raise _core._ConnectionDeadError("connection closed in readline()")
+                if line not in ANSWERS[cmd] and not knows(cmd, line):
+                    if not is_error(line):
+                        raise _core._Error("a reply that the protocol does not allow")
+                    whole = False
+                lines.append(line)
+        finally:
+            answered(sent, lines)
         if whole:
-            exchange.end()
+            stream.end()
         return whole
 
     batch = {}

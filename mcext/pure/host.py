@@ -12,7 +12,7 @@ import sys
 from time import monotonic, sleep
 
 from mcext import _core
-from mcext.pure.stream import LOOK_AFTER, Streams, one_command
+from mcext.pure.stream import Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ _modules = sys.modules
 
 # What a server may say to a noreply command.
 LINES_PER_COMMAND = 8
-# Bytes without an end of line.
-LONGEST_LINE = 1 << 20
 
 
 class _Host(_core._Server):
@@ -35,8 +33,6 @@ class _Host(_core._Server):
     """
 
     __module__ = "memcache"
-
-    _streams: Any = None
 
     def __init__(
         self,
@@ -50,15 +46,11 @@ class _Host(_core._Server):
 
     # The calling thread's stream
 
-    def _here(self):
-        streams = self._streams
-        if streams is None:
-            streams = self.__dict__.setdefault("_streams", Streams())
-        if "greenlet" not in _modules:
-            stream = streams.own
-            if stream is not None:
-                return stream
-        return streams.find()
+    def _find_here(self):
+        """The caller's stream, which _here looks for before; made where there is none."""
+        if self._streams is None:
+            self._streams = Streams()
+        return self._streams.find()
 
     @property
     def socket(self) -> Any:
@@ -128,8 +120,11 @@ class _Host(_core._Server):
         """The calling thread's socket, connected where it was not; None where the server is dead."""
         if self._check_dead():
             return None
+        made = self._ready_socket()
+        if made is not None:
+            return made
         stream = self._here()
-        if stream.socket is not None and self._is_good(stream):
+        if stream.socket is not None and self._is_in_step(stream) and stream.is_quiet():
             return stream.socket
         if stream.socket is not None or stream.busy:
             stream = self._put_aside(stream)
@@ -155,43 +150,27 @@ class _Host(_core._Server):
         """Send a command, bytes or str, and the end of the line."""
         if isinstance(cmd, str):
             cmd = cmd.encode("utf8")
-        self._send(cmd, b"\r\n")
+        self._send(b"".join((cmd, b"\r\n")))
 
     def send_cmds(self, cmds: str | bytes | bytearray | memoryview) -> None:
         """Send commands that have their ends of lines already."""
         if isinstance(cmds, str):
             cmds = cmds.encode("utf8")
-        self._send(cmds, b"")
+        self._send(cmds)
 
     def readline(self, raise_exception: bool = False) -> Any:
         """The next line, as bytes, without its end.
 
         Where the server has closed: "", or _ConnectionDeadError with raise_exception. TimeoutError behind the time.
         """
-        stream = self._here()
-        buffer = stream.buffer
-        index = buffer.find(b"\r\n")
-        while index < 0:
-            data = None
-            if stream.socket is not None:
-                data = stream.receive(4096, self.socket_timeout)
-                buffer = stream.buffer  # the socket's own method may have read by this host
-            if not data:
-                self.debuglog(f"MemCache: {self}: connection closed in readline().  Closing the connection.")
-                self.close_socket()
-                if raise_exception:
-                    raise _core._ConnectionDeadError()
-                return ""
-            searched = max(len(buffer) - 1, 0)
-            if searched > LONGEST_LINE:
-                raise _core._Error(f"a line of more than {LONGEST_LINE} bytes")
-            stream.buffer = buffer = buffer + data if buffer else bytes(data)
-            index = buffer.find(b"\r\n", searched)
-        line = buffer[:index]
-        stream.buffer = buffer[index + 2 :]
-        stream.line = line
-        stream.lines += 1
-        return line
+        line = self._read_line()
+        if line is not None:
+            return line
+        self.debuglog(f"MemCache: {self}: connection closed in readline().  Closing the connection.")
+        self.close_socket()
+        if raise_exception:
+            raise _core._ConnectionDeadError()
+        return ""
 
     def expect(self, text: Any, raise_exception: bool = False) -> Any:
         """readline(), with a debug line where it is not text."""
@@ -204,21 +183,7 @@ class _Host(_core._Server):
 
     def recv(self, rlen: int) -> bytes:
         """Exactly rlen bytes; memcache._Error where the server closes before."""
-        stream = self._here()
-        buffer = stream.buffer
-        if len(buffer) < rlen:
-            if stream.socket is None:
-                raise ConnectionError("the host is not connected: call connect() first")
-            parts, have = [buffer], len(buffer)
-            while have < rlen:
-                data = stream.receive(max(rlen - have, 4096), self.socket_timeout)
-                if not data:
-                    raise _core._Error(f"Read {have} bytes, expecting {rlen}, read returned 0 length bytes")
-                parts.append(data)
-                have += len(data)
-            buffer = b"".join(parts)
-        stream.buffer = buffer[rlen:]
-        return buffer[:rlen]
+        return self._read(rlen)
 
     def quit(self) -> None:
         """Say quit and wait until the server has closed, so that its side keeps TIME_WAIT."""
@@ -229,11 +194,13 @@ class _Host(_core._Server):
             self.send_cmd("quit")
             seconds = self.socket_timeout
             until = None if seconds is None else monotonic() + seconds
-            while stream.socket is not None and stream.receive(4096, seconds):  # nobody reads what it still says
-                if until is not None:
-                    seconds = until - monotonic()
-                    if seconds <= 0:
+            stream.deadline = until
+            try:
+                while self._receive(4096):  # nobody reads what it still says
+                    if until is not None and monotonic() >= until:
                         break
+            finally:
+                stream.deadline = None
             self.close_socket()
 
     def flush(self) -> None:
@@ -261,10 +228,6 @@ class _Host(_core._Server):
             stream.step()  # a tool's exchange, read to its end
         return True
 
-    def _is_good(self, stream):
-        """The same, and the server has not closed it meanwhile, as far as can be seen."""
-        return self._is_in_step(stream) and (monotonic() - stream.used < LOOK_AFTER or stream.is_quiet())
-
     def _put_aside(self, stream):
         """Closes it; but where an outer call of this thread reads from it, the inner one gets a stream of its own. The
         one to be used."""
@@ -276,6 +239,7 @@ class _Host(_core._Server):
     def _park(self, stream):
         inner = type(stream)()
         inner.below = stream
+        stream.is_parked = True
         self._streams.put(inner)
         return inner
 
@@ -286,6 +250,7 @@ class _Host(_core._Server):
             if above.socket is not None:
                 above.socket.close()
                 above.socket = None
+            stream.is_parked = False
             self._streams.put(stream)
 
     def _unpark(self, stream):
@@ -295,7 +260,23 @@ class _Host(_core._Server):
             below.spare = stream
         elif stream.socket is not None:
             self.close_socket()
+        below.is_parked = False
         self._streams.put(below)
+
+    def _leave(self, stream):
+        """A call is over that leaves its stream out of step, or has changed places with another call's."""
+        if stream.is_parked:
+            self._restore(stream)
+        if stream.below is not None:
+            self._unpark(stream)
+        elif stream.socket is not None and not (stream.in_step and stream.stamp == self._stamp):
+            try:
+                self.close_socket()
+            except OSError as error:
+                self.debuglog(f"MemCache: {self}: {error}.  Closing the connection.")
+        if stream.spare is not None:
+            self._streams.put(stream.spare)
+            stream.spare = None
 
     def _open(self, stream):
         """A connected socket, set as this thread's."""
@@ -360,19 +341,6 @@ class _Host(_core._Server):
             return True
         self.close_socket()  # what it said is no answer, and what comes next nobody knows
         return bool(self._get_socket())
-
-    def _send(self, command, end):
-        stream = self._here()
-        if stream.socket is None:
-            raise ConnectionError("the host is not connected: call connect() first")
-        if stream.unanswered and not stream.busy:
-            self._bring_in_step(stream)
-        stream.check_process()
-        if end:
-            command = command + end
-        if not stream.is_noted:
-            stream.sent(one_command(command))
-        stream.send(command, self.socket_timeout)
 
     def _bring_in_step(self, stream):
         """After noreply commands: what the server says to them goes, so that nobody takes it for the answer to what is

@@ -18,15 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_generation = _core._generation
 _modules = sys.modules
-
-# A stream that was idle for so long is looked at before it is used.
-LOOK_AFTER = 1.0
-# A socket's timeout is set anew where it is off by more than this part of what is left.
-SLACK = 0.02
-# Bytes that a socket which is not Python's own is given at once.
-SEND_AT_ONCE = 65536
 
 # Commands whose reply is one line, and the lines that are known to be all of it.
 _ONE_LINE = frozenset(b"set add replace append prepend cas delete touch incr decr flush_all version verbosity".split())
@@ -65,68 +57,33 @@ def is_whole(line):
     return line in _WHOLE or line.isdigit() or line.startswith(b"VERSION ")
 
 
-class Stream:
-    """What one thread has of a server: a socket or None, bytes read and not yet used, and where it stands."""
+class Stream(_core._Stream):
+    """What one thread has of a server: a socket or None, bytes read and not yet used, and where it stands.
 
-    __slots__ = (
-        "socket",  # None where there is no connection
-        "buffer",  # bytes that were read and not used
-        "stamp",  # the host's when the socket came: another process, or a disconnect since, makes it old
-        "in_step",  # all replies have been read whole
-        "busy",  # a call of a client is between its request and the end of the reply
-        "below",  # the stream of an outer call of this thread that waits for the inner one to end
-        "spare",  # an inner call's, to come into the place of this one, which is old
-        "is_noted",  # the socket tells of what is sent on it
-        "in_pieces",  # the socket is not Python's own, and may give each of its steps the time of all
-        "sends",  # requests since the stream was last in step
-        "command",  # the first of them
-        "line",  # the last line that was read of the replies
-        "lines",  # how many
-        "started",  # a byte of the reply has come
-        "unanswered",  # noreply commands since then
-        "deadline",  # of the call that uses it, as monotonic(); None: each operation has the host's timeout
-        "late",  # the deadline had passed before the request went out: that says nothing about the server
-        "connect_within",  # seconds that the next connect may take, or None
-        "timeout",  # as the socket has it; False: not known
-        "most",  # seconds that whoever made the socket gave it, where they are fewer than the host's; or None
-        "used",  # when it was last in step, as monotonic()
-        "__weakref__",
-    )
+    What every call does is the base class's, in C.
+    """
 
-    def __init__(self):
-        self.socket = self.below = self.spare = self.deadline = self.connect_within = self.stamp = None
-        self.busy = self.late = False
-        self.used = 0.0
-        self.begin_anew(None)
+    __slots__ = ("__weakref__",)
 
     def begin_anew(self, socket):
         """A new connection in this place."""
-        self.socket = socket
         self.buffer = b""
         self.in_step = True
         self.sends = self.lines = self.unanswered = 0
-        self.command = self.line = None
+        self.command = self.line = self.most = None
         self.started = False
-        self.most = None
         self.put(socket)
 
     def put(self, socket):
         """A socket, or another one around the same stream."""
         self.socket = socket
-        self.timeout = False
-        self.in_pieces = self.is_noted = False
+        self.kind = None
+        self.forget_timeout()
+        self.in_pieces = False
         if socket is not None:
             self.in_pieces = type(socket).__module__ != "socket"
-            self.is_noted = note(socket, self)
-
-    def sent(self, command):
-        """Before the first byte of a request leaves. command: its line; None where it is not one command."""
-        if self.in_step or self.sends == 0:
-            self.command = command
-            self.lines = self.sends = 0
-            self.line = None
-            self.started = self.in_step = False
-        self.sends += 1
+            if note(socket, self):
+                self.kind, self.flags = type(socket).noted
 
     def is_answered(self):
         """Whether the lines that were read are all of the reply to the one request that was sent."""
@@ -138,23 +95,10 @@ class Stream:
             return line == b"END"
         return word in _ONE_LINE and self.lines == 1 and is_whole(line) and not command.endswith(b" noreply")
 
-    def step(self):
-        """The reply has been read whole."""
-        self.in_step = True
-        self.sends = 0
-        self.used = monotonic()
+    def _note(self, data):
+        self.sent(one_command(data))
 
-    def limit(self, seconds):
-        """Sets the socket's timeout, where that is not what it has already."""
-        timeout = self.timeout
-        if timeout is False:
-            timeout = self._ask_timeout(seconds)
-        if self.most is not None and (seconds is None or seconds > self.most):
-            seconds = self.most
-        if timeout == seconds:
-            return
-        if timeout is not None and seconds is not None and abs(timeout - seconds) <= seconds * SLACK:
-            return
+    def _set_timeout(self, seconds):
         set_timeout = getattr(self.socket, "settimeout", None)
         if set_timeout is not None:  # a test's fake may have none
             set_timeout(seconds)
@@ -169,56 +113,6 @@ class Stream:
         if timeout is not None and (seconds is None or timeout < seconds):
             self.most = timeout
         self.timeout = timeout
-        return timeout
-
-    def check_process(self):
-        """Raises where a call forked in its middle, and this is the child: the stream is the parent's."""
-        if self.stamp >> 32 != _generation():
-            raise ConnectionError("the connection is another process's")
-
-    def send(self, data, seconds):
-        """All of data, within the deadline of the call that uses the stream, else within seconds."""
-        socket = self.socket
-        if self.in_pieces:
-            self._send_in_pieces(socket, data, seconds)
-        else:
-            self.limit(seconds if self.deadline is None else max(self.deadline - monotonic(), 0.001))
-            socket.sendall(data)
-        if self.socket is not socket:
-            raise ConnectionError("the connection was closed")
-
-    def _send_in_pieces(self, socket, data, seconds):
-        sends = self.sends
-        for start in range(0, len(data), SEND_AT_ONCE):
-            if self.deadline is not None:
-                seconds = self.deadline - monotonic()
-                if seconds <= 0:
-                    if start:
-                        raise TimeoutError("timed out")
-                    seconds = 0.001
-            self.limit(seconds)
-            socket.sendall(data if len(data) <= SEND_AT_ONCE else data[start : start + SEND_AT_ONCE])
-        self.sends = min(self.sends, sends + 1)  # a socket that is noted has told of each piece
-
-    def receive(self, size, seconds):
-        """What the socket gives next, b"" where the server has closed: within the deadline of the call that uses the
-        stream, else within seconds. Behind the deadline only what is there already, else TimeoutError."""
-        self.check_process()
-        if self.deadline is not None:
-            seconds = self.deadline - monotonic()
-            if seconds <= 0:
-                return self._receive_at_once(size)
-        self.limit(seconds)
-        socket = self.socket
-        try:
-            data = socket.recv(size)
-        except OSError:
-            if self.socket is socket:
-                raise
-            return b""  # a signal handler has closed it, or the socket's own method
-        if data:
-            self.started = True
-        return data
 
     def _receive_at_once(self, size):
         set_timeout = getattr(self.socket, "settimeout", None)
@@ -230,9 +124,24 @@ class Stream:
             data = self.socket.recv(size)
         except (BlockingIOError, TimeoutError):
             raise TimeoutError("timed out") from None
-        if data:
-            self.started = True
         return data
+
+    def end_if(self, last):
+        """end(), where the last line that was read is this one: the caller has not seen it."""
+        if self.line == last:
+            self.end()
+
+    def go_on(self):
+        """Between two batches of one call."""
+        self.in_step = False
+        self.sends = 0
+
+    def leave_out(self, before):
+        """The time since then went into the caller's own code: it is not the server's."""
+        if self.deadline is not None:
+            now = monotonic()
+            self.deadline += now - before
+            self.late = now >= self.deadline
 
     def is_quiet(self):
         """Whether the server has neither closed nor said anything, as far as the socket can be asked."""
@@ -253,7 +162,7 @@ def noting(kind):
 
     class Socket(kind):
         __slots__ = ()
-        is_noting = True
+        noted = (kind, own)
 
         def sendall(self, data, flags=own):
             _note(self, data)
@@ -268,7 +177,7 @@ def note(socket, stream):
     module = _modules.get("_socket")
     if module is None or not isinstance(socket, module.socket):
         return False
-    if not hasattr(type(socket), "is_noting"):
+    if not hasattr(type(socket), "noted"):
         try:
             socket.__class__ = noting(type(socket))
         except TypeError:  # a class whose objects cannot change it
@@ -286,7 +195,7 @@ def _note(socket, data):
         stream.in_step = False
         stream.sends += 1
     else:
-        stream.sent(one_command(data))
+        stream._note(data)
 
 
 _streams: Any = WeakKeyDictionary()  # of sockets that are noted
