@@ -4,8 +4,8 @@ BUILD = build/core
 CFLAGS = -O2 -g
 STRICT = -Wconversion -Wshadow -Wstrict-prototypes -pedantic -Werror
 CORE_FLAGS = -std=c11 -D_GNU_SOURCE= -Wall -Wextra -fvisibility=hidden $(CFLAGS) $(STRICT)
-CORE = $(sort $(wildcard mcext/core/*.c))
-CORE_HEADERS = $(wildcard mcext/core/*.h)
+CORE = $(sort $(wildcard mcext/core/*/*.c))
+CORE_HEADERS = $(wildcard mcext/core/*/*.h)
 CORE_OBJECTS = $(CORE:mcext/core/%.c=$(BUILD)/%.o)
 CORE_TESTS = $(patsubst tests/core/%.c,$(BUILD)/%,$(sort $(wildcard tests/core/test_*.c)))
 UNDER =
@@ -49,8 +49,8 @@ system:
 	@tools/system.sh run
 
 $(BUILD)/%.o: mcext/core/%.c $(CORE_HEADERS) | system
-	@mkdir -p $(BUILD)
-	$(CC) $(CORE_FLAGS) -c -o $@ $<
+	@mkdir -p $(@D)
+	$(CC) $(CORE_FLAGS) -Imcext -c -o $@ $<
 
 # A test is one program over the whole core.
 $(BUILD)/%: tests/core/%.c $(CORE_OBJECTS) $(CORE_HEADERS) $(wildcard tests/core/*.h)

@@ -56,8 +56,8 @@ class BuildExtension(build_ext):
 
 core = Extension(
     "mcext._core",
-    sources=sorted(glob("mcext/core/*.c") + glob("mcext/binding/*.c")),
-    depends=sorted(glob("mcext/core/*.h") + glob("mcext/binding/*.h")),
+    sources=sorted(glob("mcext/core/*/*.c") + glob("mcext/binding/*.c")),
+    depends=sorted(glob("mcext/core/*/*.h") + glob("mcext/binding/*.h")),
     include_dirs=["mcext"],
     libraries=["z"],
     define_macros=[("_GNU_SOURCE", "1")],

@@ -6,7 +6,7 @@ tools/system.sh run lint || exit 1
 tools/setup.sh tests/requirements-frameworks.txt || exit 1
 failed=
 includes=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
-core=$(ls mcext/core/*.c) binding=$(ls mcext/binding/*.c)
+core=$(ls mcext/core/*/*.c) binding=$(ls mcext/binding/*.c)
 all=$(git ls-files --cached --others --exclude-standard '*.c' '*.h')
 
 check() { # NAME COMMAND...

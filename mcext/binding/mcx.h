@@ -11,13 +11,13 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "core/exchange.h"
-#include "core/fanout.h"
-#include "core/hash.h"
-#include "core/number.h"
-#include "core/process.h"
-#include "core/ring.h"
-#include "core/server.h"
+#include "core/fleet/hash.h"
+#include "core/fleet/ring.h"
+#include "core/fleet/server.h"
+#include "core/flow/fanout.h"
+#include "core/net/process.h"
+#include "core/wire/exchange.h"
+#include "core/wire/number.h"
 
 #include "compat.h"
 

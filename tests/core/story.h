@@ -4,7 +4,7 @@
 #ifndef STORY_H
 #define STORY_H
 
-#include "../../mcext/core/exchange.h"
+#include "core/wire/exchange.h"
 
 #include "check.h"
 

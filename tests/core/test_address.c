@@ -1,6 +1,6 @@
-/* The promises of mcext/core/address.h. */
+/* The promises of mcext/core/net/address.h. */
 #define _GNU_SOURCE
-#include "../../mcext/core/address.h"
+#include "core/net/address.h"
 
 #include <sys/un.h>
 

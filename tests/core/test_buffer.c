@@ -1,6 +1,6 @@
-/* The promises of mcext/core/buffer.h. */
+/* The promises of mcext/core/wire/buffer.h. */
 #define _GNU_SOURCE
-#include "../../mcext/core/buffer.h"
+#include "core/wire/buffer.h"
 
 #include "check.h"
 

@@ -1,6 +1,6 @@
-/* The promises of mcext/core/clock.h. */
+/* The promises of mcext/core/net/clock.h. */
 #define _GNU_SOURCE
-#include "../../mcext/core/clock.h"
+#include "core/net/clock.h"
 
 #include <limits.h>
 

@@ -1,7 +1,7 @@
-/* The promises of mcext/core/connection.h and fanout.h: bytes move whole or the call knows why not,
- * and nothing waits past its time. */
+/* The promises of mcext/core/net/connection.h and fanout.h: bytes move whole or the call knows why
+ * not, and nothing waits past its time. */
 #define _GNU_SOURCE
-#include "../../mcext/core/connection.h"
+#include "core/net/connection.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -14,10 +14,10 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-#include "../../mcext/core/fanout.h"
-#include "../../mcext/core/pool.h"
-#include "../../mcext/core/process.h"
 #include "check.h"
+#include "core/fleet/pool.h"
+#include "core/flow/fanout.h"
+#include "core/net/process.h"
 
 #define MILLISECOND (MC_SECOND / 1000)
 #define LONG (60 * MC_SECOND)    /* never reached */

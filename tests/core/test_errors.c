@@ -1,9 +1,9 @@
-/* The promises of mcext/core/connection.h and fanout.h about what the system reports: each errno
- * has its status, a signal loses nothing, and the shortest time is a time.
+/* The promises of mcext/core/net/connection.h and fanout.h about what the system reports: each
+ * errno has its status, a signal loses nothing, and the shortest time is a time.
  *
  * This program has system calls of its own, which fail where a test planned it. */
 #define _GNU_SOURCE
-#include "../../mcext/core/connection.h"
+#include "core/net/connection.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -14,9 +14,9 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
-#include "../../mcext/core/fanout.h"
-#include "../../mcext/core/process.h"
 #include "check.h"
+#include "core/flow/fanout.h"
+#include "core/net/process.h"
 
 #define MILLISECOND (MC_SECOND / 1000)
 #define LONG (60 * MC_SECOND) /* never reached */

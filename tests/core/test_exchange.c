@@ -1,4 +1,4 @@
-/* The promises of mcext/core/exchange.h, but for what is about get and gets alone:
+/* The promises of mcext/core/wire/exchange.h, but for what is about get and gets alone:
  * test_retrieval.c. */
 #define _GNU_SOURCE
 #include "story.h"

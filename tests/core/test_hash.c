@@ -1,6 +1,6 @@
-/* The promises of mcext/core/hash.h. The numbers are python-memcached's. */
+/* The promises of mcext/core/fleet/hash.h. The numbers are python-memcached's. */
 #define _GNU_SOURCE
-#include "../../mcext/core/hash.h"
+#include "core/fleet/hash.h"
 
 #include "check.h"
 

@@ -1,6 +1,6 @@
-/* The promises of mcext/core/key.h. */
+/* The promises of mcext/core/wire/key.h. */
 #define _GNU_SOURCE
-#include "../../mcext/core/key.h"
+#include "core/wire/key.h"
 
 #include "check.h"
 

@@ -1,9 +1,9 @@
-/* The promises of mcext/core/key_index.h. */
+/* The promises of mcext/core/wire/key_index.h. */
 #define _GNU_SOURCE
-#include "../../mcext/core/key_index.h"
+#include "core/wire/key_index.h"
 
-#include "../../mcext/core/buffer.h"
 #include "check.h"
+#include "core/wire/buffer.h"
 
 #define KEY(text) ((mc_slice){text, sizeof(text) - 1})
 

@@ -1,6 +1,6 @@
-/* The promises of mcext/core/number.h. */
+/* The promises of mcext/core/wire/number.h. */
 #define _GNU_SOURCE
-#include "../../mcext/core/number.h"
+#include "core/wire/number.h"
 
 #include "check.h"
 

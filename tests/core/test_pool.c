@@ -1,13 +1,14 @@
-/* The promises of mcext/core/pool.h: connections follow concurrency, and each has one owner. */
+/* The promises of mcext/core/fleet/pool.h: connections follow concurrency, and each has one owner.
+ */
 #define _GNU_SOURCE
-#include "../../mcext/core/pool.h"
+#include "core/fleet/pool.h"
 
 #include <pthread.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#include "../../mcext/core/process.h"
 #include "check.h"
+#include "core/net/process.h"
 
 static mc_pool pool;
 static const char native = 'n', other = 'o'; /* kinds */

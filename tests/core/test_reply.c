@@ -1,6 +1,6 @@
-/* The promises of mcext/core/reply.h. */
+/* The promises of mcext/core/wire/reply.h. */
 #define _GNU_SOURCE
-#include "../../mcext/core/reply.h"
+#include "core/wire/reply.h"
 
 #include "check.h"
 

@@ -1,6 +1,6 @@
-/* The promises of mcext/core/request.h. */
+/* The promises of mcext/core/wire/request.h. */
 #define _GNU_SOURCE
-#include "../../mcext/core/request.h"
+#include "core/wire/request.h"
 
 #include "check.h"
 

@@ -1,5 +1,5 @@
-/* The promises of mcext/core/exchange.h about get and gets: which values are taken, in which order,
- * and what an error line means. */
+/* The promises of mcext/core/wire/exchange.h about get and gets: which values are taken, in which
+ * order, and what an error line means. */
 #define _GNU_SOURCE
 #include "story.h"
 

@@ -1,6 +1,6 @@
-/* The promises of mcext/core/ring.h. The walks are python-memcached's, hash by hash. */
+/* The promises of mcext/core/fleet/ring.h. The walks are python-memcached's, hash by hash. */
 #define _GNU_SOURCE
-#include "../../mcext/core/ring.h"
+#include "core/fleet/ring.h"
 
 #include "check.h"
 

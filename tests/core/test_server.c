@@ -1,11 +1,12 @@
-/* The promises of mcext/core/server.h: one finds out that a server is dead, one tries it again. */
+/* The promises of mcext/core/fleet/server.h: one finds out that a server is dead, one tries it
+ * again. */
 #define _GNU_SOURCE
-#include "../../mcext/core/server.h"
+#include "core/fleet/server.h"
 
 #include <sys/wait.h>
 
-#include "../../mcext/core/process.h"
 #include "check.h"
+#include "core/net/process.h"
 
 #define ADDRESS(text) ((mc_slice){text, sizeof(text) - 1})
 

@@ -5,7 +5,7 @@
 
 #include <sys/un.h>
 
-#include "../../mcext/core/address.h"
+#include "core/net/address.h"
 
 static bool has(const char *text, size_t size, char byte)
 {

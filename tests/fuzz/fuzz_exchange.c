@@ -8,7 +8,7 @@
 #define _GNU_SOURCE
 #include "fuzz.h"
 
-#include "../../mcext/core/exchange.h"
+#include "core/wire/exchange.h"
 
 #define HEADER 4
 #define ROOM ((size_t)1 << 16)

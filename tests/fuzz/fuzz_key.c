@@ -3,10 +3,10 @@
 #define _GNU_SOURCE
 #include "fuzz.h"
 
-#include "../../mcext/core/hash.h"
-#include "../../mcext/core/key.h"
-#include "../../mcext/core/request.h"
-#include "../../mcext/core/ring.h"
+#include "core/fleet/hash.h"
+#include "core/fleet/ring.h"
+#include "core/wire/key.h"
+#include "core/wire/request.h"
 
 static uint32_t slow_crc32(const char *bytes, size_t size)
 {

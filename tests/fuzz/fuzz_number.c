@@ -4,7 +4,7 @@
 
 #include <inttypes.h>
 
-#include "../../mcext/core/number.h"
+#include "core/wire/number.h"
 
 static void parse(const char *text, size_t size)
 {

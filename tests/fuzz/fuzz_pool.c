@@ -2,8 +2,8 @@
  * take and give back, some with another kind of socket or bound to a thread; the server is
  * disconnected, idle connections are reaped, the process forks. Streams are only counted, and
  * their close may use the pool in its turn, as a socket's close() in Python may. */
-#include "../../mcext/core/pool.h"
-#include "../../mcext/core/process.h"
+#include "core/fleet/pool.h"
+#include "core/net/process.h"
 #include "fuzz.h"
 
 enum {

@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include "fuzz.h"
 
-#include "../../mcext/core/reply.h"
+#include "core/wire/reply.h"
 
 #define MOST_WORDS 8
 

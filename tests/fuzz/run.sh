@@ -18,7 +18,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 here=$root/tests/fuzz
 build=${FUZZ_BUILD:-$root/build/fuzz}
 sanitize="-fsanitize=address,undefined -fno-sanitize-recover=all"
-warnings="-std=c11 -D_GNU_SOURCE= -Wall -Wextra -Werror"
+warnings="-std=c11 -D_GNU_SOURCE= -Wall -Wextra -Werror -I$root/mcext"
 
 mode=${1:-${FUZZ_SECONDS:-60}}
 [ $# -eq 0 ] || shift
@@ -31,10 +31,10 @@ if [ -z "$targets" ]; then
 fi
 # The target `pool` takes more of the core than what is pure; its streams are no sockets.
 linked=
-for name in pool connection clock process; do
+for name in fleet/pool net/connection net/clock net/process; do
     linked="$linked $root/mcext/core/$name.c"
 done
-pure="number buffer key key_index hash ring request reply exchange address"
+pure="wire/number wire/buffer wire/key wire/key_index fleet/hash fleet/ring wire/request wire/reply wire/exchange net/address"
 core=
 for name in $pure; do
     core="$core $root/mcext/core/$name.c"
@@ -128,7 +128,8 @@ case $mode in
         profiles="$profiles $build/$target.profraw"
         objects="$objects -object $build/coverage_$target"
     done
-    for name in $pure retrieval; do
+    for name in $pure wire/retrieval; do
+        name=${name#*/}
         clang $warnings -g -O0 -fprofile-instr-generate -fcoverage-mapping \
             "$root/tests/core/test_$name.c" $core $linked -lz -lpthread -o "$build/coverage_test_$name"
         LLVM_PROFILE_FILE="$build/test_$name.profraw" "$build/coverage_test_$name" > /dev/null

@@ -1,4 +1,4 @@
-/* What a forked child does with the pool it inherits: a model of mc_pool_check_fork_slow in mcext/core/pool.c, for spin.
+/* What a forked child does with the pool it inherits: a model of mc_pool_check_fork_slow in mcext/core/fleet/pool.c, for spin.
  *
  * A process has a generation that a fork moves on in the child. The child's threads find the pool's generation to be
  * another one; the first that marks it starts the pool over, the others wait for it, which is the only wait there is. A

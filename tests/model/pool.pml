@@ -1,4 +1,4 @@
-/* Who owns a connection: a model of mcext/core/pool.c, for spin.
+/* Who owns a connection: a model of mcext/core/fleet/pool.c, for spin.
  *
  * CALLERS threads make CALLS calls each; DISCONNECTS threads call disconnect_all once, REAPERS close
  * one idle connection. Each line that the code does in one atomic step, or under a lock that all

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "key.h"
+#include "core/wire/key.h"
 
 #define MC_DEFAULT_PORT 11211
 

@@ -1,7 +1,7 @@
-#include "ring.h"
+#include "core/fleet/ring.h"
 
-#include "hash.h"
-#include "number.h"
+#include "core/fleet/hash.h"
+#include "core/wire/number.h"
 
 void mc_ring_next(mc_ring_walk *walk, int use_crc32)
 {

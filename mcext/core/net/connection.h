@@ -10,12 +10,12 @@
 #include <stdatomic.h>
 #include <sys/uio.h>
 
-#include "address.h"
-#include "buffer.h"
-#include "clock.h"
-#include "exchange.h"
-#include "process.h"
-#include "status.h"
+#include "core/net/address.h"
+#include "core/net/clock.h"
+#include "core/net/process.h"
+#include "core/wire/buffer.h"
+#include "core/wire/exchange.h"
+#include "core/wire/status.h"
 
 typedef struct mc_connection mc_connection;
 typedef struct mc_pool mc_pool;

@@ -9,8 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "key.h"
-#include "status.h"
+#include "core/wire/key.h"
+#include "core/wire/status.h"
 
 /* No line of a reply that we ask for is longer, its CRLF included. */
 #define MC_LINE_MAX 8192

@@ -7,10 +7,10 @@
 #ifndef MC_EXCHANGE_H
 #define MC_EXCHANGE_H
 
-#include "buffer.h"
-#include "key_index.h"
-#include "reply.h"
-#include "request.h"
+#include "core/wire/buffer.h"
+#include "core/wire/key_index.h"
+#include "core/wire/reply.h"
+#include "core/wire/request.h"
 
 typedef enum {
     MC_EVENT_AGAIN,  /* more input is needed */

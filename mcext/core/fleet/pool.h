@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "connection.h"
+#include "core/net/connection.h"
 
 struct mc_pool {
     uint64_t id; /* never used twice: what threads remember connections by */

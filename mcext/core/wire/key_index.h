@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "key.h"
+#include "core/wire/key.h"
 
 typedef struct {
     const mc_slice *key; /* borrowed */

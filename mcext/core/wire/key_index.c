@@ -1,8 +1,8 @@
-#include "key_index.h"
+#include "core/wire/key_index.h"
 
 #include <stdlib.h>
 
-#include "buffer.h"
+#include "core/wire/buffer.h"
 
 int mc_key_index_clear(mc_key_index *index, size_t size)
 {

@@ -4,8 +4,8 @@
 #ifndef MC_SERVER_H
 #define MC_SERVER_H
 
-#include "address.h"
-#include "pool.h"
+#include "core/fleet/pool.h"
+#include "core/net/address.h"
 
 typedef struct {
     mc_address_family family;

@@ -1,9 +1,9 @@
-#include "address.h"
+#include "core/net/address.h"
 
 #include <string.h>
 #include <sys/un.h>
 
-#include "number.h"
+#include "core/wire/number.h"
 
 static const char NEEDS_BRACKETS[] = "an IPv6 address must stand in brackets, as in [::1]:11211";
 

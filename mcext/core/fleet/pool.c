@@ -1,10 +1,10 @@
-#include "pool.h"
+#include "core/fleet/pool.h"
 
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "process.h"
+#include "core/net/process.h"
 
 static _Thread_local mc_remembered remembered[MC_REMEMBERED];
 

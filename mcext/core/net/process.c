@@ -1,4 +1,4 @@
-#include "process.h"
+#include "core/net/process.h"
 
 #include <pthread.h>
 

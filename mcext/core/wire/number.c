@@ -1,4 +1,4 @@
-#include "number.h"
+#include "core/wire/number.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-#include "buffer.h"
+#include "core/wire/buffer.h"
 
 #include <stdint.h>
 #include <stdlib.h>

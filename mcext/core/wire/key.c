@@ -1,4 +1,4 @@
-#include "key.h"
+#include "core/wire/key.h"
 
 #include <stdint.h>
 #include <string.h>

@@ -9,9 +9,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "buffer.h"
-#include "key.h"
-#include "number.h"
+#include "core/wire/buffer.h"
+#include "core/wire/key.h"
+#include "core/wire/number.h"
 
 typedef enum {
     MC_GET,

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "key.h"
+#include "core/wire/key.h"
 
 /* binascii.crc32, python-memcached's "old server hash function". */
 uint32_t mc_hash_crc32(mc_slice key);

@@ -8,7 +8,7 @@
 
 #include <poll.h>
 
-#include "connection.h"
+#include "core/net/connection.h"
 
 typedef struct {
     mc_connection *connection; /* NULL: the leg is over */

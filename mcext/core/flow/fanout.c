@@ -1,4 +1,4 @@
-#include "fanout.h"
+#include "core/flow/fanout.h"
 
 #include <errno.h>
 

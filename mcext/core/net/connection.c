@@ -1,4 +1,4 @@
-#include "connection.h"
+#include "core/net/connection.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "number.h"
+#include "core/wire/number.h"
 
 /* What one receive asks for at least. */
 #define SMALL_INPUT ((size_t)2048)

@@ -1,4 +1,4 @@
-#include "clock.h"
+#include "core/net/clock.h"
 
 #include <limits.h>
 #include <time.h>

@@ -1,4 +1,4 @@
-#include "exchange.h"
+#include "core/wire/exchange.h"
 
 #include <string.h>
 

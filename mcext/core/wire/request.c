@@ -1,8 +1,8 @@
-#include "request.h"
+#include "core/wire/request.h"
 
 #include <string.h>
 
-#include "number.h"
+#include "core/wire/number.h"
 
 #define NAME(text)                                                                                 \
     {                                                                                              \

@@ -1,8 +1,8 @@
-#include "reply.h"
+#include "core/wire/reply.h"
 
 #include <string.h>
 
-#include "number.h"
+#include "core/wire/number.h"
 
 enum {
     NO_MORE,

@@ -1,4 +1,4 @@
-#include "hash.h"
+#include "core/fleet/hash.h"
 
 #include <zlib.h>
 

@@ -1,9 +1,9 @@
-#include "server.h"
+#include "core/fleet/server.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "process.h"
+#include "core/net/process.h"
 
 int mc_server_init(mc_server *server, const mc_address *address)
 {
