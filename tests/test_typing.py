@@ -188,9 +188,7 @@ def test_the_stub_has_the_bases_of_the_types():
         real = getattr(_core, name)
         bases = [ast.unparse(base) for base in node.bases]
         assert bases == {"Client": ["threading.local"], "_Server": [], "_Stream": []}.get(name, ["Exception"])
-        assert real.__mro__[1] is {"Client": threading.local, "_Server": object, "_Stream": object}.get(
-            name, Exception
-        )
+        assert real.__mro__[1] is {"Client": threading.local, "_Server": object, "_Stream": object}.get(name, Exception)
 
 
 def test_the_stub_has_the_nested_exceptions():
