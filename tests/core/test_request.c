@@ -335,29 +335,6 @@ static void out_of_memory_is_told(void)
     mc_buffer_fini(&to);
 }
 
-static void a_command_is_found_by_its_name_only(void)
-{
-    for (int command = 0; command < MC_COMMANDS; command++) {
-        CHECK_NUMBER(mc_command_find(mc_commands[command].name), command);
-    }
-    CHECK_NUMBER(mc_command_find(TEXT("ge")), MC_COMMANDS);
-    CHECK_NUMBER(mc_command_find(TEXT("getx")), MC_COMMANDS);
-    CHECK_NUMBER(mc_command_find(TEXT("GET")), MC_COMMANDS);
-    CHECK_NUMBER(mc_command_find(TEXT("get ")), MC_COMMANDS);
-    CHECK_NUMBER(mc_command_find(TEXT("")), MC_COMMANDS);
-}
-
-static void only_what_may_be_executed_twice_is_repeatable(void)
-{
-    for (int command = 0; command < MC_COMMANDS; command++) {
-        bool twice = command == MC_GET || command == MC_GETS || command == MC_SET ||
-                     command == MC_TOUCH || command == MC_DELETE || command == MC_STATS ||
-                     command == MC_VERSION;
-
-        CHECK(mc_commands[command].repeatable == twice);
-    }
-}
-
 int main(void)
 {
     memset(long_key, 'k', sizeof long_key);
@@ -373,7 +350,5 @@ int main(void)
     PROMISE(lines_of_every_length_of_number_stay_in_the_buffer);
     PROMISE(lines_behind_what_is_there_already_stay_in_the_buffer);
     PROMISE(out_of_memory_is_told);
-    PROMISE(a_command_is_found_by_its_name_only);
-    PROMISE(only_what_may_be_executed_twice_is_repeatable);
     return check_result();
 }

@@ -335,36 +335,6 @@ static bool ends_exchange(mc_command command, const mc_reply *reply)
     return false;
 }
 
-static bool is_answer(const mc_exchange *exchange)
-{
-    mc_reply_type type = exchange->reply.type;
-
-    switch (exchange->command) {
-    case MC_SET:
-    case MC_ADD:
-    case MC_REPLACE:
-    case MC_APPEND:
-    case MC_PREPEND:
-        return type == MC_REPLY_STORED || type == MC_REPLY_NOT_STORED;
-    case MC_CAS:
-        return type == MC_REPLY_STORED || type == MC_REPLY_NOT_STORED || type == MC_REPLY_EXISTS ||
-               type == MC_REPLY_NOT_FOUND;
-    case MC_DELETE:
-        return type == MC_REPLY_DELETED || type == MC_REPLY_NOT_FOUND;
-    case MC_TOUCH:
-        return type == MC_REPLY_TOUCHED || type == MC_REPLY_NOT_FOUND;
-    case MC_INCR:
-    case MC_DECR:
-        return type == MC_REPLY_NUMBER || type == MC_REPLY_NOT_FOUND;
-    case MC_FLUSH_ALL:
-        return type == MC_REPLY_OK;
-    case MC_VERSION:
-        return type == MC_REPLY_VERSION;
-    default:
-        return false;
-    }
-}
-
 /* True where the data block may have been taken for commands, whose answers come next. With a
  * SERVER_ERROR memcached and the proxies pass over it, or close. */
 static bool may_leave_block(const mc_exchange *exchange)
@@ -392,7 +362,8 @@ static mc_event answer_line(mc_exchange *exchange)
         }
         return MC_EVENT_REPLY;
     }
-    return is_answer(exchange) ? MC_EVENT_REPLY : broken(exchange);
+    return mc_command_is_answered_by(exchange->command, reply->type) ? MC_EVENT_REPLY
+                                                                     : broken(exchange);
 }
 
 static mc_event listing_line(mc_exchange *exchange)

@@ -8,9 +8,9 @@
 #define MC_EXCHANGE_H
 
 #include "core/wire/buffer.h"
+#include "core/wire/command.h"
 #include "core/wire/key_index.h"
 #include "core/wire/reply.h"
-#include "core/wire/request.h"
 
 typedef enum {
     MC_EVENT_AGAIN,  /* more input is needed */

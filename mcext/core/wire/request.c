@@ -4,46 +4,6 @@
 
 #include "core/wire/number.h"
 
-#define NAME(text)                                                                                 \
-    {                                                                                              \
-        text, sizeof(text) - 1                                                                     \
-    }
-
-#define STORAGE(text, repeatable)                                                                  \
-    {                                                                                              \
-        NAME(text), MC_FAMILY_STORAGE, repeatable, text " "                                        \
-    }
-
-const mc_command_info mc_commands[MC_COMMANDS] = {
-    [MC_GET] = {NAME("get"), MC_FAMILY_RETRIEVAL, true, ""},
-    [MC_GETS] = {NAME("gets"), MC_FAMILY_RETRIEVAL, true, ""},
-    [MC_SET] = STORAGE("set", true),
-    [MC_ADD] = STORAGE("add", false),
-    [MC_REPLACE] = STORAGE("replace", false),
-    [MC_APPEND] = STORAGE("append", false),
-    [MC_PREPEND] = STORAGE("prepend", false),
-    [MC_CAS] = STORAGE("cas", false),
-    [MC_DELETE] = {NAME("delete"), MC_FAMILY_LINE, true, ""},
-    [MC_TOUCH] = {NAME("touch"), MC_FAMILY_LINE, true, ""},
-    [MC_INCR] = {NAME("incr"), MC_FAMILY_NUMBER, false, ""},
-    [MC_DECR] = {NAME("decr"), MC_FAMILY_NUMBER, false, ""},
-    [MC_FLUSH_ALL] = {NAME("flush_all"), MC_FAMILY_LINE, false, ""},
-    [MC_STATS] = {NAME("stats"), MC_FAMILY_LISTING, true, ""},
-    [MC_VERSION] = {NAME("version"), MC_FAMILY_LINE, true, ""},
-};
-
-mc_command mc_command_find(mc_slice name)
-{
-    for (int command = 0; command < MC_COMMANDS; command++) {
-        mc_slice known = mc_commands[command].name;
-
-        if (known.length == name.length && memcmp(known.bytes, name.bytes, name.length) == 0) {
-            return (mc_command)command;
-        }
-    }
-    return MC_COMMANDS;
-}
-
 static inline char *put(char *at, mc_slice text)
 {
     return mc_bytes_put(at, text.bytes, text.length);
@@ -67,7 +27,7 @@ static inline char *put_number(char *at, uint64_t number)
     return mc_number_put(at + 1, number);
 }
 
-static const mc_slice NOREPLY = NAME("noreply");
+static const mc_slice NOREPLY = {"noreply", 7};
 
 static void finish(mc_buffer *to, char *room, char *at, bool noreply)
 {

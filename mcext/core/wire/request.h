@@ -10,51 +10,9 @@
 #include <stdint.h>
 
 #include "core/wire/buffer.h"
+#include "core/wire/command.h"
 #include "core/wire/key.h"
 #include "core/wire/number.h"
-
-typedef enum {
-    MC_GET,
-    MC_GETS,
-    MC_SET,
-    MC_ADD,
-    MC_REPLACE,
-    MC_APPEND,
-    MC_PREPEND,
-    MC_CAS,
-    MC_DELETE,
-    MC_TOUCH,
-    MC_INCR,
-    MC_DECR,
-    MC_FLUSH_ALL,
-    MC_STATS,
-    MC_VERSION,
-    MC_COMMANDS
-} mc_command;
-
-/* What a reply to the command looks like; the exchange reads by it. */
-typedef enum {
-    MC_FAMILY_RETRIEVAL, /* VALUE blocks, then END */
-    MC_FAMILY_STORAGE,   /* one line, after a data block that an error may leave on the stream */
-    MC_FAMILY_LINE,      /* one line */
-    MC_FAMILY_NUMBER,    /* one line, a number */
-    MC_FAMILY_LISTING    /* lines, then END */
-} mc_family;
-
-typedef struct {
-    mc_slice name;
-    mc_family family;
-    bool repeatable; /* may be sent once more where no reply byte came */
-    char begin[9];   /* of a storage command: its name and a space, eight bytes at most */
-} mc_command_info;
-
-extern const mc_command_info mc_commands[MC_COMMANDS];
-
-/* The command of that name, or MC_COMMANDS. */
-mc_command mc_command_find(mc_slice name);
-
-/* Keys in one "get" line of a multi call. */
-#define MC_KEYS_PER_GET 1000
 
 /* "get key key ...\r\n" */
 int mc_request_get(mc_buffer *to, mc_command command, const mc_slice *keys, size_t count);

@@ -1,0 +1,41 @@
+#include "core/wire/command.h"
+
+#include <string.h>
+
+#define ROW(text, family, answers, repeatable, begin)                                              \
+    {                                                                                              \
+        {text, sizeof(text) - 1}, MC_FAMILY_##family, answers, repeatable, begin                   \
+    }
+#define BIT(type) (UINT32_C(1) << MC_REPLY_##type)
+#define KEPT (BIT(STORED) | BIT(NOT_STORED))
+#define CHANGED(type) (BIT(type) | BIT(NOT_FOUND))
+
+const mc_command_info mc_commands[MC_COMMANDS] = {
+    [MC_GET] = ROW("get", RETRIEVAL, 0, true, ""),
+    [MC_GETS] = ROW("gets", RETRIEVAL, 0, true, ""),
+    [MC_SET] = ROW("set", STORAGE, KEPT, true, "set "),
+    [MC_ADD] = ROW("add", STORAGE, KEPT, false, "add "),
+    [MC_REPLACE] = ROW("replace", STORAGE, KEPT, false, "replace "),
+    [MC_APPEND] = ROW("append", STORAGE, KEPT, false, "append "),
+    [MC_PREPEND] = ROW("prepend", STORAGE, KEPT, false, "prepend "),
+    [MC_CAS] = ROW("cas", STORAGE, KEPT | CHANGED(EXISTS), false, "cas "),
+    [MC_DELETE] = ROW("delete", LINE, CHANGED(DELETED), true, ""),
+    [MC_TOUCH] = ROW("touch", LINE, CHANGED(TOUCHED), true, ""),
+    [MC_INCR] = ROW("incr", NUMBER, CHANGED(NUMBER), false, ""),
+    [MC_DECR] = ROW("decr", NUMBER, CHANGED(NUMBER), false, ""),
+    [MC_FLUSH_ALL] = ROW("flush_all", LINE, BIT(OK), false, ""),
+    [MC_STATS] = ROW("stats", LISTING, 0, true, ""),
+    [MC_VERSION] = ROW("version", LINE, BIT(VERSION), true, ""),
+};
+
+mc_command mc_command_find(mc_slice name)
+{
+    for (int command = 0; command < MC_COMMANDS; command++) {
+        mc_slice known = mc_commands[command].name;
+
+        if (known.length == name.length && memcmp(known.bytes, name.bytes, name.length) == 0) {
+            return (mc_command)command;
+        }
+    }
+    return MC_COMMANDS;
+}
