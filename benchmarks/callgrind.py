@@ -26,7 +26,7 @@ from clients import KINDS, OURS, Kind
 from environment import HERE, available_kinds, child_environment, import_tool, servers
 from workload import BY_NAME
 
-CALLS = ["get", "set", "incr", "get_str", "get_int", "get_dict", "get_multi_100", "set_multi_100"]
+CALLS = ["get", "set", "incr", "get_str", "get_int", "get_dict", "get_dict_5", "get_multi_100", "set_multi_100"]
 MODES = ["bound", "attribute"]
 # Instructions that this project wants to reach, through a method bound once.
 REACH = {"get": 1300, "set": 1300, "get_multi_100": 50_000, "set_multi_100": 40_000}

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from clients import KINDS
+from placement import key_names
 from workload import BY_NAME, Bound
 
 
@@ -43,16 +44,20 @@ def empty_runs(client: Any) -> dict[str, Callable[[int], None]]:
 
 def main() -> None:
     order = json.loads(sys.argv[1])
-    client = KINDS[order["client"]].open(order["servers"])
+    kind, addresses = KINDS[order["client"]], order["servers"]
+    clients = {0: kind.open(addresses, 0)}  # by the pickle protocol
     bounds: dict[str, Bound] = {}
     for name, mode, count in order["sections"]:
         run: Callable[[int], None]
         if name == "empty":
-            run = empty_runs(client)[mode]
+            run = empty_runs(clients[0])[mode]
         else:
             if name not in bounds:
                 call = BY_NAME[name]
-                bounds[name] = Bound(client, call, "000", call.key_count(len(order["servers"])))
+                keys = key_names("000", call.key_count(len(addresses)))
+                if call.protocol not in clients:
+                    clients[call.protocol] = kind.open(addresses, call.protocol)
+                bounds[name] = Bound(clients[call.protocol], call, keys)
             bounds[name].check()
             run = bounds[name].run if mode == "bound" else bounds[name].run_attribute
         run(20)

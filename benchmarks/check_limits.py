@@ -35,7 +35,8 @@ def main() -> int:
     if missing or lack():
         print(missing.get(OURS) or lack())
         return 2
-    measured = {call: modes["bound"] for call, modes in count(KINDS[OURS], CALLS, ["bound"], look_up=False).items()}
+    calls = CALLS if options.write else [call for call in CALLS if call in limits]
+    measured = {call: modes["bound"] for call, modes in count(KINDS[OURS], calls, ["bound"], look_up=False).items()}
     if options.write:
         stored["limits"][TAG] = {call: math.ceil(figure * stored["headroom"]) for call, figure in measured.items()}
         stored["limits"] = dict(sorted(stored["limits"].items()))
@@ -44,7 +45,7 @@ def main() -> int:
 
     print(f"{f'instructions a call, {TAG}':<32}{'measured':>12}{'limit':>12}")
     above = []
-    for call in CALLS:
+    for call in calls:
         if measured[call] > limits[call]:
             above.append(call)
         mark = "  ABOVE THE LIMIT" if call in above else ""

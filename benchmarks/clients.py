@@ -2,6 +2,9 @@
 
 Each has get, set, get_multi, set_multi and incr. A client is imported only when it is opened, since two of them live
 in a module of the same name: one process opens one kind of client.
+
+The pickle protocol is for those that write protocol 0 if not told otherwise. pymemcache and pylibmc write the newest,
+and libmc has marshal for what marshal can write.
 """
 
 from __future__ import annotations
@@ -17,17 +20,17 @@ class Kind:
     name: str
     package: str  # its line in requirements.txt; empty for ours
     module: str
-    open: Callable[[list[str]], Any]
+    open: Callable[[list[str], int], Any]  # servers, pickle protocol
     needs: str = ""  # what its installation needs beyond pip
 
 
-def _ours(servers: list[str]) -> Any:
+def _ours(servers: list[str], protocol: int) -> Any:
     import mcext
 
-    return mcext.Client(servers)
+    return mcext.Client(servers, pickleProtocol=protocol)
 
 
-def _customised(servers: list[str]) -> Any:
+def _customised(servers: list[str], protocol: int) -> Any:
     """A client whose class replaces an inside of python-memcached's, so that its calls go the way in Python."""
     import mcext
 
@@ -35,18 +38,18 @@ def _customised(servers: list[str]) -> Any:
         def _encode_key(self, key: Any) -> Any:
             return super()._encode_key(key)
 
-    return Customised(servers)
+    return Customised(servers, pickleProtocol=protocol)
 
 
-def _python_memcached(servers: list[str]) -> Any:
+def _python_memcached(servers: list[str], protocol: int) -> Any:
     import memcache
 
     if OURS in sys.modules:
         raise ImportError("the memcache module that was found is not python-memcached's")
-    return memcache.Client(servers)
+    return memcache.Client(servers, pickleProtocol=protocol)
 
 
-def _pymemcache(servers: list[str]) -> Any:
+def _pymemcache(servers: list[str], protocol: int) -> Any:
     from pymemcache import serde
     from pymemcache.client.base import Client
     from pymemcache.client.hash import HashClient
@@ -56,13 +59,13 @@ def _pymemcache(servers: list[str]) -> Any:
     return Client(servers[0], **options) if len(servers) == 1 else HashClient(servers, **options)
 
 
-def _pylibmc(servers: list[str]) -> Any:
+def _pylibmc(servers: list[str], protocol: int) -> Any:
     import pylibmc
 
     return pylibmc.Client([server.removeprefix("unix:") for server in servers], behaviors={"tcp_nodelay": True})
 
 
-def _libmc(servers: list[str]) -> Any:
+def _libmc(servers: list[str], protocol: int) -> Any:
     import libmc
 
     return libmc.Client([server.removeprefix("unix:") for server in servers])

@@ -176,5 +176,6 @@ def machine() -> dict[str, str]:
         "python": f"{platform.python_implementation()} {platform.python_version()}{getattr(sys, 'abiflags', '')}",
         "server": server,
         "kernel": f"{platform.system()} {platform.release()}",
+        "congestion": Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip(),
         "cpu": cpu,
     }

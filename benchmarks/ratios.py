@@ -66,12 +66,10 @@ def measure_call(
         raws = [Worker([str(build_raw()), str(plan)]) for _ in range(RAWS)]
         try:
             taking_part = {"": raws[0]}
-            for number, (name, worker) in enumerate(workers.items()):
+            shared = RAW_PREFIX if call.is_shared(len(addresses)) else ""
+            for name, worker in workers.items():
                 try:
-                    shared = call.is_shared(len(addresses))
-                    prefix = RAW_PREFIX if shared else f"{number:03d}"
-                    keys = call.key_count(len(addresses))
-                    worker.order(call=call.name, prefix=prefix, keys=keys, store=not shared)
+                    worker.order(call=call.name, keys=call.key_count(len(addresses)), shared=shared)
                     taking_part[name] = worker
                 except RuntimeError as error:
                     rows.append({"call": call.name, "client": name, "error": str(error)})
@@ -118,10 +116,10 @@ def measure(
             for server_count in server_counts:
                 with running_servers(server_count, TRANSPORTS[transport]) as servers, contextlib.ExitStack() as stack:
                     workers = {}
-                    for kind in kinds:
+                    for number, kind in enumerate(kinds):
                         workers[kind.name] = client_worker(kind)
                         stack.callback(workers[kind.name].close)
-                        workers[kind.name].order(open=[server.address for server in servers])
+                        workers[kind.name].order(open=[server.address for server in servers], prefix=f"{number:03d}")
                     for call in calls:
                         progress(f"{transport}, {server_count} server{'s' * (server_count > 1)}: {call.title}")
                         for row in measure_call(call, servers, workers, rounds, milliseconds):

@@ -74,15 +74,16 @@ def instruction_tables(results: dict[str, Any]) -> list[Table]:
     return [(title, ["call", *clients, "reach (bound)"], body)]
 
 
-def scale_tables(results: dict[str, Any]) -> list[Table]:
-    return [(table["title"], table["columns"], table["rows"]) for table in results.get("scale", [])]
+def finished_tables(results: dict[str, Any], part: str) -> list[Table]:
+    return [(table["title"], table["columns"], table["rows"]) for table in results.get(part, [])]
 
 
 def all_tables(results: dict[str, Any]) -> dict[str, list[Table]]:
     return {
         "ratios": ratio_tables(results),
         "instructions": instruction_tables(results),
-        "scale": scale_tables(results),
+        "scale": finished_tables(results, "scale"),
+        "spread": finished_tables(results, "spread"),
     }
 
 
@@ -117,7 +118,8 @@ def markdown(tables: list[Table]) -> str:
 
 def about(results: dict[str, Any]) -> str:
     machine = results["machine"]
-    text = f"{results['date']}: {machine['python']}, {machine['server']}, {machine['kernel']}, {machine['cpu']}."
+    system = f"{machine['kernel']} with TCP {machine['congestion']}"
+    text = f"{results['date']}: {machine['python']}, {machine['server']}, {system}, {machine['cpu']}."
     return text + "".join(f" Left out: {name} ({reason})." for name, reason in results["left_out"].items()) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""All benchmarks with one command: `make bench`, or python benchmarks/run.py [ratios] [instructions] [scale].
+"""All benchmarks with one command: `make bench`, or python benchmarks/run.py [ratios] [instructions] [scale] [spread].
 
 The results are printed as tables and written to build/bench: results.json, tables.md and benchmark.svg. With --docs the
 plot, the results and the tables in docs/performance.md are renewed from the same run.
@@ -16,11 +16,13 @@ import callgrind
 import ratios
 import report
 import scale
+import spread
 from clients import KINDS
 from environment import BUILD, available_kinds, default_core, machine
 from workload import BY_NAME, CALLS
 
-PARTS = ("ratios", "instructions", "scale")
+PARTS = ("ratios", "instructions", "scale", "spread")
+SPREAD_CALLS = ("set_1m", "get_1m")
 
 
 def progress(text: str) -> None:
@@ -32,7 +34,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)} (default: all)")
     parser.add_argument("--rounds", type=int, default=41, help="rounds of each call (default: 41)")
     parser.add_argument("--milliseconds", type=float, default=4, help="length of the raw loop's turn (default: 4)")
-    parser.add_argument("--calls", nargs="+", choices=list(BY_NAME), default=list(BY_NAME), metavar="CALL")
+    parser.add_argument("--runs", type=int, default=30, help="runs of the spread (default: 30)")
+    parser.add_argument("--calls", nargs="+", choices=list(BY_NAME), metavar="CALL")
     parser.add_argument("--clients", nargs="+", choices=list(KINDS), metavar="CLIENT")
     parser.add_argument("--transports", nargs="+", choices=list(ratios.TRANSPORTS), default=list(ratios.TRANSPORTS))
     parser.add_argument("--servers", nargs="+", type=int, default=[1, 8], metavar="COUNT")
@@ -62,7 +65,7 @@ def main() -> int:
     }
     if "ratios" in parts:
         results["clock"] = options.clock
-        calls = [call for call in CALLS if call.name in options.calls]
+        calls = [call for call in CALLS if call.name in (options.calls or BY_NAME)]
         results["ratios"] = ratios.measure(
             kinds,
             calls,
@@ -82,6 +85,10 @@ def main() -> int:
         results["scale"] = scale.measure(kinds, progress)
         if options.free_threaded:
             results["scale"] += scale.free_threaded(options.free_threaded, progress)
+
+    if "spread" in parts:
+        calls = [BY_NAME[name] for name in options.calls or SPREAD_CALLS]
+        results["spread"] = [spread.measure(kinds, calls, options.runs, options.core, options.clock, progress)]
 
     BUILD.mkdir(parents=True, exist_ok=True)
     (BUILD / "results.json").write_text(json.dumps(results, indent=1) + "\n")

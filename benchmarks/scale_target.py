@@ -19,7 +19,8 @@ from collections.abc import Callable
 from typing import Any
 
 from clients import KINDS, OURS
-from workload import key_names, some_bytes
+from placement import key_names
+from workload import some_bytes
 
 SMALL = some_bytes(100)
 
@@ -43,7 +44,7 @@ def timed(run: Callable[[], Any], repeat: int) -> tuple[float, float]:
 
 def get_multi(kind: str, servers: list[str], keys: int, repeat: int) -> float:
     """Seconds of a get_multi."""
-    client = KINDS[kind].open(servers)
+    client = KINDS[kind].open(servers, 0)
     names = key_names(kind, keys)
     store(client, names)
     if client.get_multi(names) != dict.fromkeys(names, SMALL):
@@ -53,7 +54,7 @@ def get_multi(kind: str, servers: list[str], keys: int, repeat: int) -> float:
 
 def keys(kind: str, servers: list[str], count: int) -> list[float]:
     """Wall-clock and CPU nanoseconds a key of get_multi and set_multi of that many keys."""
-    client = KINDS[kind].open(servers)
+    client = KINDS[kind].open(servers, 0)
     names = key_names(kind, count)
     mapping = dict.fromkeys(names, SMALL)
     client.set_multi(mapping)
@@ -79,7 +80,7 @@ def server_list(kind: str, servers: list[str], counts: list[int]) -> list[list[f
     list."""
     answer = []
     for count in counts:
-        client = KINDS[kind].open(servers[:count])
+        client = KINDS[kind].open(servers[:count], 0)
         names = key_names(kind, 2 * count)
         store(client, names)  # opens the connections, too
         start = time.perf_counter()
@@ -132,7 +133,7 @@ def in_flight_together(pid: int, threads: int, sockets: int, call: Callable[[], 
 def idle_connections(kind: str, servers: list[str], pid: int, threads: int) -> list[float]:
     """The connections that get_multi over all servers left open, called in that many threads at once; then the CPU
     seconds of a get in this thread, and of a thread that does one get."""
-    client = KINDS[kind].open(servers)
+    client = KINDS[kind].open(servers, 0)
     client.socket_timeout = 60
     names = key_names(kind, 20 * len(servers))
     store(client, names)  # one connection to each server
@@ -174,7 +175,7 @@ def allocated() -> int:
 def idle_memory(kind: str, servers: list[str], pid: int, threads: int) -> list[float]:
     """Bytes of user memory of an idle connection through which a value of 1 MB was read, and then written."""
     value = some_bytes(1_000_000)
-    client = KINDS[kind].open(servers)
+    client = KINDS[kind].open(servers, 0)
     client.socket_timeout = 60
     store(client, ["large"], value)
     answer: list[float] = []
@@ -190,9 +191,9 @@ def idle_memory(kind: str, servers: list[str], pid: int, threads: int) -> list[f
 def threads_together(kind: str, servers: list[str], threads: int, calls: int, rounds: int) -> list[float]:
     """Calls a second of all threads together. Ours share one client; the others have one for each thread, since not all
     of them can be shared."""
-    shared = KINDS[kind].open(servers)
+    shared = KINDS[kind].open(servers, 0)
     store(shared, key_names(kind, threads))
-    clients = [shared if kind == OURS else KINDS[kind].open(servers) for _ in range(threads)]
+    clients = [shared if kind == OURS else KINDS[kind].open(servers, 0) for _ in range(threads)]
     answer = []
     for _ in range(rounds):
         barrier = threading.Barrier(threads + 1)
@@ -220,7 +221,7 @@ def shared_cpu(kind: str, servers: list[str], threads: list[int], calls: int, ro
     """User CPU seconds a call for each number of threads on one shared client, all rounds."""
     if getattr(sys, "_is_gil_enabled", lambda: True)():
         raise RuntimeError("the GIL is on")
-    client = KINDS[kind].open(servers)
+    client = KINDS[kind].open(servers, 0)
     store(client, key_names(kind, max(threads)))
     answer: list[list[float]] = [[] for _ in threads]
     for _ in range(rounds):

@@ -1,8 +1,8 @@
 """One client in a process of its own, driven by run.py over its standard input and output, a JSON object a line.
 
-{"open": [servers]}                              opens the client
-{"call": name, "prefix": text, "keys": count, "store": bool}
-                                                 stores what the call reads, does it once and checks the result
+{"open": [servers], "prefix": text}              opens the client; keys of its own begin so
+{"call": name, "keys": count, "shared": prefix}  stores what the call reads, does it once and checks the result;
+                                                 with a prefix that is not empty it reads what another has stored
 {"run": count}                                   does the call count times
 
 The answer to a run is [time, CPU time] in nanoseconds, to all else null, and after a failure {"error": text}.
@@ -16,21 +16,31 @@ import time
 from typing import Any
 
 from clients import KINDS
+from placement import Placement, key_names
 from workload import BY_NAME, Bound
 
 
 def main() -> None:
     kind = KINDS[sys.argv[1]]
+    servers: list[str] = []
     client: Any = None
+    protocol = 0  # of the client's pickles
+    placement: Any = None
     bound: Any = None
     for line in sys.stdin:
         order = json.loads(line)
         answer: Any = None
         try:
             if "open" in order:
-                client = kind.open(order["open"])
+                servers = order["open"]
+                client = kind.open(servers, protocol)
+                placement = Placement(client, servers, order["prefix"])
             elif "call" in order:
-                bound = Bound(client, BY_NAME[order["call"]], order["prefix"], order["keys"], order["store"])
+                call, shared, count = BY_NAME[order["call"]], order["shared"], order["keys"]
+                keys = key_names(shared, count) if shared else placement.choose(count)
+                if call.protocol != protocol:
+                    client, protocol = kind.open(servers, call.protocol), call.protocol
+                bound = Bound(client, call, keys, store=not shared)
                 bound.check()
             else:
                 wall, cpu = time.perf_counter_ns(), time.process_time_ns()

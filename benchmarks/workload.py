@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import itertools
 import pickle
-import socket
-import zlib
 from dataclasses import dataclass
 from typing import Any
+
+from placement import connect, key_names, server_order
 
 SMALL_DICT = {"id": 1234, "name": "a small dict", "tags": ["a", "b", "c"], "ratio": 0.5}
 TEXT = "a short text"
@@ -32,6 +32,7 @@ class Call:
     value: Any
     reach: float  # the ratio to the raw loop that this project wants to reach
     keys: int = 1  # keys in one call
+    protocol: int = 0  # of pickles, for clients that can be told
 
     @property
     def large(self) -> bool:
@@ -57,6 +58,7 @@ CALLS = [
     Call("get_str", "get, short str", "get", TEXT, 1.12),
     Call("get_int", "get, int", "get", NUMBER, 1.12),
     Call("get_dict", "get, small pickled dict", "get", SMALL_DICT, 1.25),
+    Call("get_dict_5", "get, the same, protocol 5", "get", SMALL_DICT, 1.20, protocol=5),
     Call("incr", "incr", "incr", COUNTER, 1.10),
     Call("get_100k", "get, 100 kB", "get", some_bytes(100_000), 1.20),
     Call("get_1m", "get, 1 MB", "get", some_bytes(1_000_000), 1.50),
@@ -69,17 +71,13 @@ CALLS = [
 BY_NAME = {call.name: call for call in CALLS}
 
 
-def key_names(prefix: str, count: int) -> list[str]:
-    return [f"bench:{prefix}:{number:06d}" for number in range(count)]
-
-
 class Bound:
     """One call of one client, ready to be repeated: its methods are looked up once, and each run is a plain loop."""
 
-    def __init__(self, client: Any, call: Call, prefix: str, key_count: int, store: bool = True) -> None:
+    def __init__(self, client: Any, call: Call, keys: list[str], store: bool = True) -> None:
         self.call = call
         self.client = client
-        self.keys = key_names(prefix, key_count)
+        self.keys = keys
         self.methods = {name: getattr(client, name) for name in ("get", "set", "get_multi", "set_multi", "incr")}
         self.mapping = {key: call.value for key in self.keys}
         for key in self.keys if store else []:
@@ -164,51 +162,37 @@ class Bound:
 # --- the raw loop ---------------------------------------------------------------------------------
 
 
-def stored_form(value: Any) -> tuple[bytes, int]:
-    """The bytes and the flags under which python-memcached stores a value."""
+def stored_form(call: Call) -> tuple[bytes, int]:
+    """The bytes and the flags under which python-memcached stores the value of a call."""
+    value = call.value
     if type(value) is bytes:
         return value, 0
     if type(value) is str:
         return value.encode(), 16
     if type(value) is int:
         return b"%d" % value, 2
-    return pickle.dumps(value, 0), 1
+    return pickle.dumps(value, call.protocol), 1
 
 
-def set_request(key: str, value: Any) -> bytes:
-    data, flags = stored_form(value)
+def set_request(key: str, call: Call) -> bytes:
+    data, flags = stored_form(call)
     return b"set %s %d 0 %d\r\n%s\r\n" % (key.encode(), flags, len(data), data)
 
 
-def value_reply_size(key: str, value: Any) -> int:
-    data, flags = stored_form(value)
+def value_reply_size(key: str, call: Call) -> int:
+    data, flags = stored_form(call)
     return len(b"VALUE %s %d %d\r\n" % (key.encode(), flags, len(data))) + len(data) + 2
-
-
-def connect(server: str) -> socket.socket:
-    if server.startswith("unix:"):
-        sock = socket.socket(socket.AF_UNIX)
-        sock.connect(server.removeprefix("unix:"))
-        return sock
-    host, port = server.rsplit(":", 1)
-    return socket.create_connection((host, int(port)))
-
-
-def server_of(key: str, server_count: int) -> int:
-    """The server of a key, by the rule of this client and python-memcached. (The others have rules of their own; what
-    matters is that none visits the servers in a regular order, which costs more switches between processes.)"""
-    return (zlib.crc32(key.encode()) >> 16 & 0x7FFF) % server_count
 
 
 def raw_calls(call: Call, prefix: str, server_count: int) -> list[list[tuple[int, bytes, int]]]:
     """What the raw loop does: a list of calls, each a list of (server, request, size of the reply)."""
     keys = key_names(prefix, call.key_count(server_count))
-    homes = {key: server_of(key, server_count) for key in keys}
+    homes = dict(zip(keys, server_order(len(keys), server_count), strict=True))
     stored = len(b"STORED\r\n")
     if call.method == "get":
-        return [[(homes[key], f"get {key}\r\n".encode(), value_reply_size(key, call.value) + 5)] for key in keys]
+        return [[(homes[key], f"get {key}\r\n".encode(), value_reply_size(key, call) + 5)] for key in keys]
     if call.method == "set":
-        return [[(homes[key], set_request(key, call.value), stored)] for key in keys]
+        return [[(homes[key], set_request(key, call), stored)] for key in keys]
     if call.method == "incr":
         size = len(str(COUNTER)) + 2
         return [[(homes[key], f"incr {key} 1\r\n".encode(), size)] for key in keys]
@@ -219,18 +203,18 @@ def raw_calls(call: Call, prefix: str, server_count: int) -> list[list[tuple[int
             continue
         if call.method == "get_multi":
             request = f"get {' '.join(own)}\r\n".encode()
-            parts.append((server, request, sum(value_reply_size(key, call.value) for key in own) + 5))
+            parts.append((server, request, sum(value_reply_size(key, call) for key in own) + 5))
         else:
-            parts.append((server, b"".join(set_request(key, call.value) for key in own), stored * len(own)))
+            parts.append((server, b"".join(set_request(key, call) for key in own), stored * len(own)))
     return [parts]
 
 
 def raw_plan(call: Call, prefix: str, servers: list[str]) -> bytes:
     """Stores what the raw loop reads and returns its plan (see raw.c)."""
     keys = key_names(prefix, call.key_count(len(servers)))
-    for key in keys:
-        with connect(servers[server_of(key, len(servers))]) as sock:
-            sock.sendall(set_request(key, call.value))
+    for key, home in zip(keys, server_order(len(keys), len(servers)), strict=True):
+        with connect(servers[home]) as sock:
+            sock.sendall(set_request(key, call))
             if sock.recv(64) != b"STORED\r\n":
                 raise RuntimeError(f"the server did not store {key}")
     lines = [b"connections %d\n" % len(servers)]
