@@ -10,21 +10,24 @@ CORE_OBJECTS = $(CORE:mcext/core/%.c=$(BUILD)/%.o)
 CORE_TESTS = $(patsubst tests/core/%.c,$(BUILD)/%,$(sort $(wildcard tests/core/test_*.c)))
 UNDER =
 SECONDS = 60
+COUNT = 200
+SEED = 1
 LEAK_CALLS = 1000000
 
-.PHONY: help demo test core lint pythons bare asan ubsan tsan valgrind fuzz limits model bench chaos leaks nightly clean
+.PHONY: help demo test core lint pythons bare asan ubsan tsan valgrind fuzz limits model mutants bench chaos leaks nightly clean
 
 help:
 	@echo "make demo      what the client does, on a memcached of its own"
 	@echo "make test      all tests, on one Python (in less than five minutes on two cores)"
 	@echo "make core      the C core alone, with strict warnings, and its own tests"
-	@echo "make lint      format, style and static checks"
+	@echo "make lint      format, style, sizes, no circles between files, static checks"
 	@echo "make pythons   the tests on all Pythons: CPython 3.10 to 3.15 and free-threaded 3.13 (needs root)"
 	@echo "make bare      demo and test in Debians that have next to nothing (needs root)"
 	@echo "make asan, ubsan, tsan   the tests under these checkers"
 	@echo "make valgrind  the C tests, and those tests that drive the C code, under valgrind (CPython 3.12 or newer)"
 	@echo "make limits    no call takes more instructions than benchmarks/limits.json allows"
 	@echo "make model     the ownership of connections, checked exhaustively by spin"
+	@echo "make mutants   the C core changed at random, COUNT=200 times, one small change at a time: do the tests notice?"
 	@echo "make fuzz      each fuzz target for SECONDS=60"
 	@echo "make chaos     a million calls under each fault of the network"
 	@echo "make leaks     a million calls of each kind and each failure leave memory, references and descriptors level"
@@ -81,6 +84,10 @@ model:
 	@tools/system.sh spin
 	@tests/model/run.sh
 
+mutants:
+	@tools/setup.sh
+	@$(PY) -m tests.mutants --count $(COUNT) --seed $(SEED)
+
 bench:
 	@tools/system.sh run valgrind
 	@tools/setup.sh
@@ -92,11 +99,11 @@ chaos:
 
 leaks:
 	@tools/setup.sh
-	@MCEXT_LEAK_CALLS=$(LEAK_CALLS) $(PY) -m pytest -q -s tests/test_leaks.py --timeout=0
+	@MCEXT_LEAK_CALLS=$(LEAK_CALLS) $(PY) -m pytest -q -s tests/memory/test_leaks.py --timeout=0
 
 nightly:
 	@tools/setup.sh
-	@MCEXT_SEQUENCES=20000 $(PY) -m pytest tests/test_differential.py --timeout=0
+	@MCEXT_SEQUENCES=20000 $(PY) -m pytest tests/compatibility/test_differential.py --timeout=0
 
 clean:
 	rm -rf .venv build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache

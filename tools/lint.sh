@@ -1,5 +1,6 @@
 #!/bin/sh
-# Format, style, types and static checks of all C and Python. Prints what it found; exit status 1 where that is anything.
+# Format, style, types and static checks of all C and Python, and the guards of the shape: sizes, no circles between
+# files. Prints what it found; exit status 1 where that is anything.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 tools/system.sh run lint || exit 1
@@ -19,6 +20,8 @@ check() { # NAME COMMAND...
 mkdir -p build
 # shellcheck disable=SC2086
 {
+    check sizes .venv/bin/python tools/check_sizes.py
+    check circles .venv/bin/python tools/check_circles.py
     check clang-format clang-format --dry-run -Werror $all
     for file in $core $binding; do
         check "clang-tidy:$file" clang-tidy --quiet "$file" -- -std=c11 -D_GNU_SOURCE=1 -Imcext -isystem "$includes"

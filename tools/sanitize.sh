@@ -56,9 +56,10 @@ valgrind)
     # What drives the C code in this process, in about ten minutes of a machine at rest. Left out: what runs in processes
     # of their own, which are not under valgrind, and the random sequences and the chaos, which are the other checkers'.
     if [ $# = 0 ]; then
-        for name in injection unpickler ownership surface connections hostile_server reproduce fix overrides deadlines \
-            server_life; do
-            set -- "$@" "tests/test_$name.py"
+        for name in security/injection security/unpickler security/hostile_server connections/ownership \
+            connections/connections connections/deadlines compatibility/surface compatibility/same_answers \
+            compatibility/corrections overrides/overrides servers/server_life; do
+            set -- "$@" "tests/${name%/*}/test_${name#*/}.py"
         done
     fi
     under="valgrind -q --error-exitcode=99 --fair-sched=yes --suppressions=$here/tools/valgrind.supp"
@@ -100,4 +101,4 @@ if [ "$checker" = valgrind ]; then
 fi
 # shellcheck disable=SC2086
 exec env ${preload:+LD_PRELOAD="$preload"} $under "$python" -m pytest -q -p no:cacheprovider --capture=sys \
-    -m "not frameworks and not slow" --timeout=$((300 * ${MCEXT_PATIENCE:-1})) --ignore=tests/test_package.py "$@"
+    -m "not frameworks and not slow" --timeout=$((300 * ${MCEXT_PATIENCE:-1})) --ignore=tests/package/test_package.py "$@"

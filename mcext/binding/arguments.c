@@ -1,10 +1,15 @@
 /* arguments: keyword binding, and the numbers that callers pass, as the protocol's decimals.
  *
  * Calls the core's number and Python's number protocol. The GIL is held; no state of its own. */
-#include "mcx.h"
+#include "arguments.h"
 
 #include <math.h>
 #include <string.h>
+
+#include "core/net/clock.h"
+#include "core/wire/number.h"
+
+#include "compat.h"
 
 #define MAX_SECONDS 1000000000 /* 31 years; as nanoseconds well inside int64_t */
 #define FAR_SECONDS 1e12       /* 31,000 years; two of them as microseconds well inside int64_t */

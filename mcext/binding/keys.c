@@ -2,7 +2,16 @@
  *
  * Calls the core's key rules, and Python where a key_encoder asks for it.
  * The GIL is held; no state of its own. */
-#include "mcx.h"
+#include "keys.h"
+#include "core/flow/leg.h"
+
+#include "core/net/clock.h"
+#include "core/wire/key.h"
+
+#include "call.h"
+#include "compat.h"
+#include "shared.h"
+#include "state.h"
 
 static int raise_unless_bytes(mcx_module *module, PyObject *object)
 {
@@ -146,10 +155,10 @@ int mcx_key_check(mcx_module *module, const mcx_snapshot *snapshot, mc_slice tex
 
 int mcx_key_check_store(mcx_module *module, const mcx_snapshot *snapshot, mc_slice text)
 {
-    if (LIKELY(text.length <= MCX_PROTOCOL_KEY_LENGTH || !snapshot->check_keys)) {
+    if (LIKELY(text.length <= MC_PROTOCOL_KEY_LENGTH || !snapshot->check_keys)) {
         return 0;
     }
-    PyErr_Format(module->key_length_error, "Key length is > %d", MCX_PROTOCOL_KEY_LENGTH);
+    PyErr_Format(module->key_length_error, "Key length is > %d", MC_PROTOCOL_KEY_LENGTH);
     return -1;
 }
 
@@ -174,7 +183,8 @@ PyObject *mcx_call_encoder(PyObject *encoder, PyObject *key)
     return result;
 }
 
-int mcx_key_single(mcx_call *call, PyObject *object, mcx_key *key)
+/* As mcx_key_single, of any key and option. */
+static COLD int check_any(mcx_call *call, PyObject *object, mcx_key *key)
 {
     const mcx_snapshot *snapshot = call->snapshot;
     PyObject *encoder = snapshot->options[MCX_OPT_KEY_ENCODER];
@@ -204,4 +214,19 @@ int mcx_key_single(mcx_call *call, PyObject *object, mcx_key *key)
     }
     Py_XDECREF(made);
     return result;
+}
+
+int mcx_key_single(mcx_call *call, PyObject *object, mcx_key *key)
+{
+    if (LIKELY(PyUnicode_CheckExact(object) && PyUnicode_IS_COMPACT_ASCII(object))) {
+        mc_slice text = {PyUnicode_DATA(object), (size_t)PyUnicode_GET_LENGTH(object)};
+
+        if (LIKELY(text.length - 1 < call->snapshot->plain_key_length && mc_key_is_plain(text))) {
+            key->text = text;
+            key->hash = NULL;
+            key->owner = Py_NewRef(object);
+            return 0;
+        }
+    }
+    return check_any(call, object, key);
 }

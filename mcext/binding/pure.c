@@ -1,7 +1,13 @@
 /* pure: methods of Client whose work is done in Python: mcext.pure.client has a function for each.
  *
  * That is imported at the first use. */
-#include "mcx.h"
+#include "pure.h"
+
+#include "compat.h"
+#include "methods.h"
+#include "options.h"
+#include "shared.h"
+#include "state.h"
 
 static const char *const names[MCX_PURE_COUNT] = {
 #define X(name) #name,
@@ -43,7 +49,7 @@ PyObject *mcx_pure(PyObject *self, int method, PyObject *const *args, Py_ssize_t
         PyErr_SetString(PyExc_TypeError, "not a Client");
         return NULL;
     }
-    if (mcx_core_of(module, self) == NULL) {
+    if (mcx_shared_of(module, self) == NULL) {
         return NULL;
     }
     function = find(module, method);

@@ -2,11 +2,20 @@
  * socket.socket is not Python's own (gevent, eventlet, a SOCKS wrapper, a test's fake).
  *
  * With the GIL held throughout; what is called here may run any code, and switch greenlets. */
-#include "mcx.h"
+#include "python_socket.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+
+#include "core/fleet/pool.h"
+#include "core/net/clock.h"
+#include "core/net/connection.h"
+#include "core/net/socket.h"
+
+#include "compat.h"
+#include "server.h"
+#include "state.h"
 
 /* What one sendall is given: its timeout may be that of each of its steps (eventlet's is), and so
  * it gets all the time that is left only for so many bytes. */
@@ -251,8 +260,6 @@ static void close_failed(mc_connection *connection)
     PyErr_Restore(type, value, traceback);
 }
 
-const mc_transport mcx_python_transport = {python_send, python_receive, python_close};
-
 /* ---- whose connections are ------------------------------------------------------------------ */
 
 static _Atomic uint64_t next_thread_number = 1;
@@ -291,10 +298,8 @@ static void close_owned(PyObject *hosts)
     for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
         mcx_server *host = (mcx_server *)PyList_GET_ITEM(list, i);
         mc_connection *connection;
-        size_t cursor = 0;
 
-        while ((connection =
-                    mc_pool_take_owned(&host->server.pool, mcx_thread_number(), &cursor)) != NULL) {
+        while ((connection = mc_pool_take_owned(&host->server.pool, mcx_thread_number())) != NULL) {
             mc_pool_give(connection, false, 0);
         }
     }
@@ -360,15 +365,24 @@ static int note_owned(mcx_module *module, mcx_server *host)
     return added == NULL ? -1 : 0;
 }
 
-mc_status mcx_python_connect(mcx_module *module, mc_connection *connection, PyObject *socket_class,
-                             mcx_server *host, mc_clock *clock)
+/* The host that a connection's pool belongs to. */
+static mcx_server *host_of(const mc_connection *connection)
 {
+    return (mcx_server *)((char *)connection->pool - offsetof(mcx_server, server.pool));
+}
+
+static mc_status python_connect(mc_connection *connection, mc_connecting *state,
+                                const mc_endpoint *to, mc_clock *clock)
+{
+    mcx_server *host = host_of(connection);
+    PyObject *socket_class = (PyObject *)connection->kind; /* the call's, until it is open */
     int64_t left = mc_clock_connect_left(clock);
     int64_t before = mc_clock_now();
     PyObject *socket, *result = NULL;
     mc_status status = MC_OK;
 
-    connection->resolver_error = connection->error = 0;
+    (void)state; /* the socket's own connect waits */
+    (void)to;    /* the host has it as Python's objects */
     connection->overtime = 0;
     if (left == 0) {
         return MC_TIMEOUT;
@@ -385,8 +399,6 @@ mc_status mcx_python_connect(mcx_module *module, mc_connection *connection, PyOb
     }
     Py_XDECREF(result);
     clock->connecting += mc_clock_now() - before;
-    clock->late = true;
-    connection->transport = &mcx_python_transport;
     connection->handle = socket; /* owned from here on; closed with the connection */
     /* Held as long: else another one could come to stand at its address, and pass for the same. */
     connection->kind = Py_NewRef(socket_class);
@@ -403,10 +415,22 @@ mc_status mcx_python_connect(mcx_module *module, mc_connection *connection, PyOb
             PyErr_Clear();
         }
     }
-    if (has_fileno < 0 || (connection->owner != 0 && note_owned(module, host) < 0)) {
+    if (has_fileno < 0 || (connection->owner != 0 && note_owned(host->module, host) < 0)) {
         close_failed(connection);
         return MC_RAISED;
     }
-    atomic_store(&connection->open, 1);
     return MC_OK;
 }
+
+static bool python_is_quiet(mc_connection *connection)
+{
+    return connection->fd < 0 || mc_socket_is_quiet(connection->fd);
+}
+
+const mc_transport mcx_python_transport = {
+    .connect = python_connect,
+    .send = python_send,
+    .receive = python_receive,
+    .is_quiet = python_is_quiet,
+    .close = python_close,
+};

@@ -6,7 +6,11 @@
  * client's class, that of _Host, and a counter that moves on when an inside is assigned to any
  * host. A version stands for one state of one type. Anything else is looked at here; that is slow,
  * and exact. */
-#include "mcx.h"
+#include "replaced.h"
+
+#include "compat.h"
+#include "shared.h"
+#include "state.h"
 
 /* Bits of those that are not the original ones. */
 static int compare(PyTypeObject *type, PyObject *const *names, PyObject *const *originals,
@@ -56,11 +60,11 @@ static bool is_inside(PyObject *const *names, int count, PyObject *name)
     return false;
 }
 
-void mcx_note_client_attribute(mcx_module *module, mcx_core *core, PyObject *name)
+void mcx_note_client_attribute(mcx_module *module, mcx_shared *shared, PyObject *name)
 {
     if (is_inside(module->client_insides, MCX_CLIENT_METHOD_COUNT, name)) {
-        atomic_store(&core->instance_replaces, 1);
-        atomic_store(&core->plain_version, MCX_NO_VERSION);
+        atomic_store(&shared->instance_replaces, 1);
+        atomic_store(&shared->plain_version, MCX_NO_VERSION);
     }
 }
 
@@ -167,9 +171,9 @@ static int as_bits(uint32_t replaced)
 }
 
 /* By the client's class; kept with the version of that. */
-static int class_replaces(mcx_module *module, mcx_core *core, PyTypeObject *type)
+static int class_replaces(mcx_module *module, mcx_shared *shared, PyTypeObject *type)
 {
-    uint64_t check = atomic_load_explicit(&core->type_check, memory_order_acquire);
+    uint64_t check = atomic_load_explicit(&shared->type_check, memory_order_acquire);
     uint32_t version = mcx_type_version(type), replaced;
 
     if (version != 0 && check >> 32 == version) {
@@ -182,30 +186,32 @@ static int class_replaces(mcx_module *module, mcx_core *core, PyTypeObject *type
     if (count == -1 && PyErr_Occurred()) {
         return -1;
     }
-    atomic_store(&core->server_retries, count < 0 ? 0 : count > 1000000 ? 1000000 : (int)count);
+    atomic_store(&shared->server_retries, count < 0 ? 0 : count > 1000000 ? 1000000 : (int)count);
     if (compare_versioned(type, module->client_insides, module->client_originals,
                           MCX_CLIENT_INSIDE_COUNT, &replaced, &version) < 0) {
         return -1;
     }
-    atomic_store_explicit(&core->type_check, (uint64_t)version << 32 | (uint32_t)as_bits(replaced),
+    atomic_store_explicit(&shared->type_check,
+                          (uint64_t)version << 32 | (uint32_t)as_bits(replaced),
                           memory_order_release);
     return as_bits(replaced);
 }
 
-int mcx_replaces_slow(mcx_module *module, mcx_core *core, mcx_snapshot *snapshot, PyObject *self)
+int mcx_replaces_slow(mcx_module *module, mcx_shared *shared, mcx_snapshot *snapshot,
+                      PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     int hosts, replaces;
 
     Py_INCREF(type); /* a descriptor of the class may give self another one */
-    replaces = class_replaces(module, core, type);
+    replaces = class_replaces(module, shared, type);
     uint32_t version = mcx_type_version(type);
     Py_DECREF(type);
     if (replaces < 0) {
         return -1;
     }
     /* Where a subclass sets attributes its own way, what it sets is not seen. */
-    if (atomic_load(&core->instance_replaces) || (replaces & MCX_REPLACES_SETATTR)) {
+    if (atomic_load(&shared->instance_replaces) || (replaces & MCX_REPLACES_SETATTR)) {
         uint32_t own;
 
         if (in_dict(module, self, module->client_insides, MCX_CLIENT_METHOD_COUNT, &own) < 0) {
@@ -213,10 +219,10 @@ int mcx_replaces_slow(mcx_module *module, mcx_core *core, mcx_snapshot *snapshot
         }
         replaces |= as_bits(own);
     }
-    else if (replaces == 0 && version != 0 && version == atomic_load(&core->type_check) >> 32) {
-        atomic_store(&core->plain_version, version);
-        if (atomic_load(&core->instance_replaces)) { /* by another thread, since it was asked */
-            atomic_store(&core->plain_version, MCX_NO_VERSION);
+    else if (replaces == 0 && version != 0 && version == atomic_load(&shared->type_check) >> 32) {
+        atomic_store(&shared->plain_version, version);
+        if (atomic_load(&shared->instance_replaces)) { /* by another thread, since it was asked */
+            atomic_store(&shared->plain_version, MCX_NO_VERSION);
         }
     }
     hosts = are_hosts_plain(module, snapshot);

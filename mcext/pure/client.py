@@ -85,14 +85,11 @@ def set_servers(self, servers):
         raise TypeError(f"servers must be a list of servers, not {type(servers).__name__}") from None
     if not _are_the_same(_attribute(self, "servers"), given):
         kind = _host_class()
-        options = {
-            name: getattr(self, name) for name in ("debug", "dead_retry", "socket_timeout", "flush_on_reconnect")
-        }
-        hosts = [kind(one, **options) for one in given]
-        connect_timeout = _core._given_connect_timeout(self)
-        if connect_timeout is not None:
+        arguments, attributes = _core._for_hosts(self)
+        hosts = [kind(one, **arguments) for one in given]
+        for name, value in attributes.items():
             for host in hosts:
-                host.connect_timeout = connect_timeout
+                setattr(host, name, value)
         _assign(self, "servers", hosts)
     self._init_buckets()
 

@@ -32,7 +32,7 @@ class Mcext(MemcacheLike):
     def make(addresses, timeout):
         import mcext
 
-        if os.environ.get("MCEXT_WAY") == "customised":  # see tests/customised.py
+        if os.environ.get("MCEXT_WAY") == "customised":  # see tests/support/customised.py
             original = mcext.Client._encode_key
             mcext.Client._encode_key = lambda self, key: original(self, key)
         return mcext.Client(addresses, socket_timeout=timeout, connect_timeout=timeout, dead_retry=0)

@@ -105,6 +105,7 @@ static void what_is_no_address_is_said_plainly(void)
     is_wrong("[]:1", "brackets");
     is_wrong("[", "brackets");
     is_wrong("inet6:[", "brackets");
+    is_wrong("inet6:localhost:11211", "brackets");
     is_wrong("[[::1]]", "brackets");
     is_wrong("[::1]x", "only :port");
     is_wrong("[::1]11211", "only :port");
@@ -144,6 +145,7 @@ static void a_url_is_told_to_be_written_without_its_scheme(void)
     is_wrong("inet:tcp://127.0.0.1:11211", what);
     is_wrong("inet6://[::1]:11211", what);
     is("unix:///run/m.sock", MC_FAMILY_UNIX, "///run/m.sock", 0); /* a path like any other */
+    is("/", MC_FAMILY_UNIX, "/", 0);
     is("//run/m.sock", MC_FAMILY_UNIX, "//run/m.sock", 0);
     is_wrong("://h", "port");
     is_wrong("h:/", "port");

@@ -47,6 +47,19 @@ static void bytes_come_out_in_the_order_they_went_in(void)
     CHECK(buffer.data == NULL && buffer.capacity == 0);
 }
 
+/* Sizes that the system's memory comes in. */
+static void the_memory_is_512_bytes_or_doubles_of_that(void)
+{
+    mc_buffer buffer = {0};
+
+    for (size_t size = 1, wanted = 512; size <= 70000; size++) {
+        CHECK(mc_buffer_append(&buffer, "x", 1));
+        wanted *= size > wanted ? 2 : 1;
+        CHECK_NUMBER(buffer.capacity, wanted);
+    }
+    mc_buffer_fini(&buffer);
+}
+
 static void what_is_held_survives_growth_and_moves(void)
 {
     mc_buffer buffer = {0};
@@ -66,6 +79,20 @@ static void what_is_held_survives_growth_and_moves(void)
     mc_reallocate = realloc;
     CHECK_NUMBER(buffer.capacity, capacity);
     CHECK_NUMBER(mc_buffer_length(&buffer), 3);
+    mc_buffer_fini(&buffer);
+}
+
+static void a_byte_off_the_front_makes_room_for_one_at_the_end(void)
+{
+    mc_buffer buffer = {0};
+
+    CHECK(mc_buffer_reserve(&buffer, 1) != NULL);
+    mc_buffer_commit(&buffer, buffer.capacity);
+    buffer.data[1] = 'b';
+    mc_buffer_consume(&buffer, 1);
+    size_t capacity = buffer.capacity;
+    CHECK(mc_buffer_reserve(&buffer, 1) == buffer.data + capacity - 1);
+    CHECK(buffer.capacity == capacity && *mc_buffer_bytes(&buffer) == 'b');
     mc_buffer_fini(&buffer);
 }
 
@@ -111,10 +138,16 @@ static void absurd_sizes_are_refused(void)
 
     CHECK(mc_buffer_reserve(&buffer, SIZE_MAX) == NULL);
     CHECK(mc_buffer_reserve(&buffer, SIZE_MAX / 2 + 1) == NULL);
+    CHECK(mc_buffer_reserve(&buffer, SIZE_MAX / 4 * 3) == NULL); /* no double of 512 is so large */
     CHECK(mc_buffer_append(&buffer, "abc", 3));
+    allowed = 3; /* memory is not even asked for */
+    mc_reallocate = limited;
     CHECK(mc_buffer_reserve(&buffer, SIZE_MAX) == NULL);
     CHECK(mc_buffer_reserve(&buffer, SIZE_MAX - 3) == NULL);
     CHECK(mc_buffer_reserve(&buffer, SIZE_MAX / 2 - 2) == NULL);
+    CHECK(mc_buffer_reserve(&buffer, SIZE_MAX / 4 * 3) == NULL);
+    mc_reallocate = realloc;
+    CHECK_NUMBER(allowed, 3);
     CHECK_BYTES(mc_buffer_bytes(&buffer), mc_buffer_length(&buffer), "abc");
     mc_buffer_fini(&buffer);
 }
@@ -149,7 +182,9 @@ static void trim_gives_back_only_large_and_empty_ones(void)
 int main(void)
 {
     PROMISE(bytes_come_out_in_the_order_they_went_in);
+    PROMISE(the_memory_is_512_bytes_or_doubles_of_that);
     PROMISE(what_is_held_survives_growth_and_moves);
+    PROMISE(a_byte_off_the_front_makes_room_for_one_at_the_end);
     PROMISE(an_emptied_buffer_starts_at_its_front_again);
     PROMISE(out_of_memory_leaves_the_buffer_as_it_was);
     PROMISE(absurd_sizes_are_refused);

@@ -6,18 +6,6 @@
 
 #define TEXT(literal) ((mc_slice){literal, sizeof(literal) - 1})
 
-static void a_command_is_found_by_its_name_only(void)
-{
-    for (int command = 0; command < MC_COMMANDS; command++) {
-        CHECK_NUMBER(mc_command_find(mc_commands[command].name), command);
-    }
-    CHECK_NUMBER(mc_command_find(TEXT("ge")), MC_COMMANDS);
-    CHECK_NUMBER(mc_command_find(TEXT("getx")), MC_COMMANDS);
-    CHECK_NUMBER(mc_command_find(TEXT("GET")), MC_COMMANDS);
-    CHECK_NUMBER(mc_command_find(TEXT("get ")), MC_COMMANDS);
-    CHECK_NUMBER(mc_command_find(TEXT("")), MC_COMMANDS);
-}
-
 static void only_what_may_be_executed_twice_is_repeatable(void)
 {
     for (int command = 0; command < MC_COMMANDS; command++) {
@@ -44,16 +32,13 @@ static void each_answer_belongs_to_its_commands_alone(void)
         {MC_REPLY_NUMBER, "incr decr "},
         {MC_REPLY_OK, "flush_all "},
         {MC_REPLY_VERSION, "version "},
-        {MC_REPLY_VALUE, ""},
-        {MC_REPLY_END, ""},
-        {MC_REPLY_STAT, ""},
-        {MC_REPLY_OTHER, ""},
-        {MC_REPLY_SERVER_ERROR, ""},
     };
+    uint32_t others = UINT32_MAX; /* types that are nobody's answer */
 
     for (size_t i = 0; i < sizeof answers / sizeof *answers; i++) {
         char found[128] = "";
 
+        others &= ~(UINT32_C(1) << answers[i].type);
         for (int command = 0; command < MC_COMMANDS; command++) {
             if (mc_command_is_answered_by((mc_command)command, answers[i].type)) {
                 strcat(strcat(found, mc_commands[command].name.bytes), " ");
@@ -61,12 +46,29 @@ static void each_answer_belongs_to_its_commands_alone(void)
         }
         CHECK(strcmp(found, answers[i].commands) == 0);
     }
+    for (int command = 0; command < MC_COMMANDS; command++) {
+        CHECK_NUMBER(mc_commands[command].answers & others, 0);
+    }
+}
+
+static void only_storage_commands_begin_with_eight_bytes_at_most(void)
+{
+    for (int command = 0; command < MC_COMMANDS; command++) {
+        const mc_command_info *info = &mc_commands[command];
+        char wanted[32] = "";
+
+        if (info->family == MC_FAMILY_STORAGE) {
+            snprintf(wanted, sizeof wanted, "%s ", info->name.bytes);
+        }
+        CHECK_NUMBER(info->name.length, strlen(info->name.bytes));
+        CHECK(strncmp(info->begin, wanted, sizeof info->begin) == 0 && strlen(wanted) <= 8);
+    }
 }
 
 int main(void)
 {
-    PROMISE(a_command_is_found_by_its_name_only);
     PROMISE(only_what_may_be_executed_twice_is_repeatable);
     PROMISE(each_answer_belongs_to_its_commands_alone);
+    PROMISE(only_storage_commands_begin_with_eight_bytes_at_most);
     return check_result();
 }

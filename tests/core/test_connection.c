@@ -16,8 +16,8 @@
 
 #include "check.h"
 #include "core/fleet/pool.h"
-#include "core/flow/fanout.h"
 #include "core/net/process.h"
+#include "moves.h"
 
 #define MILLISECOND (MC_SECOND / 1000)
 #define LONG (60 * MC_SECOND)    /* never reached */
@@ -25,7 +25,6 @@
 #define MEGABYTE ((size_t)1 << 20)
 
 static mc_pool pool;
-static const mc_slice key = {"k", 1};
 
 typedef struct {
     int fd;
@@ -53,7 +52,8 @@ static mc_status connect_to(mc_connection *connection, mc_address_family family,
     mc_status status;
 
     mc_clock_start(&clock, timeout, timeout);
-    status = mc_connection_connect(connection, &state, family, host, port, &clock);
+    connection->transport = &mc_native_transport;
+    status = mc_connection_connect(connection, &state, &(mc_endpoint){family, host, port}, &clock);
     if (status == MC_OK) {
         mc_pool_opened(connection);
     }
@@ -67,11 +67,11 @@ static mc_connection *pair(int *peer)
     mc_connection *connection = mc_pool_take(&pool, NULL, 0);
     int ends[2];
 
-    CHECK(connection != NULL && !atomic_load(&connection->open));
+    CHECK(connection != NULL && !connection->open);
     CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
     connection->fd = ends[0];
     connection->transport = &mc_native_transport;
-    connection->receive_timeout = connection->send_timeout = MC_NO_TIMEOUT;
+    connection->receive_timeout = MC_NO_TIMEOUT;
     mc_pool_opened(connection);
     *peer = ends[1];
     return connection;
@@ -113,7 +113,7 @@ static void a_refused_connect_fails_with_its_errno(void)
     close(server.fd);
     CHECK(connect_to(connection, MC_FAMILY_INET, "127.0.0.1", server.port, LONG) == MC_FAILED);
     CHECK_NUMBER(connection->error, ECONNREFUSED);
-    CHECK(!atomic_load(&connection->open) && connection->fd == -1);
+    CHECK(!connection->open && connection->fd == -1);
     drop(connection, -1);
 }
 
@@ -144,6 +144,9 @@ static void a_full_backlog_ends_with_the_connect_budget(void)
     }
     close(server.fd);
 }
+
+/* Not looked at where the addresses are there already. */
+static const mc_endpoint nowhere = {MC_FAMILY_INET, "", 0};
 
 /* A name with so many addresses, each of them the listener's. */
 static struct addrinfo *addresses_of(listener server, int count)
@@ -177,14 +180,15 @@ static void all_addresses_of_a_name_share_one_connect_budget(void)
         int64_t before = mc_clock_now();
 
         held[count] = mc_pool_take(&pool, NULL, 0);
+        held[count]->transport = &mc_native_transport;
         state.list = state.next = addresses_of(server, 4);
         mc_clock_start(&clock, LONG, budget);
-        status = mc_connection_connect(held[count], &state, MC_FAMILY_INET, "", 0, &clock);
+        status = mc_connection_connect(held[count], &state, &nowhere, &clock);
         if (status == MC_OK) {
             mc_pool_opened(held[count]);
         }
         else { /* the last one was to be given up when the budget was spent, not later */
-            CHECK(state.attempt_until - before < budget * 3 / 2);
+            CHECK(state.wait_until - before < budget * 3 / 2);
         }
         mc_connecting_fini(&state);
         count++;
@@ -211,8 +215,9 @@ static void an_address_that_takes_no_connect_leaves_time_for_the_next(void)
     }
     first->ai_next = addresses_of(server, 1);
     state.list = state.next = first;
+    connection->transport = &mc_native_transport;
     mc_clock_start(&clock, LONG, 4 * SHORT);
-    CHECK(mc_connection_connect(connection, &state, MC_FAMILY_INET, "", 0, &clock) == MC_OK);
+    CHECK(mc_connection_connect(connection, &state, &nowhere, &clock) == MC_OK);
     mc_pool_opened(connection);
     drop(connection, -1);
     for (int i = 0; i < 4; i++) {
@@ -307,7 +312,7 @@ static void many_pieces_leave_whole_and_in_order(void)
     mc_clock_start(&clock, LONG, LONG);
     struct iovec *at = pieces;
     int count = PIECES;
-    CHECK(mc_connection_send(connection, &at, &count, &clock) == MC_OK);
+    CHECK(send_all(connection, &at, &count, &clock) == MC_OK);
     CHECK(count == 0);
     CHECK(pthread_join(thread, NULL) == 0);
     CHECK(self.got == self.wanted && self.sum == sum);
@@ -324,7 +329,7 @@ static void a_send_that_nobody_reads_ends_in_time(void)
     mc_connection *connection = pair(&peer);
 
     mc_clock_start(&clock, SHORT, SHORT);
-    CHECK(mc_connection_send(connection, &at, &count, &clock) == MC_TIMEOUT);
+    CHECK(send_all(connection, &at, &count, &clock) == MC_TIMEOUT);
     CHECK(count == 1 && piece.iov_len < 16 * MEGABYTE && piece.iov_len > 0);
     drop(connection, peer);
     free(bytes);
@@ -339,67 +344,66 @@ static void a_send_to_a_closed_peer_raises_no_signal(void)
 
     close(peer);
     mc_clock_start(&clock, LONG, LONG);
-    CHECK(mc_connection_send(connection, &at, &count, &clock) == MC_CLOSED);
+    CHECK(send_all(connection, &at, &count, &clock) == MC_CLOSED);
     CHECK(!mc_connection_is_quiet(connection));
     drop(connection, -1);
 }
 
 /* Receives until the exchange has an event, or what went wrong. */
-static mc_event receive_event(mc_connection *connection, mc_exchange *exchange, mc_clock *clock,
-                              mc_status *status)
+static mc_event receive_event(mc_leg *leg, mc_clock *clock, mc_status *status)
 {
     mc_event event;
 
     *status = MC_OK;
-    while ((event = mc_exchange_next(exchange)) == MC_EVENT_AGAIN && *status == MC_OK) {
-        *status = mc_connection_receive(connection, exchange, clock);
+    while ((event = mc_exchange_next(&leg->exchange)) == MC_EVENT_AGAIN && *status == MC_OK) {
+        *status = mc_leg_receive(leg, clock);
     }
     return event;
 }
 
 static void silence_ends_in_time_and_eof_at_once(void)
 {
-    mc_exchange exchange;
+    mc_leg leg;
     mc_clock clock;
     mc_status status;
     int peer;
     mc_connection *connection = pair(&peer);
 
-    mc_exchange_init(&exchange, &connection->in, MC_GET, &key, 1, false);
     mc_clock_start(&clock, SHORT, SHORT);
-    CHECK(receive_event(connection, &exchange, &clock, &status) == MC_EVENT_AGAIN);
-    CHECK(status == MC_TIMEOUT && !exchange.started);
+    begin_get(&leg, connection, &clock);
+    CHECK(receive_event(&leg, &clock, &status) == MC_EVENT_AGAIN);
+    CHECK(status == MC_TIMEOUT && !leg.exchange.started);
     CHECK(send(peer, "VALUE k 0 1\r\n", 13, 0) == 13);
     mc_clock_start(&clock, SHORT, SHORT);
-    CHECK(receive_event(connection, &exchange, &clock, &status) == MC_EVENT_VALUE);
+    CHECK(receive_event(&leg, &clock, &status) == MC_EVENT_VALUE);
     char room;
-    mc_exchange_give_room(&exchange, &room);
-    CHECK(receive_event(connection, &exchange, &clock, &status) == MC_EVENT_AGAIN);
+    mc_exchange_give_room(&leg.exchange, &room);
+    CHECK(receive_event(&leg, &clock, &status) == MC_EVENT_AGAIN);
     CHECK(status == MC_TIMEOUT);
     close(peer);
     mc_clock_start(&clock, LONG, LONG);
-    CHECK(receive_event(connection, &exchange, &clock, &status) == MC_EVENT_AGAIN);
-    CHECK(status == MC_CLOSED && exchange.started);
+    CHECK(receive_event(&leg, &clock, &status) == MC_EVENT_AGAIN);
+    CHECK(status == MC_CLOSED && leg.exchange.started);
     drop(connection, -1);
 }
 
 static void bytes_that_trickle_in_do_not_move_the_deadline(void)
 {
-    mc_exchange exchange;
+    mc_leg leg;
     mc_clock clock;
     mc_status status = MC_OK;
     int peer, sent = 0;
     mc_connection *connection = pair(&peer);
 
-    mc_exchange_init(&exchange, &connection->in, MC_GET, &key, 1, false);
     mc_clock_start(&clock, SHORT, SHORT);
+    begin_get(&leg, connection, &clock);
     while (status == MC_OK && sent < 8000) {
         struct timespec nap = {0, 5 * MILLISECOND};
 
         CHECK(send(peer, "x", 1, 0) == 1);
         sent++;
-        status = mc_connection_receive(connection, &exchange, &clock);
-        CHECK(mc_exchange_next(&exchange) == MC_EVENT_AGAIN);
+        status = mc_leg_receive(&leg, &clock);
+        CHECK(mc_exchange_next(&leg.exchange) == MC_EVENT_AGAIN);
         nanosleep(&nap, NULL);
     }
     CHECK(status == MC_TIMEOUT);
@@ -434,7 +438,7 @@ static void values_of_every_size_come_whole(void)
         0, 1, 2000, 2047, 2048, 2049, 16383, 16384, 16385, 65536, 3 * MEGABYTE + 1};
 
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        mc_exchange exchange;
+        mc_leg leg;
         mc_clock clock;
         mc_status status;
         int peer;
@@ -445,23 +449,23 @@ static void values_of_every_size_come_whole(void)
         bool right = true;
 
         CHECK(pthread_create(&thread, NULL, pour, &self) == 0);
-        mc_exchange_init(&exchange, &connection->in, MC_GET, &key, 1, false);
         mc_clock_start(&clock, LONG, LONG);
-        CHECK(receive_event(connection, &exchange, &clock, &status) == MC_EVENT_VALUE);
-        CHECK_NUMBER(exchange.reply.length, sizes[i]);
-        if (exchange.body == NULL) {
-            mc_exchange_give_room(&exchange, room);
-            CHECK(receive_event(connection, &exchange, &clock, &status) == MC_EVENT_FILLED);
+        begin_get(&leg, connection, &clock);
+        CHECK(receive_event(&leg, &clock, &status) == MC_EVENT_VALUE);
+        CHECK_NUMBER(leg.exchange.reply.length, sizes[i]);
+        if (leg.exchange.body == NULL) {
+            mc_exchange_give_room(&leg.exchange, room);
+            CHECK(receive_event(&leg, &clock, &status) == MC_EVENT_FILLED);
         }
         else {
-            memcpy(room, exchange.body, sizes[i]);
+            memcpy(room, leg.exchange.body, sizes[i]);
         }
         for (size_t j = 0; j < sizes[i]; j++) {
             right = right && room[j] == 'b';
         }
         CHECK(right);
-        CHECK(receive_event(connection, &exchange, &clock, &status) == MC_EVENT_DONE);
-        CHECK(mc_exchange_is_clean(&exchange));
+        CHECK(receive_event(&leg, &clock, &status) == MC_EVENT_DONE);
+        CHECK(mc_exchange_is_clean(&leg.exchange));
         CHECK(connection->in.capacity <= 4 * 65536);
         CHECK(pthread_join(thread, NULL) == 0);
         free(room);
@@ -489,7 +493,7 @@ static void after_a_fork_the_childs_call_moves_no_bytes(void)
     struct iovec piece = {"x", 1}, *at = &piece;
     int count = 1, peer;
     mc_clock clock;
-    mc_exchange exchange;
+    mc_leg leg;
     mc_connection *connection = pair(&peer);
     int status = -1;
 
@@ -498,10 +502,10 @@ static void after_a_fork_the_childs_call_moves_no_bytes(void)
     pid_t child = fork();
     if (child == 0) {
         mc_clock_start(&clock, LONG, LONG);
-        mc_exchange_init(&exchange, &connection->in, MC_GET, &key, 1, false);
-        bool right = mc_connection_send(connection, &at, &count, &clock) == MC_CLOSED;
+        begin_get(&leg, connection, &clock);
+        bool right = send_all(connection, &at, &count, &clock) == MC_CLOSED;
 
-        right = right && mc_connection_receive(connection, &exchange, &clock) == MC_CLOSED;
+        right = right && mc_leg_receive(&leg, &clock) == MC_CLOSED;
         right = right && !mc_connection_is_quiet(connection);
         _exit(right ? 0 : 1);
     }
@@ -510,21 +514,6 @@ static void after_a_fork_the_childs_call_moves_no_bytes(void)
     CHECK(recv(peer, &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN);
     CHECK(mc_connection_is_quiet(connection));
     drop(connection, peer);
-}
-
-static void pieces_move_on_by_what_left(void)
-{
-    struct iovec all[] = {{"abc", 3}, {"", 0}, {"de", 2}, {"f", 1}}, *at = all;
-    int count = 4;
-
-    mc_pieces_advance(&at, &count, 0);
-    CHECK(count == 4 && at->iov_len == 3);
-    mc_pieces_advance(&at, &count, 2);
-    CHECK(count == 4 && at->iov_len == 1 && *(char *)at->iov_base == 'c');
-    mc_pieces_advance(&at, &count, 1);
-    CHECK(count == 2 && at == all + 2 && at->iov_len == 2);
-    mc_pieces_advance(&at, &count, 3);
-    CHECK(count == 0);
 }
 
 static _Atomic int alarms;
@@ -539,22 +528,22 @@ static void a_signal_interrupts_and_nothing_is_lost(void)
 {
     struct sigaction action = {.sa_handler = on_alarm}, before;
     struct itimerval soon = {{0, 0}, {0, 20000}};
-    mc_exchange exchange;
+    mc_leg leg;
     mc_clock clock;
     mc_status status;
     int peer;
     mc_connection *connection = pair(&peer);
 
     CHECK(sigaction(SIGALRM, &action, &before) == 0);
-    mc_exchange_init(&exchange, &connection->in, MC_GET, &key, 1, false);
-    CHECK(send(peer, "EN", 2, 0) == 2);
     mc_clock_start(&clock, LONG, LONG);
+    begin_get(&leg, connection, &clock);
+    CHECK(send(peer, "EN", 2, 0) == 2);
     CHECK(setitimer(ITIMER_REAL, &soon, NULL) == 0);
-    CHECK(receive_event(connection, &exchange, &clock, &status) == MC_EVENT_AGAIN);
+    CHECK(receive_event(&leg, &clock, &status) == MC_EVENT_AGAIN);
     CHECK(status == MC_INTERRUPTED && atomic_load(&alarms) == 1);
     CHECK(send(peer, "D\r\n", 3, 0) == 3);
-    CHECK(receive_event(connection, &exchange, &clock, &status) == MC_EVENT_DONE);
-    CHECK(mc_exchange_is_clean(&exchange));
+    CHECK(receive_event(&leg, &clock, &status) == MC_EVENT_DONE);
+    CHECK(mc_exchange_is_clean(&leg.exchange));
     CHECK(sigaction(SIGALRM, &before, NULL) == 0);
     drop(connection, peer);
 }
@@ -564,45 +553,37 @@ static void a_fanout_reads_who_answers_and_waits_for_the_rest(void)
     mc_leg legs[3];
     mc_leg *list[3];
     struct pollfd polls[3];
-    struct iovec pieces[3];
+    bool arrived[3];
     mc_connection *connections[3];
     int peers[3];
     mc_clock clock;
     mc_status status = MC_OK;
 
-    memset(legs, 0, sizeof legs);
+    mc_clock_start(&clock, SHORT, SHORT);
     for (int i = 0; i < 3; i++) {
         connections[i] = pair(&peers[i]);
-        legs[i].connection = connections[i];
-        pieces[i] = (struct iovec){"get k\r\n", 7};
-        legs[i].pieces = &pieces[i];
-        legs[i].count = 1;
-        mc_exchange_init(&legs[i].exchange, &connections[i]->in, MC_GET, &key, 1, false);
+        ask_for_key(&legs[i], connections[i], &clock);
         list[i] = &legs[i];
     }
     CHECK(send(peers[2], "END\r\n", 5, 0) == 5); /* 0 is silent, 1 closes, 2 answers */
     close(peers[1]);
-    mc_clock_start(&clock, SHORT, SHORT);
     int answered = 0, ended = 0;
     while (status == MC_OK) {
-        status = mc_fanout_step(list, 3, polls, &clock);
+        status = mc_fanout_step(list, 3, polls, arrived, &clock);
         for (int i = 0; i < 3 && status == MC_OK; i++) {
-            if (legs[i].connection == NULL) {
-                continue;
-            }
-            if (legs[i].arrived) {
-                CHECK(i == 2 && mc_exchange_next(&legs[i].exchange) == MC_EVENT_DONE);
+            if (arrived[i]) {
+                CHECK(i == 2 && mc_leg_next(&legs[i]) == MC_LEG_OVER && legs[i].verdict.keep);
                 answered++;
-                legs[i].connection = NULL;
             }
-            else if (legs[i].status != MC_OK) {
-                CHECK(i == 1 && legs[i].status == MC_CLOSED);
+            else if (mc_leg_next(&legs[i]) == MC_LEG_RETRY) {
+                mc_leg_give_up(&legs[i]);
+                CHECK(i == 1 && legs[i].verdict.status == MC_CLOSED);
                 ended++;
-                legs[i].connection = NULL;
             }
         }
     }
-    CHECK(status == MC_TIMEOUT && answered == 1 && ended == 1 && legs[0].count == 0);
+    CHECK(status == MC_TIMEOUT && answered == 1 && ended == 1);
+    CHECK(mc_leg_is_running(&legs[0]) && legs[0].piece_count == 0);
     for (int i = 0; i < 3; i++) {
         drop(connections[i], i == 1 ? -1 : peers[i]);
     }
@@ -610,7 +591,7 @@ static void a_fanout_reads_who_answers_and_waits_for_the_rest(void)
 
 int main(void)
 {
-    CHECK(mc_pool_init(&pool));
+    mc_pool_init(&pool);
     PROMISE(tcp_connects_to_a_name_and_to_a_number);
     PROMISE(a_refused_connect_fails_with_its_errno);
     PROMISE(a_name_that_is_none_fails_with_the_resolvers_error);
@@ -626,7 +607,6 @@ int main(void)
     PROMISE(values_of_every_size_come_whole);
     PROMISE(unasked_bytes_and_closes_are_not_quiet);
     PROMISE(after_a_fork_the_childs_call_moves_no_bytes);
-    PROMISE(pieces_move_on_by_what_left);
     PROMISE(a_signal_interrupts_and_nothing_is_lost);
     PROMISE(a_fanout_reads_who_answers_and_waits_for_the_rest);
     mc_pool_fini(&pool);

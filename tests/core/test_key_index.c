@@ -56,6 +56,19 @@ static void a_key_that_is_there_three_times_is_found_three_times_in_order(void)
     CHECK(mc_key_index_take(&made, KEY("x")) == &keys[0]);
 }
 
+static void two_keys_are_found_in_either_order(void)
+{
+    const mc_slice keys[] = {KEY("b"), KEY("a"), KEY("b")};
+
+    for (size_t first = 0; first < 2; first++) {
+        make(keys + first, 2);
+        CHECK(mc_key_index_take(&made, KEY("a")) == &keys[1]);
+        CHECK(mc_key_index_take(&made, KEY("b")) == &keys[2 * first]);
+        CHECK(mc_key_index_take(&made, KEY("a")) == NULL);
+        CHECK(mc_key_index_take(&made, KEY("b")) == NULL);
+    }
+}
+
 static void keys_differ_by_any_byte(void)
 {
     const mc_slice keys[] = {KEY("a\0b"), KEY("a\0c"), KEY("\xff"), KEY("\x7f")};
@@ -98,7 +111,7 @@ static void where_memory_is_out_nothing_is_lost(void)
     CHECK(!mc_key_index_clear(&index, SIZE_MAX));
     mc_key_index_fini(&index);
     mc_key_index_fini(&made);
-    CHECK(made.list == NULL && made.capacity == 0);
+    CHECK(made.list == NULL && made.count == 0 && made.capacity == 0);
 }
 
 int main(void)
@@ -106,6 +119,7 @@ int main(void)
     PROMISE(each_key_is_found_once_in_any_order);
     PROMISE(what_was_not_added_is_not_found);
     PROMISE(a_key_that_is_there_three_times_is_found_three_times_in_order);
+    PROMISE(two_keys_are_found_in_either_order);
     PROMISE(keys_differ_by_any_byte);
     PROMISE(it_can_be_made_anew);
     PROMISE(where_memory_is_out_nothing_is_lost);

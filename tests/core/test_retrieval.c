@@ -65,6 +65,7 @@ static void values_of_many_keys_come_in_order_each_once(void)
     tells(GET(3), "END\r\n", "done");
     tells(GET(3), V("k1", "b") V("k1", "b") "END\r\n", "v1=b broken!");
     tells(GET(3), V("k9", "b") "END\r\n", "broken!");
+    tells(GET(2), V("k0", "a") V("k1", "b") V("k2", "c") "END\r\n", "v0=a v1=b broken!");
 }
 
 static void values_may_come_in_any_order_each_once(void)
@@ -250,6 +251,48 @@ static void behind_a_mark_the_lines_sent_later_are_read_as_ever(void)
     tells(asked, FAILED "VERSION 1\r\n", R("1000") "done");
 }
 
+static void a_run_of_values_reads_nothing_that_has_not_come(void)
+{
+    static const char text[] = "VALUE k0 0 5\r\nhello\r\nVALUE k1 16 300000\r\n";
+    size_t length = sizeof text - 1, first = strlen("VALUE k0 0 5\r\nhello\r\n");
+    check_guard guard = check_guard_new(256);
+
+    for (size_t come = 0; come <= length; come++) {
+        mc_value_run run = {check_guard_copy(guard, text, come), come, keys, keys + 2, 5};
+        mc_slice body;
+        uint32_t flags;
+        bool whole = mc_value_run_next(&run, &flags, &body);
+
+        CHECK(whole == (come >= first));
+        if (whole) {
+            CHECK_BYTES(body.bytes, body.length, "hello");
+            CHECK(flags == 0 && run.left == come - first);
+            CHECK(!mc_value_run_next(&run, &flags, &body));
+        }
+        CHECK(run.key == keys + whole);
+    }
+    check_guard_free(guard);
+}
+
+static void a_run_takes_one_value_behind_the_other(void)
+{
+    static const char text[] = "VALUE k0 0 5\r\nhello\r\nVALUE k1 16 0\r\n\r\nVALUE k2 9 1\r\nx\r\n"
+                               "END\r\n";
+    static const char *const bodies[] = {"hello", "", "x"};
+    static const uint32_t marks[] = {0, 16, 9};
+    mc_value_run run = {text, sizeof text - 1, keys, keys + 4, 5};
+    mc_slice body;
+    uint32_t flags;
+
+    for (size_t i = 0; i < 3; i++) {
+        CHECK(mc_value_run_next(&run, &flags, &body) && run.key == keys + i + 1);
+        CHECK_BYTES(body.bytes, body.length, bodies[i]);
+        CHECK_NUMBER(flags, marks[i]);
+    }
+    CHECK(!mc_value_run_next(&run, &flags, &body));
+    CHECK_BYTES(run.at, run.left, "END\r\n");
+}
+
 static mc_event name_a_key(mc_exchange *exchange, mc_buffer *in, mc_slice key)
 {
     CHECK(mc_buffer_append(in, "VALUE ", 6));
@@ -276,6 +319,40 @@ static void a_thousand_keys_may_come_in_any_order(void)
         mc_exchange_fini(&exchange);
         mc_buffer_fini(&in);
     }
+}
+
+/* With the line behind it. */
+static void a_value_that_no_memory_could_hold_breaks(void)
+{
+    for (size_t i = 0; i < 3; i++) {
+        mc_buffer in = {0};
+        mc_exchange exchange;
+        char text[64];
+
+        snprintf(text, sizeof text, "VALUE k0 0 %zu\r\n", SIZE_MAX - 2 + i);
+        mc_exchange_init(&exchange, &in, MC_GET, keys, 1, false);
+        CHECK(mc_buffer_append(&in, text, strlen(text)));
+        CHECK(mc_exchange_next(&exchange) == (i == 0 ? MC_EVENT_VALUE : MC_EVENT_BROKEN));
+        CHECK(i > 0 || (exchange.body == NULL && exchange.reply.length == SIZE_MAX - 2));
+        mc_exchange_fini(&exchange);
+        mc_buffer_fini(&in);
+    }
+}
+
+/* Of a thousand keys that have been answered none can come. */
+static void the_index_is_of_the_keys_that_may_still_come(void)
+{
+    mc_buffer in = {0};
+    mc_exchange exchange;
+
+    mc_exchange_init(&exchange, &in, MC_GET, keys, MC_KEYS_PER_GET + 3, false);
+    CHECK(mc_buffer_append(&in, "END\r\n", 5));
+    CHECK(name_a_key(&exchange, &in, keys[MC_KEYS_PER_GET + 2]) == MC_EVENT_VALUE);
+    CHECK(name_a_key(&exchange, &in, keys[MC_KEYS_PER_GET]) == MC_EVENT_VALUE);
+    CHECK_NUMBER(exchange.index, MC_KEYS_PER_GET);
+    CHECK_NUMBER(exchange.index_of_keys.capacity, 3);
+    mc_exchange_fini(&exchange);
+    mc_buffer_fini(&in);
 }
 
 static void *no_memory(void *memory, size_t size)
@@ -317,7 +394,11 @@ int main(void)
     PROMISE(only_a_server_error_is_marked);
     PROMISE(a_mark_is_behind_all_get_lines_that_were_sent);
     PROMISE(behind_a_mark_the_lines_sent_later_are_read_as_ever);
+    PROMISE(a_run_of_values_reads_nothing_that_has_not_come);
+    PROMISE(a_run_takes_one_value_behind_the_other);
     PROMISE(a_thousand_keys_may_come_in_any_order);
+    PROMISE(a_value_that_no_memory_could_hold_breaks);
+    PROMISE(the_index_is_of_the_keys_that_may_still_come);
     PROMISE(where_memory_is_out_it_says_so);
     return check_result();
 }

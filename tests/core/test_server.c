@@ -3,9 +3,15 @@
 #define _GNU_SOURCE
 #include "core/fleet/server.h"
 
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/wait.h>
 
 #include "check.h"
+
+#include "core/net/clock.h"
 #include "core/net/process.h"
 
 #define ADDRESS(text) ((mc_slice){text, sizeof(text) - 1})
@@ -28,6 +34,13 @@ static void a_server_keeps_its_address(void)
     CHECK(mc_server_check(&server, 1000) == MC_SERVER_ALIVE);
     mc_server_fini(&server);
     mc_server_fini(&server); /* twice is no harm */
+    CHECK(server.host == NULL);
+    mc_address address;
+    CHECK(mc_address_parse(ADDRESS("unix:/run/m"), &address) == NULL);
+    CHECK(mc_server_init(&server, &address));
+    CHECK(strcmp(server.host, "/run/m") == 0);
+    CHECK(server.port == 0 && server.family == MC_FAMILY_UNIX);
+    mc_server_fini(&server);
 }
 
 static void a_mark_holds_until_its_time_and_then_one_call_probes(void)
@@ -94,6 +107,62 @@ static void a_probe_of_the_parent_is_nobodys_in_the_child(void)
     mc_server_fini(&server);
 }
 
+/* A call that tries the server again, and finds it well, in the middle of another one's look. */
+static _Atomic int calls_between;
+
+static void probe_with_success(int number)
+{
+    (void)number;
+    if (mc_server_check(&server, 6000) == MC_SERVER_PROBE) {
+        mc_server_mark_alive(&server);
+        calls_between++;
+    }
+}
+
+static pthread_t caller;
+static _Atomic bool over;
+
+static void *interrupt(void *unused)
+{
+    (void)unused;
+    while (!over) {
+        pthread_kill(caller, SIGUSR1);
+        sched_yield();
+    }
+    return NULL;
+}
+
+/* A look at the mark, and the turn to probe, are two steps. */
+static void a_probe_that_ends_between_a_look_and_the_next_probe_is_seen(void)
+{
+    struct sigaction action = {.sa_handler = probe_with_success};
+    int64_t begin = mc_clock_now();
+    pthread_t bell;
+
+    make();
+    caller = pthread_self();
+    CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+    CHECK(pthread_create(&bell, NULL, interrupt, NULL) == 0);
+    while (calls_between < 100 && mc_clock_now() - begin < 10 * MC_SECOND) {
+        switch (mc_server_check(&server, 6000)) {
+        case MC_SERVER_PROBE: /* nobody else has it, and it can be given up */
+            CHECK(atomic_load(&server.probing) != 0);
+            mc_server_give_up_probe(&server);
+            break;
+        case MC_SERVER_ALIVE:
+            CHECK(atomic_load(&server.probing) == 0);
+            mc_server_mark_dead(&server, 5000);
+            break;
+        case MC_SERVER_DEAD:
+            CHECK(false);
+        }
+    }
+    over = true;
+    CHECK(pthread_join(bell, NULL) == 0);
+    CHECK(calls_between > 0);
+    mc_server_fini(&server);
+}
+
 static void *no_memory(void *memory, size_t size)
 {
     (void)memory;
@@ -120,6 +189,7 @@ int main(void)
     PROMISE(a_probe_given_up_is_for_the_next_call);
     PROMISE(a_dead_mark_disconnects);
     PROMISE(a_probe_of_the_parent_is_nobodys_in_the_child);
+    PROMISE(a_probe_that_ends_between_a_look_and_the_next_probe_is_seen);
     PROMISE(out_of_memory_is_told);
     return check_result();
 }

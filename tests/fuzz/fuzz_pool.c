@@ -16,6 +16,7 @@ typedef struct {
     bool open;
     int class;
     uint32_t epoch, generation;
+    uint64_t given; /* counts up as they are given back; 0: not yet */
     mc_connection *connection;
 } stream;
 
@@ -23,6 +24,7 @@ static const uint8_t *script, *script_end;
 static mc_pool pool;
 static stream streams[STREAMS];
 static size_t stream_count;
+static uint64_t given_count;
 static struct {
     mc_connection *connection; /* owned by this call, or NULL */
     int class;
@@ -70,8 +72,8 @@ static void close_stream(mc_connection *connection)
     closed->open = false;
     connection->handle = NULL;
     if (!finishing) { /* this may run Python code, so no lock may be held */
-        PROMISED(pthread_mutex_trylock(&pool.lock) == 0);
-        pthread_mutex_unlock(&pool.lock);
+        PROMISED(mc_lock_try(&pool.lock));
+        mc_lock_give(&pool.lock);
         if (depth < 2 && next_byte() % 4 == 0) {
             depth++;
             step();
@@ -80,7 +82,7 @@ static void close_stream(mc_connection *connection)
     }
 }
 
-static const mc_transport transport = {NULL, NULL, close_stream};
+static const mc_transport transport = {.close = close_stream};
 
 static bool is_current(const stream *one)
 {
@@ -96,6 +98,22 @@ static void check_open(const mc_connection *connection, int class)
     PROMISED(one->class == class && is_current(one));
 }
 
+/* When the one of that class was given back that a call has to be given, or 0. */
+static uint64_t newest_of(int class)
+{
+    uint64_t given = 0;
+
+    for (size_t i = 0; i < stream_count; i++) {
+        const stream *one = &streams[i];
+
+        if (one->open && one->class == class && is_current(one) && one->given > given &&
+            !is_owned(one->connection)) {
+            given = one->given;
+        }
+    }
+    return given;
+}
+
 static void count_calls(int class)
 {
     int running = taking[class];
@@ -108,8 +126,8 @@ static void count_calls(int class)
     }
 }
 
-/* last: as the straight way of native connections does, class 0. */
-static void take(int call, int class, bool last)
+/* newest: as the straight way of native connections does, class 0. */
+static void take(int call, int class, bool newest)
 {
     if (calls[call].connection != NULL) {
         return;
@@ -118,21 +136,21 @@ static void take(int call, int class, bool last)
     mc_connection *connection;
     taking[class]++;
     count_calls(class);
-    connection = last ? mc_pool_take_last(&pool, mc_pool_remembered(), now, 50)
-                      : mc_pool_take(&pool, classes[class].kind, classes[class].owner);
+    connection = newest ? mc_pool_take_newest(&pool, NULL, 0)
+                        : mc_pool_take(&pool, classes[class].kind, classes[class].owner);
     taking[class]--;
     if (connection == NULL) {
-        PROMISED(last);
+        PROMISED(newest);
         return;
     }
     PROMISED(!is_owned(connection));
-    if (atomic_load(&connection->open)) {
+    if (connection->open) {
         PROMISED(before == epoch);
         check_open(connection, class);
-        PROMISED(!last || now - atomic_load(&connection->last_used) < 50);
+        PROMISED(stream_of(connection)->given == newest_of(class));
     }
     else {
-        PROMISED(!last && stream_of(connection) == NULL);
+        PROMISED(!newest && stream_of(connection) == NULL && newest_of(class) == 0);
         PROMISED(mc_buffer_length(&connection->in) == 0);
         PROMISED(mc_buffer_length(&connection->out) == 0);
     }
@@ -149,7 +167,7 @@ static void open_stream(int call)
 {
     mc_connection *connection = calls[call].connection;
 
-    if (connection == NULL || atomic_load(&connection->open) || stream_count == STREAMS) {
+    if (connection == NULL || connection->open || stream_count == STREAMS) {
         return;
     }
     stream *opened = &streams[stream_count++];
@@ -171,8 +189,11 @@ static void give(int call, bool clean)
         return;
     }
     stream *one = stream_of(connection);
-    bool stays = clean && !connection->orphan && atomic_load(&connection->open) && is_current(one);
+    bool stays = clean && connection->open && is_current(one);
     calls[call].connection = NULL;
+    if (stays) {
+        one->given = ++given_count;
+    }
     if (!stays && one != NULL) {
         mc_pool_give(connection, clean, now);
         PROMISED(!one->open);
@@ -186,12 +207,11 @@ static void give(int call, bool clean)
 static void disconnect(bool all)
 {
     mc_connection *connection;
-    size_t cursor = 0;
 
     mc_pool_disconnect(&pool);
     epoch++;
     uint32_t mine = epoch;
-    while (all && (connection = mc_pool_take_old(&pool, 0, &cursor)) != NULL) {
+    while (all && (connection = mc_pool_take_old(&pool, 0)) != NULL) {
         PROMISED(!is_owned(connection) && !is_current(stream_of(connection)));
         PROMISED(connection->owner == 0);
         mc_pool_give(connection, false, now);
@@ -208,11 +228,10 @@ static void reap(int64_t before, size_t steps)
 {
     mc_connection *connection;
 
-    while ((connection = mc_pool_take_idle(&pool, 0, before, &steps)) != NULL) {
-        PROMISED(!is_owned(connection) && atomic_load(&connection->open));
+    while (steps-- > 0 && (connection = mc_pool_take_idle(&pool, 0, before)) != NULL) {
+        PROMISED(!is_owned(connection) && connection->open);
         PROMISED(connection->owner == 0);
-        PROMISED(atomic_load(&connection->last_used) < before ||
-                 !is_current(stream_of(connection)));
+        PROMISED(connection->last_used < before || !is_current(stream_of(connection)));
         mc_pool_give(connection, false, now);
     }
 }
@@ -270,13 +289,14 @@ static void step(void)
 static void check_all(void)
 {
     size_t open = 0, of_class[CLASSES] = {0};
-    size_t counted = mc_pool_open_count(&pool);
+    size_t counted = mc_pool_idle_count(&pool); /* in a child it closes some: before the loops */
 
     for (size_t i = 0; i < stream_count; i++) {
         open += streams[i].open;
         of_class[streams[i].class] += streams[i].open && is_current(&streams[i]);
-        /* Owned by a call that began in the parent, and opened in the child. */
-        counted += streams[i].open && streams[i].connection->orphan;
+    }
+    for (int i = 0; i < CALLS; i++) {
+        counted += calls[i].connection != NULL && calls[i].connection->open;
     }
     PROMISED(open == counted);
     for (int i = 0; i < CLASSES; i++) {
@@ -292,20 +312,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     script = data;
     script_end = data + size;
     stream_count = 0;
+    given_count = 0;
     now = 1000;
     epoch = 0;
     finishing = false;
     memset(calls, 0, sizeof calls);
     memset(most, 0, sizeof most);
-    PROMISED(mc_pool_init(&pool));
+    mc_pool_init(&pool);
     while (script < script_end) {
         step();
         check_all();
     }
+    finishing = true; /* a close makes no more calls */
     for (int i = 0; i < CALLS; i++) {
         give(i, true);
     }
-    finishing = true;
     mc_pool_fini(&pool);
     for (size_t i = 0; i < stream_count; i++) {
         PROMISED(!streams[i].open);

@@ -5,7 +5,7 @@
 #       The target `value` drives the extension itself: it takes PYTHON (python3) with its headers, and
 #       atheris and setuptools, which are installed into $FUZZ_BUILD/venv.
 #   tests/fuzz/run.sh --replay [TARGET...]  the seed corpus through each target, with $CC or cc
-#       (not `value`, which tests/test_fuzz_corpus.py replays)
+#       (not `value`, which test_fuzz_corpus.py replays)
 #   tests/fuzz/run.sh --random [TARGET...]  as --replay, and $FUZZ_COUNT (10000000) inputs made of the
 #       corpus by blind chance
 #   tests/fuzz/run.sh --coverage [TARGET...]  lines and branches of the core's pure files that the
@@ -25,16 +25,16 @@ mode=${1:-${FUZZ_SECONDS:-60}}
 targets=$*
 if [ -z "$targets" ]; then
     case $mode in
-    --*) targets="number key address reply exchange pool" ;;
-    *) targets="number key address reply exchange pool value" ;;
+    --*) targets="number key address reply exchange leg pool" ;;
+    *) targets="number key address reply exchange leg pool value" ;;
     esac
 fi
 # The target `pool` takes more of the core than what is pure; its streams are no sockets.
 linked=
-for name in fleet/pool net/connection net/clock net/process; do
+for name in fleet/pool fleet/lock net/connection net/socket net/clock net/process; do
     linked="$linked $root/mcext/core/$name.c"
 done
-pure="wire/number wire/buffer wire/key wire/key_index fleet/hash fleet/ring wire/command wire/request wire/reply wire/exchange net/address"
+pure="wire/number wire/buffer wire/key wire/key_index fleet/hash fleet/ring wire/command wire/request wire/reply wire/exchange flow/leg net/address"
 core=
 for name in $pure; do
     core="$core $root/mcext/core/$name.c"
@@ -128,7 +128,7 @@ case $mode in
         profiles="$profiles $build/$target.profraw"
         objects="$objects -object $build/coverage_$target"
     done
-    for name in $pure wire/retrieval; do
+    for name in $pure wire/retrieval flow/leg_ends; do
         name=${name#*/}
         clang $warnings -g -O0 -fprofile-instr-generate -fcoverage-mapping \
             "$root/tests/core/test_$name.c" $core $linked -lz -lpthread -o "$build/coverage_test_$name"

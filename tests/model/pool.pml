@@ -1,18 +1,18 @@
 /* Who owns a connection: a model of mcext/core/fleet/pool.c, for spin.
  *
  * CALLERS threads make CALLS calls each; DISCONNECTS threads call disconnect_all once, REAPERS close
- * one idle connection. Each line that the code does in one atomic step, or under a lock that all
- * others take too, is one step here; all others interleave. Memory is sequentially consistent, as
- * the code's atomics make it where two of them have to be seen in one order.
+ * one idle connection. What the code does under the pool's lock is one step for whoever takes the
+ * lock too, and is modelled as several, with the lock; all else interleaves.
  *
  * Proved for every interleaving: see the asserts, and `at_rest` at the end. Each of the macros
  * WITHOUT_* takes one piece out of the protocol; the proof then has to fail, which run.sh checks.
  *
- *   WITHOUT_ATOMIC_TAKE  the turn is read and written, not compared and swapped
- *   WITHOUT_SECOND_LOOK  a connection is added after one look that found none free
+ *   WITHOUT_LOCK         whoever wants the lock goes on as if it were free
  *   WITHOUT_EPOCH        a taken connection's epoch is not looked at
- *   WITHOUT_RECHECK      a call that gives a connection back does not look at the epoch once more
- *   WITHOUT_EARLY_EPOCH  a connection has the epoch of when it was open, not of when it was taken
+ *   WITHOUT_LOCKED_EPOCH a call that gives a connection back looks at the epoch before it has the lock
+ *   WITHOUT_EARLY_EPOCH  a connection has the epoch of when it was open, not of when none was found
+ *   WITHOUT_REMOVAL      a connection that is taken stays on the stack
+ *   WITHOUT_OWNER        disconnect_all closes what another thread alone may touch
  */
 
 #ifndef CALLERS
@@ -28,29 +28,48 @@
 #define REAPERS 0
 #endif
 #ifndef OPEN
-#define OPEN 0 /* free connections that are there at the beginning, opened by calls at one time before */
+#define OPEN 0 /* idle connections that are there at the beginning, opened by calls at one time before */
 #endif
-#define SLOTS 4
+#define SLOTS 5
 #define NONE 255
+#ifdef BOUND
+#define BOUND_TO(thread) thread /* each connection is its thread's, which alone may touch it */
+#define AT_MOST CALLERS         /* for a thread is in one call at a time */
+#else
+#define BOUND_TO(thread) NONE
+#define AT_MOST most_in_flight
+#endif
 
-byte turn[SLOTS];  /* odd: owned */
-bit open[SLOTS];   /* has a stream */
-byte epoch[SLOTS]; /* of the pool, when it was taken to be opened */
-byte count;        /* structs in the list */
+byte idle[SLOTS];  /* the stack, oldest first */
+byte count;
 byte pool_epoch;
 bit locked;
-byte last[CALLERS];
-byte latest; /* what some caller came to remember last; tried by those that remember none */
+
+/* Of each connection; one is there from when it is made until it is freed. */
+bit there[SLOTS];
+bit open[SLOTS];   /* has a stream */
+byte epoch[SLOTS]; /* of the pool, when none was found that could be taken */
+byte owner[SLOTS]; /* the thread that alone may touch it, or NONE */
 
 /* Seen by the proof alone: */
 byte owners[SLOTS];
-byte born[SLOTS];  /* the pool's epoch when it was taken to be opened */
+byte born[SLOTS];  /* the pool's epoch when it was made */
 byte streams, in_flight, most_in_flight;
 byte gone;         /* the epoch that the latest finished disconnect_all has begun */
 byte running;
 
+#ifdef WITHOUT_LOCK
+inline lock() { skip }
+#else
 inline lock() { atomic { !locked -> locked = 1 } }
+#endif
 inline unlock() { locked = 0 }
+
+#ifdef WITHOUT_OWNER
+#define TOUCHABLE(c) true
+#else
+#define TOUCHABLE(c) (owner[c] == NONE)
+#endif
 
 inline begin_call() {
     d_step {
@@ -63,197 +82,114 @@ inline begin_call() {
 }
 inline end_call() { in_flight-- }
 
-inline own(c) { d_step { owners[c]++; assert(owners[c] == 1) } }
-inline disown(c) { owners[c]-- }
+inline own(c) { d_step { assert(there[c]); owners[c]++; assert(owners[c] == 1) } }
 
 inline open_stream(c) {
-    d_step { assert(!open[c]); open[c] = 1; streams++; assert(streams <= most_in_flight) }
+    d_step { assert(!open[c]); open[c] = 1; streams++; assert(streams <= AT_MOST) }
 }
-inline close_stream(c) { d_step { assert(open[c]); open[c] = 0; streams-- } }
 
-/* got: whether c is ours now. */
-inline try_take(c, got) {
-    seen = turn[c];
-    got = 0;
-#ifdef WITHOUT_ATOMIC_TAKE
-    if
-    :: seen % 2 == 0 -> turn[c] = seen + 1; got = 1; own(c)
-    :: else
-    fi;
-#else
-    if
-    :: seen % 2 == 0 ->
-        atomic {
-            if
-            :: turn[c] == seen -> turn[c] = seen + 1; got = 1; own(c)
-            :: else
-            fi
-        }
-    :: else
-    fi;
-#endif
-    seen = 0
+/* By its owner: the stream is closed, and the connection is nobody's any more. */
+inline free_connection(c) {
+    d_step {
+        assert(there[c] && owners[c] == 1 && (owner[c] == NONE || owner[c] == me));
+        streams = streams - open[c];
+        open[c] = 0;
+        epoch[c] = 0;
+        born[c] = 0;
+        owner[c] = 0;
+        owners[c] = 0;
+        there[c] = 0
+    }
 }
-inline give_up(c) { atomic { disown(c); turn[c]++ } }
 
-/* Gives c back. disconnect_all may have begun after the owner looked at the epoch, and have passed c by while it was
- * owned: so whoever gives back an open one looks once more, and closes it. */
-inline release(c) {
+inline new_connection(c) {
+    d_step {
+        c = 0;
+        do
+        :: there[c] -> c++
+        :: else -> break
+        od;
+        assert(c < SLOTS);
+        there[c] = 1;
+        owners[c] = 1;
+        owner[c] = BOUND_TO(me);
+        epoch[c] = seen_epoch;
+        born[c] = seen_epoch
+    }
+}
+
+/* c = idle[at], which is taken off the stack; the lock is held. */
+inline remove(at, c) {
+    c = idle[at];
+    own(c);
+#ifndef WITHOUT_REMOVAL
+    count--;
+    i = at;
     do
-    :: atomic { had = open[c]; had_epoch = epoch[c] }; /* its owner's to read */
-       give_up(c);
-#ifdef WITHOUT_RECHECK
-       break
-#else
-       again = 0;
-       if
-       :: had && had_epoch != pool_epoch -> try_take(c, again)
-       :: else
-       fi;
-       if
-       :: again && open[c] && epoch[c] != pool_epoch -> close_stream(c)
-       :: again && !(open[c] && epoch[c] != pool_epoch)
-       :: !again -> break
-       fi
-#endif
-    od;
-    atomic { had = 0; had_epoch = 0; again = 0 }
-}
-
-inline sum_turns(result) {
-    result = 0;
-    i = 0;
-    do
-    :: i < count -> result = result + turn[i]; i++
+    :: i < count -> idle[i] = idle[i + 1]; i++
     :: else -> break
     od;
+    idle[count] = 0;
     i = 0
-}
-
-#ifdef WITHOUT_EPOCH
-#define FITS(c) open[c]
-#else
-#define FITS(c) (open[c] && epoch[c] == pool_epoch)
-#endif
-
-/* A free connection that fits, or NONE; the lock is held. */
-inline find_free(c) {
-    do
-    :: sum_turns(before);
-       moved = 0;
-       c = 0;
-       do
-       :: c < count ->
-            got = 0;
-            if
-            :: open[c] -> try_take(c, got)
-            :: else
-            fi;
-            if
-            :: got && FITS(c) -> break
-            :: got && open[c] && !FITS(c) -> break /* take closes it */
-            :: got && !open[c] -> release(c); moved = moved + 2; c++
-            :: !got -> c++
-            fi
-       :: else -> c = NONE; break
-       od;
-       if
-       :: c != NONE -> break
-       :: else
-       fi;
-#ifdef WITHOUT_SECOND_LOOK
-       break
-#else
-       sum_turns(after);
-       if
-       :: after == before + moved -> break
-       :: else
-       fi
-#endif
-    od;
-    atomic { before = 0; after = 0; moved = 0; got = 0 }
-}
-
-/* A struct without a stream, added where all have one; the lock is held. */
-inline find_vacant(c) {
-    c = 0;
-    do
-    :: c < count ->
-        got = 0;
-        if
-        :: !open[c] -> try_take(c, got)
-        :: else
-        fi;
-        if
-        :: got && !(open[c] && epoch[c] == pool_epoch) -> break
-        :: got && open[c] && epoch[c] == pool_epoch -> release(c); c++
-        :: !got -> c++
-        fi
-    :: else ->
-        atomic { assert(count < SLOTS); c = count; turn[c] = 1; count++; own(c) };
-        break
-    od;
-    got = 0
-}
-
-inline begin_epoch(c) {
-#ifndef WITHOUT_EARLY_EPOCH
-    atomic { epoch[c] = pool_epoch; born[c] = pool_epoch }
-#else
-    born[c] = pool_epoch
 #endif
 }
 
 inline take(c) {
-    c = last[me];
-    if
-    :: c == NONE -> atomic { c = latest; last[me] = c }
-    :: else
-    fi;
-    got = 0;
-    if
-    :: c != NONE -> try_take(c, got)
-    :: else
-    fi;
-    if
-    :: got && FITS(c) -> got = 0
-    :: got && open[c] && !FITS(c) -> got = 0
-    :: else ->
-        if
-        :: got -> release(c); got = 0
-        :: else
-        fi;
-        lock();
-        find_free(c);
-        if
-        :: c == NONE ->
-            find_vacant(c)
-        :: else
-        fi;
-        unlock();
-        last[me] = c;
-        latest = c
-    fi;
-    /* A stream of an old epoch goes, the call opens its own. */
-    if
-    :: open[c] && FITS(c)
-    :: open[c] && !FITS(c) -> close_stream(c); begin_epoch(c)
-    :: !open[c] -> begin_epoch(c)
-    fi
+    do
+    :: lock();
+       seen_epoch = pool_epoch;
+       c = NONE;
+       old = 0;
+       at = count;
+       do
+       :: at > 0 && owner[idle[at - 1]] != BOUND_TO(me) -> at--
+       :: else -> break
+       od;
+       if
+       :: at > 0 -> at--; remove(at, c)
+#ifndef WITHOUT_EPOCH
+          ; old = (epoch[c] != pool_epoch)
+#endif
+       :: else
+       fi;
+       unlock();
+       if
+       :: c == NONE -> new_connection(c); break
+       :: c != NONE && old -> free_connection(c) /* and looks again */
+       :: c != NONE && !old -> break
+       fi
+    od;
+    atomic { seen_epoch = 0; old = 0; at = 0 }
 }
 
 inline give(c, clean) {
+    stays = 0;
     if
-    :: open[c] && (!clean || epoch[c] != pool_epoch) -> close_stream(c)
+    :: clean && open[c] ->
+#ifdef WITHOUT_LOCKED_EPOCH
+        stays = (epoch[c] == pool_epoch);
+        lock();
+#else
+        lock();
+        stays = (epoch[c] == pool_epoch);
+#endif
+        if
+        :: stays -> assert(count < SLOTS); owners[c]--; idle[count] = c; count++
+        :: else
+        fi;
+        unlock()
     :: else
     fi;
-    release(c)
+    if
+    :: stays
+    :: !stays -> free_connection(c)
+    fi;
+    stays = 0
 }
 
 proctype caller(byte me) {
-    byte made, c, seen, before, after, moved, i, floor;
-    byte had_epoch;
-    bit got, clean, had, again;
+    byte made, c, at, i, seen_epoch, floor;
+    bit clean, old, stays;
 
     do
     :: made < CALLS ->
@@ -294,23 +230,31 @@ proctype caller(byte me) {
 
 /* disconnect_all: the epoch moves on, then the idle ones are closed. It counts as a call in flight. */
 proctype disconnecter() {
-    byte c, seen, target, had_epoch;
-    bit got, had, again;
+    byte c, at, i, target, me;
+
+    me = CALLERS; /* a thread that has no connections of its own */
 
     begin_call();
+    lock();
     atomic { pool_epoch++; target = pool_epoch };
+    unlock();
     do
-    :: c < count ->
-        lock();
-        try_take(c, got);
-        unlock();
-        if
-        :: got && open[c] && epoch[c] != pool_epoch -> close_stream(c); release(c)
-        :: got && !(open[c] && epoch[c] != pool_epoch) -> release(c)
-        :: !got
-        fi;
-        c++
-    :: else -> break
+    :: lock();
+       at = count;
+       do
+       :: at > 0 && (epoch[idle[at - 1]] == pool_epoch || !TOUCHABLE(idle[at - 1])) -> at--
+       :: else -> break
+       od;
+       c = NONE;
+       if
+       :: at > 0 -> at--; remove(at, c)
+       :: else
+       fi;
+       unlock();
+       if
+       :: c != NONE -> free_connection(c)
+       :: else -> break
+       fi
     od;
     atomic {
         if
@@ -322,50 +266,51 @@ proctype disconnecter() {
     running--
 }
 
-/* A call that finds a connection idle for long: takes it like any other, closes it, gives it back. */
+/* A call that finds a connection idle for long: takes the oldest, closes it. */
 proctype reaper() {
-    byte c, seen, had_epoch;
-    bit got, had, again;
+    byte c, at, i, me;
 
+    me = CALLERS;
     begin_call();
     lock();
+    c = NONE;
     do
-    :: c < count ->
-        if
-        :: open[c] -> try_take(c, got)
-        :: else
-        fi;
-        if
-        :: got -> break
-        :: else -> c++
-        fi
+    :: at < count && !TOUCHABLE(idle[at]) -> at++
     :: else -> break
     od;
+    if
+    :: at < count -> remove(at, c)
+    :: else
+    fi;
     unlock();
     if
-    :: got ->
-        if
-        :: open[c] -> close_stream(c)
-        :: else
-        fi;
-        release(c)
+    :: c != NONE -> free_connection(c)
     :: else
     fi;
     end_call();
     running--
 }
 
-/* When all calls are over: nobody owns, nothing is locked, and what disconnect_all should have closed is closed. */
+/* When all calls are over: nobody owns, nothing is locked, what is there is on the stack, and what disconnect_all should
+ * have closed is closed, but for what its thread will close when it meets it again. */
 proctype at_rest() {
-    byte c;
+    byte c, found;
 
     running == 0;
     assert(!locked && in_flight == 0);
+    do
+    :: c < SLOTS ->
+        assert(owners[c] == 0);
+        found = found + there[c];
+        c++
+    :: else -> break
+    od;
+    assert(found == count && streams == count);
     c = 0;
     do
     :: c < count ->
-        assert(owners[c] == 0 && turn[c] % 2 == 0);
-        assert(!open[c] || (epoch[c] == pool_epoch && born[c] == pool_epoch));
+        assert(open[idle[c]] && born[idle[c]] == epoch[idle[c]]);
+        assert(epoch[idle[c]] == pool_epoch || owner[idle[c]] != NONE);
         c++
     :: else -> break
     od
@@ -377,21 +322,12 @@ init {
     atomic {
         running = CALLERS + DISCONNECTS + REAPERS;
         do
-        :: n < OPEN -> open[n] = 1; turn[n] = 2; count++; streams++; most_in_flight++; n++
+        :: n < OPEN -> there[n] = 1; open[n] = 1; owner[n] = BOUND_TO(n); idle[n] = n; count++; streams++; most_in_flight++; n++
         :: else -> break
         od;
         n = 0;
-        latest = (OPEN == 0 -> NONE : OPEN - 1);
         do
-        :: n < CALLERS ->
-            /* The first two remember the same one. */
-            if
-            :: OPEN == 0 -> last[n] = NONE
-            :: OPEN != 0 && n < 2 -> last[n] = 0
-            :: else -> last[n] = OPEN - 1
-            fi;
-            run caller(n);
-            n++
+        :: n < CALLERS -> run caller(n); n++
         :: else -> break
         od;
         n = 0;

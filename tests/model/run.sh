@@ -59,6 +59,8 @@ holds "two threads of two calls" pool.pml -DCALLERS=2 -DCALLS=2 -DDISCONNECTS=0
 holds "a call on two connections, disconnect_all twice" pool.pml -DCALLERS=1 -DDISCONNECTS=2 -DOPEN=2
 holds "a call on two connections, disconnect_all, a reaper" pool.pml -DCALLERS=1 -DREAPERS=1 -DOPEN=2
 holds "three calls on one connection" pool.pml -DDISCONNECTS=0 -DOPEN=1 -DGOOD_WEATHER
+holds "two threads of two calls, each with a connection of its own" pool.pml -DCALLERS=2 -DCALLS=2 -DDISCONNECTS=0 -DOPEN=2 -DBOUND
+holds "two threads with connections of their own, disconnect_all" pool.pml -DCALLERS=2 -DOPEN=1 -DBOUND -DGOOD_WEATHER
 if [ "${1:-}" = --long ]; then
     holds "two threads of two calls, disconnect_all" pool.pml -DCALLERS=2 -DCALLS=2
     holds "a call, disconnect_all twice, a reaper" pool.pml -DCALLERS=1 -DDISCONNECTS=2 -DREAPERS=1 -DOPEN=2
@@ -68,11 +70,17 @@ if [ "${1:-}" = --long ]; then
     holds "three calls" pool.pml -DDISCONNECTS=0
     holds "three calls on one connection, disconnect_all" pool.pml -DOPEN=1
 fi
-breaks "without the compare-and-swap" pool.pml -DWITHOUT_ATOMIC_TAKE -DCALLERS=2 -DDISCONNECTS=0 -DOPEN=1
-breaks "without the second look" pool.pml -DWITHOUT_SECOND_LOOK -DDISCONNECTS=0 -DOPEN=2 -DGOOD_WEATHER
-breaks "without the epoch" pool.pml -DWITHOUT_EPOCH -DCALLERS=2 -DOPEN=1
-breaks "without the look after giving back" pool.pml -DWITHOUT_RECHECK -DCALLERS=1 -DOPEN=1
-breaks "without the epoch of when it was taken" pool.pml -DWITHOUT_EARLY_EPOCH -DCALLERS=1
+breaks "without the lock" pool.pml -DWITHOUT_LOCK -DCALLERS=2 -DDISCONNECTS=0 -DOPEN=1
+breaks "without the epoch" pool.pml -DWITHOUT_EPOCH -DCALLERS=1 -DOPEN=1 -DBOUND
+breaks "where disconnect_all closes another thread's" pool.pml -DWITHOUT_OWNER -DCALLERS=1 -DOPEN=1 -DBOUND
+breaks "with a look at the epoch before the lock" pool.pml -DWITHOUT_LOCKED_EPOCH -DCALLERS=1 -DOPEN=1
+breaks "without the epoch of when none was found" pool.pml -DWITHOUT_EARLY_EPOCH -DCALLERS=1
+breaks "where what is taken stays on the stack" pool.pml -DWITHOUT_REMOVAL -DCALLERS=2 -DDISCONNECTS=0 -DOPEN=1
+
+holds "the lock, three threads" lock.pml
+breaks "a lock taken as one that nobody waits for" lock.pml -DWITHOUT_TWO
+breaks "a lock without the compare-and-swap" lock.pml -DWITHOUT_SWAP
+breaks "sleep without a look at the lock" lock.pml -DWITHOUT_CHECK
 
 holds "fork, fork of a fork, two threads in the child" fork.pml
 breaks "a mark of a start that names no process" fork.pml -DWITHOUT_OWNED_MARK

@@ -16,11 +16,7 @@ int mc_server_init(mc_server *server, const mc_address *address)
     server->host[address->host.length] = '\0';
     server->family = address->family;
     server->port = address->port;
-    if (!mc_pool_init(&server->pool)) {
-        free(server->host);
-        server->host = NULL;
-        return 0;
-    }
+    mc_pool_init(&server->pool);
     return 1;
 }
 

@@ -2,70 +2,128 @@
 
 #include <errno.h>
 
+mc_status mc_leg_send(mc_leg *leg, mc_clock *clock)
+{
+    while (leg->piece_count > 0) {
+        size_t moved = 0;
+        mc_status status =
+            mc_connection_send(leg->connection, leg->pieces, leg->piece_count, &moved, clock);
+
+        leg->moved = true;
+        if (status != MC_OK) {
+            return status;
+        }
+        if (leg->piece_count == 1 && moved == leg->pieces->iov_len) {
+            leg->piece_count = 0;
+        }
+        else {
+            mc_pieces_advance(&leg->pieces, &leg->piece_count, moved);
+        }
+    }
+    return MC_OK;
+}
+
+static mc_status receive(mc_leg *leg, bool may_wait, mc_clock *clock)
+{
+    mc_connection *connection = leg->connection;
+    struct iovec pieces[2];
+    size_t moved = 0;
+    bool all;
+    int count = mc_leg_room(leg, may_wait, pieces, &all);
+
+    if (count == 0) {
+        return MC_NO_MEMORY;
+    }
+    mc_status status = mc_connection_receive(connection, pieces, count, &moved, all, clock);
+
+    leg->moved = true;
+    if (status != MC_OK) {
+        return status;
+    }
+    if (all && moved == pieces[0].iov_len + pieces[1].iov_len) {
+        leg->exchange.suspect |= !mc_connection_is_quiet(connection); /* that was not asked for */
+    }
+    mc_leg_received(leg, moved);
+    return MC_OK;
+}
+
+/* The rest of a body: mostly it is there already, and what stands behind it is seen at once; else
+ * one receive waits for all of it. */
+static __attribute__((noinline)) mc_status receive_body(mc_leg *leg, mc_clock *clock)
+{
+    mc_clock none = {.timeout = 0, .late = true};
+    mc_status status = MC_TIMEOUT;
+
+    leg->connection->error = 0;
+    if (clock->timeout == MC_NO_TIMEOUT || mc_clock_left(clock, mc_clock_now()) != 0) {
+        status = receive(leg, false, &none);
+    }
+    /* Else, or where nothing was there: a timeout of the stream's own is an error. */
+    return status == MC_TIMEOUT && leg->connection->error == 0 ? receive(leg, true, clock) : status;
+}
+
+mc_status mc_leg_receive(mc_leg *leg, mc_clock *clock)
+{
+    bool may_wait = clock->timeout != 0 && leg->connection->transport->waits_for_all;
+
+    return may_wait && leg->exchange.missing != 0 ? receive_body(leg, clock)
+                                                  : receive(leg, may_wait, clock);
+}
+
+mc_status mc_leg_move(mc_leg *leg, mc_clock *clock)
+{
+    mc_status status = mc_leg_send(leg, clock);
+
+    if (status != MC_OK || mc_exchange_is_done(&leg->exchange) || mc_leg_wants_more(leg)) {
+        return status;
+    }
+    return mc_leg_receive(leg, clock);
+}
+
 /* Sends what goes out at once. True where something happened that the caller wants to know. */
 static bool push(mc_leg *leg)
 {
     mc_clock none = {.timeout = 0, .late = true}; /* no time to wait: EAGAIN is MC_TIMEOUT */
-    size_t moved = 0;
+    mc_status status;
 
-    if (leg->count == 0) {
-        return leg->more;
-    }
     do {
-        leg->status =
-            mc_connection_send_some(leg->connection, leg->pieces, leg->count, &moved, &none);
-        if (leg->status == MC_OK) {
-            mc_pieces_advance(&leg->pieces, &leg->count, moved);
-        }
-    } while (leg->status == MC_INTERRUPTED || (leg->status == MC_OK && leg->count > 0));
-    if (leg->status == MC_TIMEOUT) {
-        leg->status = MC_OK;
+        status = mc_leg_send(leg, &none);
+    } while (status == MC_INTERRUPTED);
+    if (status == MC_TIMEOUT) {
         return false;
     }
-    return leg->status != MC_OK || leg->more;
+    mc_leg_fail(leg, status);
+    /* Where nothing is to come, there is nothing to wait for. */
+    return status != MC_OK || mc_leg_wants_more(leg) || mc_exchange_is_done(&leg->exchange);
 }
 
-mc_status mc_fanout_step(mc_leg *const *legs, size_t count, struct pollfd *polls, mc_clock *clock)
+/* Receives what has come. */
+static bool pull(mc_leg *leg)
 {
-    bool moved = false;
-    size_t active = 0;
-    mc_leg *last = NULL;
+    mc_clock none = {.timeout = 0, .late = true};
+    mc_status status = mc_leg_receive(leg, &none);
 
-    for (size_t i = 0; i < count; i++) {
-        mc_leg *leg = legs[i];
+    if (status != MC_TIMEOUT && status != MC_INTERRUPTED) {
+        mc_leg_fail(leg, status);
+    }
+    return status == MC_OK;
+}
 
-        leg->arrived = false;
-        polls[i].fd = -1;
-        if (leg->connection == NULL) {
-            continue;
-        }
-        leg->status = MC_OK;
-        if (mc_connection_is_lost(leg->connection)) { /* there is nothing to wait for */
-            leg->status = MC_CLOSED;
-            moved = true;
-            continue;
-        }
-        moved |= push(leg);
-        moved |= leg->count == 0 && mc_exchange_is_done(&leg->exchange); /* nothing to wait for */
-        active++;
-        last = leg;
-        polls[i].fd = leg->connection->fd;
-        polls[i].events = (short)(POLLIN | (leg->count > 0 ? POLLOUT : 0));
-        polls[i].revents = 0;
-    }
-    if (moved || active == 0) {
-        return MC_OK;
-    }
-    if (active == 1 && last->count == 0) {
-        mc_status status = mc_connection_receive(last->connection, &last->exchange, clock);
+/* The only one that runs, and all is sent: it waits in its receive. */
+static mc_status wait_alone(mc_leg *leg, bool *arrived, mc_clock *clock)
+{
+    mc_status status = mc_leg_receive(leg, clock);
 
-        if (status == MC_INTERRUPTED || status == MC_TIMEOUT || status == MC_NO_MEMORY) {
-            return status;
-        }
-        last->status = status;
-        last->arrived = status == MC_OK;
-        return MC_OK;
+    if (status == MC_INTERRUPTED || status == MC_TIMEOUT || status == MC_NO_MEMORY) {
+        return status;
     }
+    mc_leg_fail(leg, status);
+    *arrived = status == MC_OK;
+    return MC_OK;
+}
+
+static mc_status wait_for_any(struct pollfd *polls, size_t count, mc_clock *clock)
+{
     int64_t left = mc_clock_left(clock, mc_clock_now());
 
     clock->late = true;
@@ -73,24 +131,51 @@ mc_status mc_fanout_step(mc_leg *const *legs, size_t count, struct pollfd *polls
         return MC_TIMEOUT;
     }
     int ready = poll(polls, (nfds_t)count, mc_clock_poll_timeout(left));
+
     if (ready < 0) {
         return errno == EINTR ? MC_INTERRUPTED : MC_NO_MEMORY;
     }
-    if (ready == 0) {
-        return MC_TIMEOUT;
-    }
+    return ready == 0 ? MC_TIMEOUT : MC_OK;
+}
+
+mc_status mc_fanout_step(mc_leg *const *legs, size_t count, struct pollfd *polls, bool *arrived,
+                         mc_clock *clock)
+{
+    bool moved = false;
+    size_t active = 0, last = 0;
+
     for (size_t i = 0; i < count; i++) {
-        mc_clock none = {.timeout = 0, .late = true};
         mc_leg *leg = legs[i];
 
-        if (polls[i].fd < 0 || !(polls[i].revents & ~POLLOUT)) {
+        arrived[i] = false;
+        polls[i].fd = -1;
+        if (!mc_leg_is_running(leg) || leg->in_turn) {
             continue;
         }
-        leg->status = mc_connection_receive(leg->connection, &leg->exchange, &none);
-        leg->arrived = leg->status == MC_OK;
-        if (leg->status == MC_TIMEOUT || leg->status == MC_INTERRUPTED) {
-            leg->status = MC_OK;
+        if (mc_connection_is_lost(leg->connection)) { /* there is nothing to wait for */
+            mc_leg_fail(leg, MC_CLOSED);
+            moved = true;
+            continue;
+        }
+        moved |= push(leg);
+        active++;
+        last = i;
+        polls[i].fd = leg->connection->fd;
+        polls[i].events = (short)(POLLIN | (leg->piece_count > 0 ? POLLOUT : 0));
+        polls[i].revents = 0;
+    }
+    if (moved || active == 0) {
+        return MC_OK;
+    }
+    if (active == 1 && legs[last]->piece_count == 0) {
+        return wait_alone(legs[last], &arrived[last], clock);
+    }
+    mc_status status = wait_for_any(polls, count, clock);
+
+    for (size_t i = 0; status == MC_OK && i < count; i++) {
+        if (polls[i].fd >= 0 && (polls[i].revents & ~POLLOUT)) {
+            arrived[i] = pull(legs[i]);
         }
     }
-    return MC_OK;
+    return status;
 }

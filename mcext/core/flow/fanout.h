@@ -1,27 +1,28 @@
-/* fanout: several connections of one call served together.
+/* fanout: the bytes of legs over their connections: of one alone, or of several served together.
  *
  * One step sends what can be sent and receives what has come on all legs, waiting in one poll, so
- * that a slow server delays nobody else and no side waits for the other's full buffers. Native
- * transports only. No GIL needed; the connections belong to the call. */
+ * that a slow server delays nobody else and no side waits for the other's full buffers. Only for
+ * transports that are free. No GIL needed; the connections belong to the call. */
 #ifndef MC_FANOUT_H
 #define MC_FANOUT_H
 
 #include <poll.h>
 
-#include "core/net/connection.h"
+#include "core/flow/leg.h"
 
-typedef struct {
-    mc_connection *connection; /* NULL: the leg is over */
-    mc_exchange exchange;
-    struct iovec *pieces; /* what is still to be sent of what was produced */
-    int count;
-    bool more;        /* more will be produced once this is sent */
-    mc_status status; /* of the last step: MC_OK, or why the leg ended */
-    bool arrived;     /* the last step received something */
-} mc_leg;
+/* Sends all that a leg has laid out. After MC_INTERRUPTED it can be called again. */
+mc_status mc_leg_send(mc_leg *leg, mc_clock *clock);
 
-/* MC_OK: something moved, or a leg's status is set; MC_INTERRUPTED, MC_TIMEOUT: of the whole step,
- * nothing is lost; MC_NO_MEMORY. polls has room for count entries. */
-mc_status mc_fanout_step(mc_leg *const *legs, size_t count, struct pollfd *polls, mc_clock *clock);
+/* Receives once. */
+mc_status mc_leg_receive(mc_leg *leg, mc_clock *clock);
+
+/* Both, where there is something to be sent, and something to wait for behind it. */
+mc_status mc_leg_move(mc_leg *leg, mc_clock *clock);
+
+/* MC_OK: something moved, or a leg has ended (mc_leg_fail); MC_INTERRUPTED, MC_TIMEOUT: of the
+ * whole step, nothing is lost; MC_NO_MEMORY. Legs that do not run are left out. polls has room for
+ * count entries; behind the step arrived[i] tells whether leg i received something. */
+mc_status mc_fanout_step(mc_leg *const *legs, size_t count, struct pollfd *polls, bool *arrived,
+                         mc_clock *clock);
 
 #endif

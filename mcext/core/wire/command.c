@@ -1,7 +1,5 @@
 #include "core/wire/command.h"
 
-#include <string.h>
-
 #define ROW(text, family, answers, repeatable, begin)                                              \
     {                                                                                              \
         {text, sizeof(text) - 1}, MC_FAMILY_##family, answers, repeatable, begin                   \
@@ -27,15 +25,3 @@ const mc_command_info mc_commands[MC_COMMANDS] = {
     [MC_STATS] = ROW("stats", LISTING, 0, true, ""),
     [MC_VERSION] = ROW("version", LINE, BIT(VERSION), true, ""),
 };
-
-mc_command mc_command_find(mc_slice name)
-{
-    for (int command = 0; command < MC_COMMANDS; command++) {
-        mc_slice known = mc_commands[command].name;
-
-        if (known.length == name.length && memcmp(known.bytes, name.bytes, name.length) == 0) {
-            return (mc_command)command;
-        }
-    }
-    return MC_COMMANDS;
-}

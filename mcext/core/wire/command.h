@@ -47,9 +47,6 @@ typedef struct {
 
 extern const mc_command_info mc_commands[MC_COMMANDS];
 
-/* The command of that name, or MC_COMMANDS. */
-mc_command mc_command_find(mc_slice name);
-
 /* Keys in one "get" line of a multi call. */
 #define MC_KEYS_PER_GET 1000
 

@@ -34,31 +34,18 @@ static void begin_get_line(mc_exchange *exchange, size_t at)
 void mc_exchange_init(mc_exchange *exchange, mc_buffer *in, mc_command command,
                       const mc_slice *keys, size_t replies, bool marker)
 {
+    memset(&exchange->started, 0, offsetof(mc_exchange, index) - offsetof(mc_exchange, started));
+    exchange->index = 0;
+    exchange->index_of_keys = (mc_key_index){NULL, 0, 0};
     exchange->in = in;
-    exchange->reply.line = (mc_slice){NULL, 0};
     exchange->keys = keys;
     exchange->replies = replies;
-    begin_get_line(exchange, 0);
-    exchange->marked = 0;
-    exchange->index = 0;
-    exchange->body = NULL;
-    exchange->room = NULL;
+    exchange->line_end = replies < MC_KEYS_PER_GET ? replies : MC_KEYS_PER_GET;
     exchange->max_length = UINT64_MAX;
-    exchange->missing = 0;
-    exchange->consume = 0;
-    exchange->dropped = 0;
-    exchange->listed = 0;
-    exchange->index_of_keys = (mc_key_index){NULL, 0, 0};
+    exchange->reply.line = (mc_slice){NULL, 0};
     exchange->command = command;
     exchange->marker = marker;
-    exchange->started = false;
-    exchange->suspect = false;
-    exchange->lost_count = false;
-    exchange->no_memory = false;
-    exchange->state = marker ? STATE_MARKER : STATE_LINE;
-    if (!marker && replies == 0) {
-        exchange->state = STATE_DONE;
-    }
+    exchange->state = marker ? STATE_MARKER : replies == 0 ? STATE_DONE : STATE_LINE;
 }
 
 void mc_exchange_expect(mc_exchange *exchange, size_t more)
@@ -69,13 +56,10 @@ void mc_exchange_expect(mc_exchange *exchange, size_t more)
     }
 }
 
-/* Drops what the last event was about. Whoever was told of it may have read on by other means (a
- * host's own recv), so it may be gone already. */
+/* Drops what the last event was about. */
 static void drop_consumed(mc_exchange *exchange)
 {
-    size_t held = mc_buffer_length(exchange->in);
-
-    mc_buffer_consume(exchange->in, exchange->consume < held ? exchange->consume : held);
+    mc_buffer_consume(exchange->in, exchange->consume);
     exchange->consume = 0;
 }
 
@@ -456,10 +440,10 @@ static mc_event next_line(mc_exchange *exchange)
     mc_buffer *in = exchange->in;
     size_t consumed = 0;
 
+    exchange->reply.line = (mc_slice){NULL, 0}; /* that of a marker's reply is nobody's answer */
     if (mc_buffer_length(in) == 0) {
         return MC_EVENT_AGAIN;
     }
-    exchange->reply.line = (mc_slice){NULL, 0};
     mc_status status =
         mc_reply_parse(mc_buffer_bytes(in), mc_buffer_length(in), &exchange->reply, &consumed);
 
@@ -563,15 +547,4 @@ void mc_exchange_give_room(mc_exchange *exchange, char *room)
         mc_buffer_consume(in, held);
         mc_exchange_put(exchange, held);
     }
-}
-
-void mc_exchange_skip_body(mc_exchange *exchange)
-{
-    if (exchange->body != NULL) {
-        exchange->consume -= (size_t)exchange->reply.length + 2;
-        exchange->body = NULL;
-    }
-    drop_consumed(exchange);
-    exchange->missing = 0;
-    exchange->state = STATE_LINE;
 }

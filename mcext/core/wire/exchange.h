@@ -25,32 +25,34 @@ typedef struct {
     mc_buffer *in;
     const mc_slice *keys; /* of a retrieval, in the order they were asked for; borrowed */
     size_t replies;       /* retrieval: keys; storage and line: lines to come; may grow (multi) */
+    size_t line_end;      /* retrieval: where the keys of the current "get" line end */
+    uint64_t max_length;  /* a longer VALUE breaks */
+    mc_reply reply;       /* of the last event; views valid until the next call */
+    mc_command command;
+    unsigned char state;
+    bool marker; /* a "version" went first: what stands before its reply is dropped */
+    /* From here on all is 0 at first. */
+    bool started;      /* a byte of this request's reply has been seen */
+    bool suspect;      /* answered, but the connection must not be used again */
+    bool lost_count;   /* nobody knows any more which answer belongs to which command */
+    bool has_passed;   /* the bits are set */
+    bool is_indexed;   /* keys are looked for in the index alone */
+    bool no_memory;    /* it broke for that */
     size_t cursor;     /* retrieval: behind the last key met in order; else lines that have come */
     size_t line_begin; /* retrieval: where the keys of the current "get" line begin */
-    size_t line_end;   /* and end */
     size_t marked;     /* retrieval: keys asked for before the "version"; 0: none is under way */
-    size_t index;      /* of the last VALUE or REPLY event */
-    mc_reply reply;    /* of the last event; views valid until the next call */
-    const char *body;  /* of the last VALUE, in the buffer, or NULL: give room */
-    char *room;        /* where the rest of a body goes */
-    uint64_t max_length; /* a longer VALUE breaks */
-    size_t missing;      /* body bytes still to come into room */
-    size_t consume;      /* bytes of the buffer to drop at the next call */
-    size_t dropped;      /* bytes passed over before the marker */
-    size_t listed;       /* what the rows of a listing take */
-    size_t errors;       /* since marked is set: error lines, and how often END came */
+    size_t missing;    /* body bytes still to come into room */
+    size_t consume;    /* bytes of the buffer to drop at the next call */
+    size_t dropped;    /* bytes passed over before the marker */
+    size_t listed;     /* what the rows of a listing take */
+    /* Up to here. */
+    size_t index;     /* of the last VALUE or REPLY event */
+    const char *body; /* of the last VALUE, in the buffer, or NULL: give room */
+    char *room;       /* where the rest of a body goes */
+    size_t errors;    /* since marked is set: error lines, and how often END came */
     size_t ends;
     mc_key_index index_of_keys; /* of those not answered, once one came out of order */
     uint64_t passed[(MC_KEYS_PER_GET + 63) / 64]; /* keys of the line passed over, as bits */
-    mc_command command;
-    unsigned char state;
-    bool marker;     /* a "version" went first: what stands before its reply is dropped */
-    bool started;    /* a byte of this request's reply has been seen */
-    bool suspect;    /* answered, but the connection must not be used again */
-    bool lost_count; /* nobody knows any more which answer belongs to which command */
-    bool has_passed; /* the bits are set */
-    bool is_indexed; /* keys are looked for in the index alone */
-    bool no_memory;  /* it broke for that */
 } mc_exchange;
 
 /* replies: keys asked for (retrieval), else the number of commands sent. marker: see above;
@@ -136,10 +138,6 @@ static inline void mc_exchange_put(mc_exchange *exchange, size_t size)
     exchange->room += size;
     exchange->missing -= size;
 }
-
-/* After VALUE: somebody else takes the body and its CRLF off the buffer or the stream (a host's own
- * recv), before the next call. */
-void mc_exchange_skip_body(mc_exchange *exchange);
 
 /* True once every reply that is expected so far has come. */
 static inline bool mc_exchange_is_done(const mc_exchange *exchange)

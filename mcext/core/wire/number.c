@@ -10,10 +10,10 @@ bool mc_number_parse(const char *text, size_t length, uint64_t *value)
         return false;
     }
     for (size_t i = 0; i < length; i++) {
-        unsigned digit = (unsigned)(unsigned char)text[i] - '0';
+        uint64_t digit = (uint64_t)(unsigned char)text[i] - '0';
 
-        if (digit > 9 || sum > UINT64_MAX / 10 || (sum == UINT64_MAX / 10 && digit > 5)) {
-            return false;
+        if (digit > 9 || (i == MC_NUMBER_MAX_DIGITS - 1 && sum > (UINT64_MAX - digit) / 10)) {
+            return false; /* with fewer digits it is never too large */
         }
         sum = sum * 10 + digit;
     }

@@ -1,0 +1,61 @@
+/* call: begins and ends one call of a client's method. */
+#ifndef MCX_CALL_H
+#define MCX_CALL_H
+
+#include "core/net/connection.h"
+#include "record.h"
+#include "shared.h"
+#include "state.h"
+
+/* One call of a client's method. */
+typedef struct {
+    PyObject *self; /* borrowed: the caller's */
+    mcx_module *module;
+    mcx_shared *shared;
+    mcx_snapshot *snapshot; /* valid until mcx_call_end */
+    mcx_record *record;     /* strong */
+    mc_clock clock;
+    const mc_transport *transport;
+    const void *kind;       /* of connections: NULL native, else a socket class, borrowed */
+    PyObject *socket_class; /* strong or NULL */
+    uint64_t owner;
+    bool debuglog_is_replaced;
+    bool is_customised; /* found in its middle, before anything was sent: mcx_pure is the way */
+} mcx_call;
+
+/* The time since before went into the caller's own code (a key_encoder, a generator of keys, a
+ * pickler): it is not the servers', and counts for no deadline. */
+static inline void mcx_leave_out(mcx_call *call, int64_t before)
+{
+    call->clock.start += mc_clock_now() - before;
+}
+
+/* 0; -1 with an exception, or 1 where the client replaces one of its insides and mcx_pure is the
+ * way: then mcx_call_end is not due. */
+int mcx_call_begin(mcx_call *call, PyObject *self);
+/* The same for calls that meet all servers, whose lists may have been changed in place. */
+int mcx_call_begin_listed(mcx_call *call, PyObject *self);
+/* The same for what takes part in a call in Python: never 1. */
+int mcx_call_begin_inner(mcx_call *call, PyObject *self);
+
+/* Enters the snapshot that is current: what begin does, and a call whose lists have changed. As
+ * mcx_call_begin. */
+int mcx_call_enter(mcx_call *call);
+
+/* Ends it; result (may be NULL) is passed through. */
+PyObject *mcx_call_end(mcx_call *call, PyObject *result);
+/* The same for a method of mcx_pure's, which goes that way where that turned out to be right. */
+PyObject *mcx_call_finish(mcx_call *call, PyObject *result, int method, PyObject *const *args,
+                          Py_ssize_t nargs, PyObject *kwnames);
+
+/* Counts a command, or a multi call, in the client's stats. */
+static inline int mcx_count(mcx_call *call, int what)
+{
+    if (LIKELY(mcx_counts_alone(call->record))) {
+        call->record->counts[what]++;
+        return 0;
+    }
+    return mcx_record_count(call->module, call->record, what);
+}
+
+#endif

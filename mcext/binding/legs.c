@@ -1,0 +1,540 @@
+/* legs: a multi call's servers: which items go to which, and their legs served together; those over
+ * Python sockets in turn, a batch at a time, so that no side waits for the other's buffers. */
+#include <string.h>
+
+#include "core/flow/fanout.h"
+#include "core/net/clock.h"
+#include "core/wire/key.h"
+#include "core/wire/reply.h"
+
+#include "call.h"
+#include "choose.h"
+#include "compat.h"
+#include "drive.h"
+#include "keys.h"
+#include "log.h"
+#include "move.h"
+#include "multi.h"
+#include "python_socket.h"
+#include "server.h"
+#include "state.h"
+#include "target.h"
+#include "values.h"
+
+/* What a socket's buffer may hold: what a Python socket gives past the deadline without waiting. */
+#define OVERTIME (UINT32_C(4) << 20)
+
+/* A leg for a connected target (stolen): its number plus one, 0 with MemoryError. */
+static uint32_t add_leg(mcx_multi *all, mcx_target *target)
+{
+    mcx_leg **legs = PyMem_Realloc(all->legs, (all->leg_count + 1) * sizeof *legs);
+    mcx_leg *each = legs ? PyMem_Malloc(sizeof *each) : NULL;
+
+    if (legs != NULL) {
+        all->legs = legs;
+    }
+    if (each == NULL) {
+        mcx_target_end(all->call, target, true);
+        PyErr_NoMemory();
+        return 0;
+    }
+    memset(each, 0, offsetof(mcx_leg, values)); /* the arrays have counts */
+    each->target = *target;
+    each->timeout = atomic_load_explicit(&target->host->timeout, memory_order_relaxed);
+    legs[all->leg_count++] = each;
+    return (uint32_t)all->leg_count;
+}
+
+/* The leg of a bucket's server, one more than its number, connected where it was not: 1 and *found,
+ * 0, -1. */
+static int find_leg(mcx_multi *all, size_t bucket, uint32_t *found)
+{
+    mcx_call *call = all->call;
+    uint32_t server = call->snapshot->bucket_server[bucket];
+    uint32_t *known = &all->leg_of_server[server];
+
+    if (server == call->snapshot->server_count) {
+        known = NULL; /* a bucket that is not among the servers: found by its host */
+        for (size_t i = 0; i < all->leg_count; i++) {
+            if ((PyObject *)all->legs[i]->target.host == call->snapshot->bucket[bucket]) {
+                *found = (uint32_t)i + 1;
+                return 1;
+            }
+        }
+    }
+    else if (LIKELY(*known != 0)) {
+        *found = *known;
+        return *known == UINT32_MAX ? 0 : 1;
+    }
+    mcx_target target;
+    int connected = mcx_connect_host(call, (mcx_server *)call->snapshot->bucket[bucket], &target);
+
+    if (connected > 0) {
+        *found = add_leg(all, &target);
+        connected = *found == 0 ? -1 : 1;
+    }
+    if (known != NULL && connected >= 0) {
+        *known = connected ? *found : UINT32_MAX;
+    }
+    return connected;
+}
+
+/* The leg of an item's key; *found is 0 where no server can be had. -1 with an exception. */
+static int choose_leg(mcx_multi *all, size_t number, uint32_t *found)
+{
+    mcx_key key = {.text = all->texts[number], .hash = mcx_hash_of(all, number)};
+    mcx_walk walk;
+    size_t bucket;
+    int there = mcx_walk_first(all->call, &key, &walk, &bucket), connected = 0;
+
+    while (there > 0 && (connected = find_leg(all, bucket, found)) == 0) {
+        there = mcx_walk_next(all->call, &walk, &bucket);
+    }
+    mcx_walk_end(&walk);
+    if (there == 0) {
+        *found = 0;
+    }
+    return there < 0 || connected < 0 ? -1 : 0;
+}
+
+static int choose_servers(mcx_multi *all)
+{
+    mcx_call *call = all->call;
+    uint32_t found = 0;
+
+    all->leg_of_server = PyMem_Calloc(call->snapshot->server_count + 1, sizeof(uint32_t));
+    if (all->leg_of_server == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    bool one = call->snapshot->bucket_count == 1 &&
+               atomic_load(&call->module->hash_kind) != MCX_HASH_PYTHON;
+
+    for (size_t i = 0; i < all->count; i++) {
+        if (UNLIKELY(choose_leg(all, i, &found) < 0)) {
+            return -1;
+        }
+        all->items[i].leg = found;
+        if (LIKELY(one)) { /* the only server, found for the first */
+            if (LIKELY(found == 1 && all->details == NULL)) {
+                all->in_first_leg = true;
+                return 0;
+            }
+            while (i + 1 < all->count && mcx_hash_of(all, i + 1) == NULL) {
+                all->items[++i].leg = found;
+            }
+        }
+    }
+    return 0;
+}
+
+/* Gives each leg its items, in order. */
+static int distribute(mcx_multi *all)
+{
+    for (size_t i = 0; i < all->count && !all->in_first_leg; i++) {
+        if (all->items[i].leg != 0) {
+            all->legs[all->items[i].leg - 1]->count++;
+        }
+    }
+    if (all->in_first_leg) {
+        all->legs[0]->count = all->count;
+    }
+    for (size_t i = 0; i < all->leg_count; i++) {
+        mcx_leg *each = all->legs[i];
+        bool all_of_them = each->count == all->count;
+
+        each->items = PyMem_New(uint32_t, each->count + 1);
+        if (all->command == MC_GET) {
+            each->keys = all_of_them ? all->texts : PyMem_New(mc_slice, each->count + 1);
+        }
+        if (each->items == NULL || (all->command == MC_GET && each->keys == NULL)) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        for (size_t at = 0; all_of_them && at < all->count; at++) {
+            each->items[at] = (uint32_t)at;
+        }
+        if (all_of_them) {
+            return 0; /* the others have none */
+        }
+        each->count = 0;
+    }
+    for (size_t i = 0; i < all->count; i++) {
+        if (all->items[i].leg != 0) {
+            mcx_leg *each = all->legs[all->items[i].leg - 1];
+
+            if (each->keys != NULL) {
+                each->keys[each->count] = all->texts[i];
+            }
+            each->items[each->count++] = (uint32_t)i;
+        }
+    }
+    return 0;
+}
+
+int mcx_legs_choose(mcx_multi *all)
+{
+    return choose_servers(all) < 0 ? -1 : distribute(all);
+}
+
+/* ---- events --------------------------------------------------------------------------------- */
+
+/* Steals value, of the leg's key number index; NULL: there is an exception. */
+static inline int keep_value(mcx_multi *all, mcx_leg *each, size_t index, PyObject *value)
+{
+    int result = -1;
+
+    if (LIKELY(value != NULL)) {
+        size_t number = each->items[index];
+        mcx_item *of = &all->items[number], *standing = &all->items[mcx_standing_of(all, number)];
+
+        result = 0;
+        if (LIKELY(standing->found_by <= of->leg)) {
+            standing->found_by = of->leg;
+            result = mcx_dict_put(all->result, standing->object, value);
+        }
+        Py_DECREF(value);
+    }
+    return result;
+}
+
+static int take_value(mcx_multi *all, mcx_leg *each)
+{
+    mcx_call *call = all->call;
+    mc_exchange *exchange = &each->io.exchange;
+    size_t length = (size_t)exchange->reply.length;
+
+    if (exchange->body != NULL) {
+        return keep_value(
+            all, each, exchange->index,
+            mcx_decode(call, exchange->reply.flags, (mc_slice){exchange->body, length}, NULL));
+    }
+    each->body = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length);
+    if (each->body == NULL) {
+        return -1;
+    }
+    each->flags = exchange->reply.flags;
+    mc_exchange_give_room(exchange, PyBytes_AS_STRING(each->body));
+    return 0;
+}
+
+static int take_filled(mcx_multi *all, mcx_leg *each)
+{
+    PyObject *body = each->body;
+    mc_slice text = {PyBytes_AS_STRING(body), (size_t)PyBytes_GET_SIZE(body)};
+    PyObject *value;
+
+    each->body = NULL;
+    value = mcx_decode(all->call, each->flags, text, body);
+    Py_DECREF(body);
+    return keep_value(all, each, each->io.exchange.index, value);
+}
+
+static int take_answer(mcx_multi *all, mcx_leg *each)
+{
+    mc_exchange *exchange = &each->io.exchange;
+    mc_reply *reply = &exchange->reply;
+
+    if (all->command == MC_SET) {
+        all->items[each->items[exchange->index]].stored = reply->type == MC_REPLY_STORED;
+    }
+    else if (all->command == MC_DELETE && reply->type != MC_REPLY_DELETED) {
+        all->failed |= mc_reply_is_error(reply->type);
+        return mcx_debuglog_line(each->target.host,
+                                 "while expecting 'DELETED', got unexpected response %R",
+                                 reply->line);
+    }
+    return 0;
+}
+
+/* Values that come in a row. */
+static int take_values(mcx_multi *all, mcx_leg *each)
+{
+    mc_exchange *exchange = &each->io.exchange;
+    mc_value_run run;
+    mc_slice text;
+    uint32_t flags;
+    int result = 0;
+    /* What decodes a value or compares a key may be Python code, which must not find a run open. */
+    bool plain = all->details == NULL;
+
+    mc_exchange_begin_run(exchange, &run);
+    while (result == 0 && mc_value_run_next(&run, &flags, &text)) {
+        size_t index = (size_t)(run.key - exchange->keys) - 1;
+
+        if (LIKELY(flags == 0 && plain)) {
+            result = keep_value(all, each, index,
+                                PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)text.length));
+            continue;
+        }
+        mc_exchange_end_run(exchange, &run);
+        result = keep_value(all, each, index, mcx_decode(all->call, flags, text, NULL));
+        mc_exchange_begin_run(exchange, &run);
+    }
+    mc_exchange_end_run(exchange, &run);
+    return result;
+}
+
+/* The events that come most, as far as they come in a row. */
+static int take_plain(mcx_multi *all, mcx_leg *each)
+{
+    if (all->command == MC_SET) {
+        size_t at, count = mc_exchange_take_stored(&each->io.exchange, &at);
+
+        for (size_t end = at + count; at < end; at++) {
+            all->items[each->items[at]].stored = true;
+        }
+    }
+    else if (all->command == MC_GET) {
+        return take_values(all, each);
+    }
+    return 0;
+}
+
+static int end_leg(mcx_multi *all, mcx_leg *each)
+{
+    each->over = true;
+    mcx_batch_drop_values(each);
+    Py_CLEAR(each->body);
+    all->failed |= each->io.verdict.status != MC_OK;
+    if (each->target.connection != NULL) {
+        each->target.connection->overtime = 0;
+    }
+    return mcx_conclude(all->call, &each->target, &each->io, false) < 0 ? -1 : 0;
+}
+
+/* Once more on a new connection. What was sent stands first in items, what was too large is gone
+ * from them. */
+static void begin_again(mcx_multi *all, mcx_leg *each)
+{
+    mc_leg *io = &each->io;
+
+    mcx_batch_drop_values(each);
+    Py_CLEAR(each->body);
+    if (all->command != MC_GET) {
+        memmove(each->items + io->sent, each->items + io->next,
+                (io->count - io->next) * sizeof *each->items);
+        io->count = io->sent + (io->count - io->next);
+    }
+    mcx_begin_again(all->call, &each->target, io);
+}
+
+/* All that the leg can do without moving bytes. */
+static int process(mcx_multi *all, mcx_leg *each)
+{
+    for (;;) {
+        /* One that could not be begun once more has no connection. */
+        int result = mc_leg_is_running(&each->io) ? take_plain(all, each) : 0;
+
+        switch (result < 0 ? MC_LEG_OVER : mc_leg_next(&each->io)) {
+        case MC_LEG_MOVE:
+            return 0;
+        case MC_LEG_PRODUCE:
+            result = mcx_batch_produce(all, each);
+            break;
+        case MC_LEG_VALUE:
+            result = take_value(all, each);
+            break;
+        case MC_LEG_FILLED:
+            result = take_filled(all, each);
+            break;
+        case MC_LEG_REPLY:
+            result = take_answer(all, each);
+            break;
+        case MC_LEG_RETRY: /* which is the servers' time: see take_on */
+            return 0;
+        case MC_LEG_OVER:
+            return result < 0 ? -1 : end_leg(all, each);
+        }
+        if (result < 0) {
+            return -1;
+        }
+    }
+}
+
+/* The same, outside the servers' time; and the leg is begun once more where that is right. */
+static int take_on(mcx_multi *all, mcx_leg *each)
+{
+    int result;
+
+    do {
+        if (mc_leg_is_to_be_retried(&each->io)) {
+            begin_again(all, each);
+        }
+        int64_t before = mc_clock_now();
+
+        result = process(all, each);
+        mcx_leave_out(all->call, before);
+    } while (result == 0 && !each->over && mc_leg_is_to_be_retried(&each->io));
+    return result;
+}
+
+/* ---- running -------------------------------------------------------------------------------- */
+
+/* A leg whose bytes move through Python: a batch, its replies, the next batch. */
+static int run_leg_in_turn(mcx_multi *all, mcx_leg *each)
+{
+    all->call->clock.timeout = each->timeout;
+    mc_leg_note_time(&each->io, &all->call->clock);
+    while (!each->over) {
+        mcx_move(all->call, &each->io);
+        if (take_on(all, each) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The first batch of each leg through a Python socket goes out before any of them is read: the
+ * answers come while a slow server is waited for, and are there even if that takes all the time. */
+static int send_ahead(mcx_multi *all, mcx_leg *each)
+{
+    all->call->clock.timeout = each->timeout;
+    mc_leg_note_time(&each->io, &all->call->clock); /* those before it may have taken it all */
+    mcx_send(all->call, &each->io);
+    return mc_leg_is_running(&each->io)
+               ? mcx_python_allow_overtime(each->target.connection, OVERTIME)
+               : take_on(all, each);
+}
+
+/* The clock runs until the time of the first host is over: each has its own. */
+static void set_shortest_time(mcx_multi *all)
+{
+    int64_t shortest = MC_NO_TIMEOUT;
+
+    for (size_t i = 0; i < all->leg_count; i++) {
+        mcx_leg *each = all->legs[i];
+
+        if (!each->over && each->timeout != MC_NO_TIMEOUT &&
+            (shortest == MC_NO_TIMEOUT || each->timeout < shortest)) {
+            shortest = each->timeout;
+        }
+    }
+    all->call->clock.timeout = shortest;
+}
+
+/* Behind a step that ended in status: whether the leg has something to do. */
+static bool has_moved(const mcx_multi *all, mcx_leg *each, mc_status status, bool arrived)
+{
+    if (each->over || each->io.in_turn) {
+        return false;
+    }
+    if (status == MC_TIMEOUT && each->timeout == all->call->clock.timeout) {
+        mc_leg_fail(&each->io, MC_TIMEOUT); /* the others have more time than that */
+    }
+    return arrived || !mc_leg_is_running(&each->io) || mc_leg_wants_more(&each->io) ||
+           mc_exchange_is_done(&each->io.exchange);
+}
+
+/* One turn of the legs that are served together. */
+static int step(mcx_multi *all, mc_leg **ios, struct pollfd *polls, bool *arrived)
+{
+    mcx_call *call = all->call;
+    mc_status status;
+
+    set_shortest_time(all);
+    Py_BEGIN_ALLOW_THREADS
+    status = mc_fanout_step(ios, all->leg_count, polls, arrived, &call->clock);
+    Py_END_ALLOW_THREADS
+    if (PyErr_CheckSignals() < 0) {
+        return -1;
+    }
+    if (status == MC_NO_MEMORY) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (size_t i = 0; i < all->leg_count; i++) {
+        if (has_moved(all, all->legs[i], status, arrived[i]) && take_on(all, all->legs[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Each leg's first batch is laid out. */
+static int begin(mcx_multi *all, mc_leg **ios)
+{
+    for (size_t i = 0; i < all->leg_count; i++) {
+        mcx_leg *each = all->legs[i];
+        mc_leg *io = ios[i] = &each->io;
+
+        all->call->clock.timeout = each->timeout;
+        mc_leg_init(io, all->command, each->keys, each->count);
+        mc_leg_use_room(io, each->pieces, sizeof each->pieces / sizeof *each->pieces);
+        io->noreply = all->noreply;
+        io->probe = each->target.probe;
+        io->max_length = (uint64_t)all->call->snapshot->max_length;
+        mc_leg_begin(io, each->target.connection, &all->call->clock);
+    }
+    for (size_t i = 0; i < all->leg_count; i++) {
+        mcx_leg *each = all->legs[i];
+
+        if (take_on(all, each) < 0 ||
+            (!each->over && each->io.in_turn && send_ahead(all, each) < 0)) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Until all are over: whoever has been begun once more may have another kind of connection. */
+static int serve(mcx_multi *all, mc_leg **ios, struct pollfd *polls, bool *arrived)
+{
+    for (;;) {
+        bool active = false;
+
+        for (size_t i = 0; i < all->leg_count; i++) {
+            mcx_leg *each = all->legs[i];
+
+            if (!each->over && each->io.in_turn && run_leg_in_turn(all, each) < 0) {
+                return -1;
+            }
+            active |= !each->over;
+        }
+        if (!active) {
+            return 0;
+        }
+        if (step(all, ios, polls, arrived) < 0) {
+            return -1;
+        }
+    }
+}
+
+int mcx_legs_run(mcx_multi *all)
+{
+    mc_leg **ios = PyMem_Calloc(all->leg_count + 1, sizeof *ios);
+    struct pollfd *polls = PyMem_Calloc(all->leg_count + 1, sizeof *polls);
+    bool *arrived = PyMem_Calloc(all->leg_count + 1, sizeof *arrived);
+    int result = -1;
+
+    if (ios == NULL || polls == NULL || arrived == NULL) {
+        PyErr_NoMemory();
+    }
+    else if (begin(all, ios) == 0) {
+        result = serve(all, ios, polls, arrived);
+    }
+    PyMem_Free(ios);
+    PyMem_Free(polls);
+    PyMem_Free(arrived);
+    return result;
+}
+
+void mcx_legs_fini(mcx_multi *all)
+{
+    for (size_t i = 0; i < all->leg_count; i++) {
+        mcx_leg *each = all->legs[i];
+
+        if (!each->over) { /* an exception ended the call */
+            mcx_batch_drop_values(each);
+            Py_CLEAR(each->body);
+            each->target.asked = each->io.asked;
+            mcx_target_end(all->call, &each->target, !each->io.asked); /* nothing was sent */
+            mc_leg_fini(&each->io);
+        }
+        PyMem_Free(each->keys != all->texts ? each->keys : NULL);
+        PyMem_Free(each->items);
+        PyMem_Free(each);
+    }
+    PyMem_Free(all->legs);
+    PyMem_Free(all->leg_of_server);
+}

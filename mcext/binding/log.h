@@ -1,0 +1,29 @@
+/* log: the client's and the hosts' debug lines, and how the core's results read in them. */
+#ifndef MCX_LOG_H
+#define MCX_LOG_H
+
+#include "call.h"
+#include "server.h"
+
+/* self.debuglog(text), text a format of PyUnicode_FromFormat; nothing without debug. An exception
+ * that is set stays. */
+int mcx_debuglog(mcx_call *call, const char *format, ...);
+
+/* The exception that is set becomes a debug line and the answer None, unless it is nobody's data.
+ * format has one %S, for the exception. */
+PyObject *mcx_forgive(mcx_call *call, const char *format);
+/* None, with a debug line; format has one %s, for the reason. */
+PyObject *mcx_give_up(mcx_call *call, const char *format, const char *why);
+
+/* The same of a host, on sys.stderr. */
+int mcx_server_debuglog(mcx_server *host, const char *format, ...);
+
+/* Of a host, a line that a server said: `format` has one %R for it. */
+int mcx_debuglog_line(mcx_server *host, const char *format, mc_slice line);
+
+int mcx_write_stderr(mcx_module *module, PyObject *text);
+
+/* What ended a call, in the words of Python's own exceptions; a new reference. */
+PyObject *mcx_status_text(const mc_connection *connection, mc_status status);
+
+#endif

@@ -1,0 +1,22 @@
+/* python_socket: bytes through sockets that are not Python's own. */
+#ifndef MCX_PYTHON_SOCKET_H
+#define MCX_PYTHON_SOCKET_H
+
+#include "core/net/connection.h"
+#include "server.h"
+
+extern const mc_transport mcx_python_transport;
+extern PyType_Spec mcx_owner_spec;
+
+/* The calling thread's number, never used twice, unlike what the system calls it by. */
+uint64_t mcx_thread_number(void);
+
+/* Whose connections of this class are: the calling thread's number, or 0 where any thread may use
+ * them, as sockets of Python's own class and of those that derive from it. */
+uint64_t mcx_socket_owner(PyObject *socket_class);
+
+/* Lets the next receives take so many bytes that are there even when the deadline is over. */
+/* -1 with an exception. */
+int mcx_python_allow_overtime(mc_connection *connection, uint32_t bytes);
+
+#endif

@@ -1,0 +1,9 @@
+/* support: what mcext.pure asks of C: functions of `mcext._core`. */
+#ifndef MCX_SUPPORT_H
+#define MCX_SUPPORT_H
+
+#include "compat.h"
+
+extern PyMethodDef mcx_support_functions[];
+
+#endif

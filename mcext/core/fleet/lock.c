@@ -1,0 +1,29 @@
+#include "core/fleet/lock.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* errno is the caller's: a connection's may be looked at after the lock. */
+static void futex(mc_lock *lock, int operation, uint32_t value)
+{
+    int error = errno;
+
+    (void)syscall(SYS_futex, &lock->state, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+    errno = error;
+}
+
+/* Whoever has waited takes it as one that others may wait for, which costs one needless call of the
+ * system at worst. The kernel lets only sleep who still finds a 2 there. */
+void mc_lock_wait(mc_lock *lock)
+{
+    while (atomic_exchange_explicit(&lock->state, 2, memory_order_acquire) != 0) {
+        futex(lock, FUTEX_WAIT, 2);
+    }
+}
+
+void mc_lock_wake(mc_lock *lock)
+{
+    futex(lock, FUTEX_WAKE, 1);
+}
