@@ -424,6 +424,13 @@ static void the_short_ways_tell_what_they_took(void)
     CHECK_BYTES(body.bytes, body.length, "hello");
     CHECK(mc_leg_take_value(&leg, &flags, &body) == -1); /* it is over */
     mc_leg_fini(&leg);
+    start(MC_GET, 1);
+    leg.max_length = 4; /* of a value: there is none */
+    CHECK(mc_leg_next(&leg) == MC_LEG_MOVE);
+    leg.piece_count = 0;
+    hear("END\r\n");
+    CHECK(body.length == 5 && mc_leg_take_value(&leg, &flags, &body) == 0 && leg.verdict.keep);
+    mc_leg_fini(&leg);
     start(MC_INCR, 1);
     lay_out_one();
     leg.piece_count = 0;
