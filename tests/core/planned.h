@@ -17,6 +17,7 @@
 #include "check.h"
 #include "core/net/process.h"
 #include "moves.h"
+#include "streams.h"
 
 #define MILLISECOND (MC_SECOND / 1000)
 #define LONG (60 * MC_SECOND) /* never reached */
@@ -120,31 +121,6 @@ static inline void adopted(mc_connection *connection)
 {
     connection->generation = mc_process_generation();
     connection->open = true;
-}
-
-/* A connection to *peer. */
-static inline void pair(mc_connection *connection, int *peer)
-{
-    int ends[2];
-
-    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
-    memset(connection, 0, sizeof *connection);
-    connection->fd = ends[0];
-    connection->transport = &mc_native_transport;
-    connection->receive_timeout = MC_NO_TIMEOUT;
-    adopted(connection);
-    *peer = ends[1];
-}
-
-static inline void drop(mc_connection *connection, int peer)
-{
-    mc_connection_close(connection);
-    close(peer);
-}
-
-static inline void say(int peer, const char *text)
-{
-    CHECK(write(peer, text, strlen(text)) == (ssize_t)strlen(text));
 }
 
 static inline int listen_at(int family, struct sockaddr *address, socklen_t size, int backlog)

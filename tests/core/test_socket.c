@@ -17,6 +17,7 @@
 
 #include "check.h"
 #include "core/net/process.h"
+#include "streams.h"
 
 #define MILLISECOND (MC_SECOND / 1000)
 #define LONG (60 * MC_SECOND) /* never reached */
@@ -89,33 +90,6 @@ void freeaddrinfo(struct addrinfo *list)
 }
 
 /* ---- streams ---- */
-
-static void begin_connection(mc_connection *connection)
-{
-    memset(connection, 0, sizeof *connection);
-    connection->fd = -1;
-    connection->generation = mc_process_generation();
-    connection->transport = &mc_native_transport;
-    connection->receive_timeout = MC_NO_TIMEOUT;
-}
-
-/* A connection to *peer. */
-static void pair(mc_connection *connection, int *peer)
-{
-    int ends[2];
-
-    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
-    begin_connection(connection);
-    connection->fd = ends[0];
-    connection->open = true;
-    *peer = ends[1];
-}
-
-static void drop(mc_connection *connection, int peer)
-{
-    mc_connection_close(connection);
-    close(peer);
-}
 
 static int listen_at(int family, struct sockaddr *address, socklen_t size)
 {

@@ -15,6 +15,7 @@
 #include "check.h"
 #include "core/net/process.h"
 #include "moves.h"
+#include "streams.h"
 
 #define LONG (60 * MC_SECOND) /* never reached */
 #define BODY 100000           /* is waited for in one receive */
@@ -56,38 +57,6 @@ static void *no_memory(void *memory, size_t size)
 }
 
 /* ---- streams ---- */
-
-static void begin_connection(mc_connection *connection)
-{
-    memset(connection, 0, sizeof *connection);
-    connection->fd = -1;
-    connection->generation = mc_process_generation();
-    connection->transport = &mc_native_transport;
-    connection->receive_timeout = MC_NO_TIMEOUT;
-}
-
-/* A connection to *peer. */
-static void pair(mc_connection *connection, int *peer)
-{
-    int ends[2];
-
-    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
-    begin_connection(connection);
-    connection->fd = ends[0];
-    connection->open = true;
-    *peer = ends[1];
-}
-
-static void drop(mc_connection *connection, int peer)
-{
-    mc_connection_close(connection);
-    close(peer);
-}
-
-static void say(int peer, const char *text)
-{
-    CHECK(write(peer, text, strlen(text)) == (ssize_t)strlen(text));
-}
 
 /* ---- promises ---- */
 
