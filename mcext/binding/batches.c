@@ -7,9 +7,6 @@
 #include "shared.h"
 #include "values.h"
 
-/* A value up to this size is copied behind its command; a larger one goes out from where it is. */
-#define COPY_UP_TO ((size_t)8192)
-
 void mcx_batch_drop_values(mcx_leg *leg)
 {
     while (leg->value_count > 0) {
@@ -32,7 +29,7 @@ static PyObject *value_of(mcx_multi *all, size_t standing)
 size_t mcx_plain_length(const mcx_multi *all)
 {
     const mcx_snapshot *snapshot = all->call->snapshot;
-    size_t length = COPY_UP_TO;
+    size_t length = MC_COPY_UP_TO_OF_MANY;
 
     if (all->noreply || all->min_compress != NULL) {
         return 0;

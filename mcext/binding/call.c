@@ -64,7 +64,6 @@ static COLD int find_transport(mcx_call *call)
     }
     if (call->socket_class != NULL) {
         call->transport = &mcx_python_transport;
-        call->kind = call->socket_class;
         call->owner = mcx_socket_owner(call->socket_class);
     }
     return 0;
@@ -94,7 +93,6 @@ static INLINE int begin(mcx_call *call, PyObject *self, bool inner)
     call->self = self;
     call->module = module;
     call->transport = &mc_native_transport;
-    call->kind = NULL;
     call->owner = 0;
     call->socket_class = NULL;
     call->is_customised = false;

@@ -16,8 +16,7 @@ typedef struct {
     mcx_record *record;     /* strong */
     mc_clock clock;
     const mc_transport *transport;
-    const void *kind;       /* of connections: NULL native, else a socket class, borrowed */
-    PyObject *socket_class; /* strong or NULL */
+    PyObject *socket_class; /* strong; NULL: connections are native */
     uint64_t owner;
     bool debuglog_is_replaced;
     bool is_customised; /* found in its middle, before anything was sent: mcx_pure is the way */
@@ -55,7 +54,7 @@ static inline int mcx_count(mcx_call *call, int what)
         call->record->counts[what]++;
         return 0;
     }
-    return mcx_record_count(call->module, call->record, what);
+    return mcx_record_count_name(call->module, call->record, call->module->count_names[what]);
 }
 
 #endif

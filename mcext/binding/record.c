@@ -237,12 +237,3 @@ int mcx_record_count_name(mcx_module *module, mcx_record *record, PyObject *name
     Py_XDECREF(stats);
     return result;
 }
-
-int mcx_record_count(mcx_module *module, mcx_record *record, int what)
-{
-    if (LIKELY(mcx_counts_alone(record))) {
-        record->counts[what]++;
-        return 0;
-    }
-    return mcx_record_count_name(module, record, module->count_names[what]);
-}

@@ -40,7 +40,6 @@ mcx_record *mcx_record_of(mcx_module *module, mcx_shared *shared, PyObject *self
 int mcx_record_first(mcx_module *module, mcx_shared *shared, PyObject *self);
 
 PyObject *mcx_record_stats(mcx_module *module, mcx_record *record);
-int mcx_record_count(mcx_module *module, mcx_record *record, int what);
 /* Nobody holds this thread's stats: counting can wait until somebody looks. */
 static inline bool mcx_counts_alone(const mcx_record *record)
 {

@@ -1,4 +1,4 @@
-/* commands_server: the methods that speak to servers rather than about a key: statistics, flush. */
+/* servers: the methods that speak to servers rather than about a key: statistics, flush. */
 #include <string.h>
 
 #include "core/flow/leg.h"

@@ -87,10 +87,8 @@ static inline int serialise(mcx_call *call, const store_arguments *given, mcx_st
     int kept;
 
     if (LIKELY(given->min_compress == NULL && mcx_plain_value(given->value, stored))) {
-        return (snapshot->max_value_length == 0 ||
-                stored->text.length <= (size_t)snapshot->max_value_length) &&
-               stored->text.length <= (size_t)snapshot->max_length &&
-               stored->text.length <= MCX_LENGTH_THAT_SERVERS_READ;
+        return mcx_may_be_sent(snapshot, stored->text.length) &&
+               stored->text.length <= (size_t)snapshot->max_length;
     }
     before = mc_clock_now();
     kept = mcx_store_info(call, given->value, given->min_compress, stored);

@@ -71,7 +71,7 @@ static int open_connection(mcx_call *call, mcx_server *host, mc_connection *conn
         return 0; /* the call's budget is spent, which says nothing about this server */
     }
     connection->transport = call->transport;
-    connection->kind = call->kind;
+    connection->kind = call->socket_class;
     connection->owner = call->owner;
     status = mcx_server_open(host, connection, &call->clock);
     if (status == MC_OK) {
@@ -117,7 +117,7 @@ static COLD int check_mark(mcx_call *call, mcx_server *host, bool *probe)
 static COLD int make_ready(mcx_call *call, mcx_server *host, bool fresh, mc_connection **connection)
 {
     if (*connection == NULL) {
-        *connection = mc_pool_take(&host->server.pool, call->kind, call->owner);
+        *connection = mc_pool_take(&host->server.pool, call->socket_class, call->owner);
     }
     if (*connection == NULL) {
         PyErr_NoMemory();
@@ -159,7 +159,7 @@ static INLINE int connect_host(mcx_call *call, mcx_server *host, bool fresh, mcx
             return there;
         }
     }
-    connection = mc_pool_take_newest(&host->server.pool, call->kind, call->owner);
+    connection = mc_pool_take_newest(&host->server.pool, call->socket_class, call->owner);
     if (UNLIKELY(connection == NULL || fresh ||
                  call->clock.start - connection->last_used >= MCX_LOOK_AFTER)) {
         there = make_ready(call, host, fresh, &connection);

@@ -94,9 +94,7 @@ int mcx_store_info(mcx_call *call, PyObject *value, PyObject *min_compress, mcx_
             goto failed;
         }
     }
-    if (UNLIKELY((snapshot->max_value_length != 0 &&
-                  (Py_ssize_t)stored->text.length > snapshot->max_value_length) ||
-                 stored->text.length > MCX_LENGTH_THAT_SERVERS_READ)) {
+    if (UNLIKELY(!mcx_may_be_sent(snapshot, stored->text.length))) {
         goto too_large;
     }
     return 1;

@@ -24,6 +24,13 @@ typedef struct {
  * one it takes the bytes for commands. */
 #define MCX_LENGTH_THAT_SERVERS_READ ((size_t)INT32_MAX - 2)
 
+/* Whether a data block so long is sent at all. */
+static inline bool mcx_may_be_sent(const mcx_snapshot *snapshot, size_t length)
+{
+    return (snapshot->max_value_length == 0 || length <= (size_t)snapshot->max_value_length) &&
+           length <= MCX_LENGTH_THAT_SERVERS_READ;
+}
+
 /* A value that goes out as it is, without Python code and without an owner. */
 static inline bool mcx_plain_value(PyObject *value, mcx_stored *stored)
 {

@@ -14,10 +14,8 @@ enum {
 /* What is laid out before it has to be sent. */
 #define BATCH_BYTES ((size_t)262144)
 
-/* A value up to this size is copied behind its command; a larger one goes out from where it is. Of
- * many commands the copies of one batch share the caches. */
+/* The same as MC_COPY_UP_TO_OF_MANY, of one command. */
 #define COPY_UP_TO ((size_t)16384)
-#define COPY_UP_TO_OF_MANY ((size_t)8192)
 
 /* What one receive asks for at least. */
 #define SMALL_INPUT ((size_t)2048)
@@ -185,7 +183,7 @@ mc_laid mc_leg_store(mc_leg *leg, mc_slice key, uint32_t flags, mc_slice exptime
 {
     mc_buffer *out = output_of(leg);
     bool first = leg->next == 0;
-    bool copies = !stays || value.length <= (leg->count > 1 ? COPY_UP_TO_OF_MANY : COPY_UP_TO);
+    bool copies = !stays || value.length <= (leg->count > 1 ? MC_COPY_UP_TO_OF_MANY : COPY_UP_TO);
     int laid;
 
     if (copies && cas == NULL && !leg->noreply) {

@@ -126,6 +126,10 @@ void mc_leg_give_up(mc_leg *leg);
 /* Room for one more command in this batch. */
 bool mc_leg_has_room(const mc_leg *leg);
 
+/* Of a run of commands a value up to this size is copied behind its command, so that one batch
+ * shares the caches; a larger one goes out from where it is. */
+#define MC_COPY_UP_TO_OF_MANY ((size_t)8192)
+
 typedef enum {
     MC_LAID_NO_MEMORY,
     MC_LAID_COPIED,
