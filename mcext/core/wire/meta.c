@@ -172,7 +172,11 @@ mc_status mc_meta_parse(const char *data, size_t length, mc_slice key, mc_reply 
     reply->has_cas = reply->was_hit = false;
     reply->type = type_of(line);
     if (reply->type == MC_REPLY_OTHER) {
-        return mc_reply_parse(data, length, reply, consumed);
+        status = mc_reply_parse(data, length, reply, consumed);
+        if (reply->type == MC_REPLY_VALUE) {
+            reply->type = MC_REPLY_OTHER; /* of a retrieval: VA alone is a value here */
+        }
+        return status;
     }
     reply->line = line;
     reply->key = reply->text = (mc_slice){end, 0};

@@ -10,8 +10,8 @@
 #include "core/wire/reply.h"
 
 /* Parses the first line of data, as mc_reply_parse does. Of a meta code the type is MC_REPLY_VALUE
- * (VA), HD (which OK is, too), EN, NF, EX or MN; any other line is what mc_reply_parse says it is.
- * Of the flags c, f, h, k, l, s, t, W, X and Z are read; others are passed over. MC_MALFORMED also
+ * (VA), HD (which OK is, too), EN, NF, EX or MN; any other line is what mc_reply_parse says it is,
+ * but no value. Of the flags c, f, h, k, l, s, t, W, X and Z are read; others are passed over. MC_MALFORMED also
  * where one of these comes twice or does not have what belongs to it. key: the one that will mostly
  * stand behind k, which is found faster; the caller compares. */
 mc_status mc_meta_parse(const char *data, size_t length, mc_slice key, mc_reply *reply,
