@@ -15,6 +15,10 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mcext import codecs as codecs
+    from mcext._core import Item as Item
+    from mcext.cache import Cache as Cache
+    from mcext.events import Event as Event
+    from mcext.tokens import ABSENT as ABSENT
     from mcext._core import Client as Client
     from mcext.compress import Compression as Compression
     from mcext.errors import AuthenticationError as AuthenticationError
@@ -34,12 +38,16 @@ if TYPE_CHECKING:
     from mcext.unpickler import restricted_unpickler as restricted_unpickler
 
 __all__ = [
+    "ABSENT",
     "AuthenticationError",
+    "Cache",
     "Client",
     "Compression",
     "ConflictError",
     "ConnectionLost",
     "DecodeError",
+    "Event",
+    "Item",
     "LeaseTimeout",
     "MemcacheError",
     "Overloaded",
@@ -70,6 +78,15 @@ def __getattr__(name: str) -> object:
         from mcext import unpickler
 
         return getattr(unpickler, name)
+    if name == "Cache":
+        from mcext.cache import Cache
+
+        globals()[name] = Cache
+        return Cache
+    if name in ("ABSENT", "Event", "Item"):
+        from mcext import _core, events, tokens
+
+        return {"ABSENT": tokens.ABSENT, "Event": events.Event, "Item": _core.Item}[name]
     if name == "codecs":
         import mcext.codecs  # not from mcext: that would ask this function for the name
 

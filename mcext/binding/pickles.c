@@ -6,7 +6,7 @@
 
 #include "call.h"
 #include "compat.h"
-#include "log.h"
+#include "forgive.h"
 #include "shared.h"
 #include "state.h"
 #include "values.h"

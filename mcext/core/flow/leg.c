@@ -52,6 +52,8 @@ void mc_leg_init(mc_leg *leg, mc_command command, const mc_slice *keys, size_t c
     leg->family = mc_commands[command].family;
     leg->noreply = leg->once = leg->probe = leg->retried = leg->moved = false;
     leg->state = STATE_RUNNING;
+    leg->good = 0;
+    leg->bytes_in = leg->bytes_out = 0;
 }
 
 void mc_leg_note_time(mc_leg *leg, const mc_clock *clock)
@@ -332,6 +334,7 @@ void mc_leg_received(mc_leg *leg, size_t size)
 {
     mc_exchange *exchange = &leg->exchange;
 
+    leg->bytes_in += size;
     if (exchange->missing != 0) {
         size_t into_body = size < exchange->missing ? size : exchange->missing;
 

@@ -82,6 +82,8 @@ typedef struct mc_leg {
     bool marker_last; /* noreply: the exchange is for the marker behind the last command */
     bool owes_marker; /* a retrieval's: see mc_exchange_mark */
     bool unclean;     /* noreply: see MC_PROTOCOL_KEY_LENGTH */
+    size_t good; /* answers that were hoped for, values and STORED: counted by who takes them */
+    uint64_t bytes_in, bytes_out; /* received and sent for it, also for what was retried */
 } mc_leg;
 
 /* keys: of a retrieval; of mg, and of md where its answers are to be compared, those that are laid
