@@ -135,10 +135,46 @@ static void letters_that_nobody_asked_for_are_passed_over(void)
 static void what_is_no_flag_is_malformed(void)
 {
     static const char *const wrong[] = {
-        "c",  "cx", "c1x", "c-1", "c18446744073709551616", "c000000000000000000001", "f",
-        "fx", "f-1", "f4294967296", "h", "h2", "hx", "h1 h1", "l", "l-1", "s", "s5x", "t", "t-",
-        "t-2", "t-10", "t9223372036854775808", "tx", "k", "k ", "kk0 kk0", "c1 c1", "f1 c1 f1",
-        "W W", "X X", "Z Z", "W1", "XW", "Z0", "c1\tf1", "s1 O1 s1", "t1 t1", "l1 l1", "c1\r",
+        "c",
+        "cx",
+        "c1x",
+        "c-1",
+        "c18446744073709551616",
+        "c000000000000000000001",
+        "f",
+        "fx",
+        "f-1",
+        "f4294967296",
+        "h",
+        "h2",
+        "hx",
+        "h1 h1",
+        "l",
+        "l-1",
+        "s",
+        "s5x",
+        "t",
+        "t-",
+        "t-2",
+        "t-10",
+        "t9223372036854775808",
+        "tx",
+        "k",
+        "k ",
+        "kk0 kk0",
+        "c1 c1",
+        "f1 c1 f1",
+        "W W",
+        "X X",
+        "Z Z",
+        "W1",
+        "XW",
+        "Z0",
+        "c1\tf1",
+        "s1 O1 s1",
+        "t1 t1",
+        "l1 l1",
+        "c1\r",
     };
 
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
@@ -177,16 +213,16 @@ static void a_line_has_an_end(void)
 static void the_probe_tells_what_a_server_has(void)
 {
     static const mc_reply_type types[] = {
-        MC_REPLY_OTHER,        MC_REPLY_MN,          MC_REPLY_EN,   MC_REPLY_HD, MC_REPLY_ERROR,
-        MC_REPLY_CLIENT_ERROR, MC_REPLY_SERVER_ERROR, MC_REPLY_VALUE};
+        MC_REPLY_OTHER, MC_REPLY_MN,           MC_REPLY_EN,           MC_REPLY_HD,
+        MC_REPLY_ERROR, MC_REPLY_CLIENT_ERROR, MC_REPLY_SERVER_ERROR, MC_REPLY_VALUE};
 
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         bool stable = types[i] == MC_REPLY_EN || types[i] == MC_REPLY_HD;
 
         CHECK(mc_meta_judge(MC_REPLY_MN, types[i]) == (stable ? MC_META_STABLE
-                                                      : types[i] == MC_REPLY_CLIENT_ERROR
-                                                          ? MC_META_LEASES
-                                                          : MC_META_NONE));
+                                                       : types[i] == MC_REPLY_CLIENT_ERROR
+                                                           ? MC_META_LEASES
+                                                           : MC_META_NONE));
         for (size_t j = 0; types[i] != MC_REPLY_MN && j < sizeof types / sizeof *types; j++) {
             CHECK(mc_meta_judge(types[i], types[j]) == MC_META_NONE);
         }
@@ -234,7 +270,7 @@ static void other_answers_may_name_it(void)
 
 static void another_commands_answer_breaks(void)
 {
-    static const char *const none[] = {"STORED\r\n", "END\r\n", "MN\r\n",      "NS\r\n",
+    static const char *const none[] = {"STORED\r\n",  "END\r\n", "MN\r\n",        "NS\r\n",
                                        "DELETED\r\n", "5\r\n",   "VERSION 1\r\n", "hello\r\n"};
 
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
@@ -303,8 +339,8 @@ static void each_server_answers_the_probe(void)
     tells(probe, "EN\r\nCLIENT_ERROR bad command line format\r\n",
           "r0:EN r1:CLIENT_ERROR bad command line format done"); /* 1.5.22 */
     tells(probe, "MN\r\nCLIENT_ERROR invalid flag\r\n",
-          "r0:MN r1:CLIENT_ERROR invalid flag done"); /* 1.6.6 */
-    tells(probe, "MN\r\nEN\r\n", "r0:MN r1:EN done"); /* 1.6.12 */
+          "r0:MN r1:CLIENT_ERROR invalid flag done");                       /* 1.6.6 */
+    tells(probe, "MN\r\nEN\r\n", "r0:MN r1:EN done");                       /* 1.6.12 */
     tells(probe, "MN\r\nEN kAA== b O1\r\n", "r0:MN r1:EN kAA== b O1 done"); /* 1.6.18 */
     tells(probe, "MN\r\nHD kAA== b O1\r\n", "r0:MN r1:HD kAA== b O1 done"); /* it is there */
     tells(probe, "MN\r\nEN\r\nEN\r\n", "r0:MN r1:EN done!");

@@ -154,8 +154,7 @@ static bool open_batch(mc_leg *leg)
 
 bool mc_leg_has_room(const mc_leg *leg)
 {
-    size_t most =
-        leg->family == MC_FAMILY_META && leg->in_turn ? BATCH_IN_TURN : BATCH_BYTES;
+    size_t most = leg->family == MC_FAMILY_META && leg->in_turn ? BATCH_IN_TURN : BATCH_BYTES;
 
     return leg->next < leg->count && mc_buffer_length(output_of(leg)) + leg->outside < most &&
            leg->made + 2 < leg->room;

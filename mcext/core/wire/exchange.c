@@ -352,8 +352,8 @@ static mc_event answer_line(mc_exchange *exchange)
                                                                      : broken(exchange);
 }
 
-/* Whether the line is not about another command than the one whose turn it is: a hit has to name its
- * key. Other lines name theirs or not, by the server's version: of those the order tells. */
+/* Whether the line is not about another command than the one whose turn it is: a hit has to name
+ * its key. Other lines name theirs or not, by the server's version: of those the order tells. */
 static bool is_about_its_key(const mc_exchange *exchange)
 {
     mc_slice key = exchange->reply.key;
@@ -493,7 +493,8 @@ static inline mc_status parse_line(mc_exchange *exchange, size_t *consumed)
     size_t length = mc_buffer_length(exchange->in);
 
     if (mc_command_is_meta(exchange->command) && exchange->state == STATE_LINE) {
-        mc_slice key = exchange->keys != NULL ? exchange->keys[exchange->cursor] : (mc_slice){NULL, 0};
+        mc_slice key =
+            exchange->keys != NULL ? exchange->keys[exchange->cursor] : (mc_slice){NULL, 0};
 
         return mc_meta_parse(bytes, length, key, &exchange->reply, consumed);
     }
@@ -581,10 +582,10 @@ mc_event mc_exchange_next(mc_exchange *exchange)
                 return MC_EVENT_AGAIN;
             }
             exchange->consume = 2;
-            exchange->state = mc_command_is_meta(exchange->command) &&
-                                      exchange->cursor == exchange->replies
-                                  ? STATE_DONE
-                                  : STATE_LINE;
+            exchange->state =
+                mc_command_is_meta(exchange->command) && exchange->cursor == exchange->replies
+                    ? STATE_DONE
+                    : STATE_LINE;
             return MC_EVENT_FILLED;
         }
         if (exchange->state == STATE_ERROR) { /* and was not: it ends its "get" line */

@@ -11,9 +11,9 @@
 
 /* Parses the first line of data, as mc_reply_parse does. Of a meta code the type is MC_REPLY_VALUE
  * (VA), HD (which OK is, too), EN, NF, EX or MN; any other line is what mc_reply_parse says it is,
- * but no value. Of the flags c, f, h, k, l, s, t, W, X and Z are read; others are passed over. MC_MALFORMED also
- * where one of these comes twice or does not have what belongs to it. key: the one that will mostly
- * stand behind k, which is found faster; the caller compares. */
+ * but no value. Of the flags c, f, h, k, l, s, t, W, X and Z are read; others are passed over.
+ * MC_MALFORMED also where one of these comes twice or does not have what belongs to it. key: the
+ * one that will mostly stand behind k, which is found faster; the caller compares. */
 mc_status mc_meta_parse(const char *data, size_t length, mc_slice key, mc_reply *reply,
                         size_t *consumed);
 
@@ -32,8 +32,8 @@ typedef enum {
     MC_META_STABLE
 } mc_meta_level;
 
-/* The verdict of MC_META_PROBE, by the types of its two answers; MC_REPLY_OTHER for one that did not
- * come. Neither request of the probe has a data block, so no server can take anything in it for
+/* The verdict of MC_META_PROBE, by the types of its two answers; MC_REPLY_OTHER for one that did
+ * not come. Neither request of the probe has a data block, so no server can take anything in it for
  * another command. */
 mc_meta_level mc_meta_judge(mc_reply_type first, mc_reply_type second);
 
