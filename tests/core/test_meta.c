@@ -210,6 +210,68 @@ static void a_line_has_an_end(void)
     CHECK(parse(line) == MC_OK && consumed == MC_LINE_MAX);
 }
 
+/* What is known at one look is what the line says, and its body; nothing is read past the bytes. */
+static void a_hit_is_known_at_one_look(void)
+{
+    static const struct {
+        const char *line;
+        const char *letters; /* NULL: it is not for this way */
+    } cases[] = {
+        {"VA 2 kk0", "k"},
+        {"VA 2 kk0 f7 c18446744073709551615", "kfc"},
+        {"VA 2 kk0 c0 f4294967295 W", "kfcW"},
+        {"VA 2 kk0 Z X", "kZX"},
+        {"VA 02 kk0 X W f1", "kXWf"},
+        {"VA 2 kk0 ", NULL},
+        {"VA 2 kk0  f7", NULL},
+        {"VA  2 kk0 f7", NULL},
+        {"VA 2 f7 kk0", NULL},
+        {"VA 2 kk1", NULL},
+        {"VA 2 kk00", NULL},
+        {"VA 2 kk", NULL},
+        {"VA 2 k", NULL},
+        {"VA 2", NULL},
+        {"VA  kk0", NULL},
+        {"VA 2 kk0 t1", NULL},
+        {"VA 2 kk0 f7x", NULL},
+        {"VA 2 kk0 c18446744073709551616", NULL},
+        {"VA 2 kk0 f4294967296", NULL},
+        {"VA 2 kk0 W W", NULL},
+        {"VA 2 kk0 W1", NULL},
+        {"VA 3 kk0", NULL},
+        {"VA 1 kk0", NULL},
+        {"HD 2 kk0", NULL},
+        {"VA 2 kk0\r", NULL},
+    };
+    const mc_slice key = {"k0", 2};
+    mc_slice body;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[80];
+        size_t length = (size_t)snprintf(text, sizeof text, "%s\r\nhi\r\n", cases[i].line);
+        const char *bytes = check_guard_copy(guard, text, length);
+        mc_reply quick;
+
+        memset(&quick, 0xee, sizeof quick);
+        CHECK(mc_meta_match_hit(bytes, length, key, &quick, &body) == (cases[i].letters != NULL));
+        if (cases[i].letters != NULL) {
+            has(text, cases[i].letters);
+            CHECK(quick.letters == reply.letters && quick.cas == reply.cas);
+            CHECK(quick.has_cas == reply.has_cas && quick.flags == reply.flags);
+            CHECK(quick.length == 2 && quick.ttl == 0 && quick.size == 0 && quick.age == 0);
+            CHECK(!quick.was_hit && quick.type == MC_REPLY_VALUE && quick.text.length == 0);
+            CHECK_BYTES(quick.key.bytes, quick.key.length, "k0");
+            CHECK_BYTES(quick.line.bytes, quick.line.length, cases[i].line);
+            CHECK_BYTES(body.bytes, body.length, "hi");
+        }
+        for (size_t cut = 0; cut < length; cut++) {
+            bytes = check_guard_copy(guard, text, cut);
+            CHECK(!mc_meta_match_hit(bytes, cut, key, &quick, &body));
+        }
+    }
+    CHECK(!mc_meta_match_hit(NULL, 0, key, &reply, &body));
+}
+
 static void the_probe_tells_what_a_server_has(void)
 {
     static const mc_reply_type types[] = {
@@ -389,6 +451,7 @@ int main(void)
     PROMISE(letters_that_nobody_asked_for_are_passed_over);
     PROMISE(what_is_no_flag_is_malformed);
     PROMISE(a_line_has_an_end);
+    PROMISE(a_hit_is_known_at_one_look);
     PROMISE(the_probe_tells_what_a_server_has);
     PROMISE(a_hit_has_to_name_its_key);
     PROMISE(other_answers_may_name_it);

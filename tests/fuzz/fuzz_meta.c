@@ -179,6 +179,27 @@ static void judge_line(const char *bytes, size_t size)
     }
 }
 
+/* Of a hit in one look: what the line says, and the rest is its body. */
+static void judge_hit(const char *bytes, size_t size)
+{
+    const char *text = fuzz_guarded(bytes, size, 1);
+    mc_reply reply;
+    mc_slice body;
+
+    for (size_t i = 0; i < MOST_KEYS; i++) {
+        if (!mc_meta_match_hit(text, size, keys[i], &reply, &body)) {
+            continue;
+        }
+        meaning found = read_line(text, reply.line.length);
+
+        PROMISED(!found.malformed && text[reply.line.length] == '\r');
+        same_meaning(&reply, &found);
+        PROMISED(body.bytes == text + reply.line.length + 2 && body.length == found.size);
+        PROMISED(body.bytes + body.length + 2 == text + size);
+        PROMISED(memcmp(text + size - 2, "\r\n", 2) == 0);
+    }
+}
+
 /* ---- a stream ---- */
 
 typedef struct {
@@ -377,6 +398,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         asked.count = 2;
     }
     judge_line(asked.stream, asked.size);
+    judge_hit(asked.stream, asked.size);
     story whole = tell(&asked, 0);
     same(tell(&asked, 1u + data[2]), whole);
     if (asked.command != MC_META_PROBE && asked.size != 0) {
