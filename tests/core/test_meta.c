@@ -26,6 +26,8 @@ static mc_status parse(const char *text)
 
     CHECK(parse_for(text, "k") == status && reply.letters == first.letters);
     CHECK(status != MC_OK || reply.key.length == first.key.length);
+    CHECK(parse_for(text, "k0, and longer than the line") == status);
+    CHECK(status != MC_OK || reply.key.length == first.key.length);
     CHECK(parse_for(text, "") == status && reply.letters == first.letters);
     CHECK(status != MC_OK || reply.key.length == first.key.length);
     return status;
@@ -270,6 +272,14 @@ static void a_hit_is_known_at_one_look(void)
         }
     }
     CHECK(!mc_meta_match_hit(NULL, 0, key, &reply, &body));
+
+    static const char empty[] = "VA 0 kk0\r\n\r\n";
+    size_t length = sizeof empty - 1;
+    const char *bytes = check_guard_copy(guard, empty, length);
+
+    CHECK(mc_meta_match_hit(bytes, length, key, &reply, &body) && body.length == 0);
+    CHECK(!mc_meta_match_hit(bytes, length, (mc_slice){"k0, and longer than all of it", 29}, &reply,
+                             &body));
 }
 
 static void the_probe_tells_what_a_server_has(void)

@@ -233,14 +233,15 @@ bool mc_meta_match_hit(const char *data, size_t length, mc_slice key, mc_reply *
                        mc_slice *body)
 {
     /* With a CRLF at its end, nothing below can read past it. */
-    if (length < sizeof "VA 0 k\r\n\r\n" - 1 + key.length || memcmp(data, "VA ", 3) != 0 ||
+    if (length < sizeof "VA 0 k\r\n\r\n" - 1 || memcmp(data, "VA ", 3) != 0 ||
         memcmp(data + length - 2, "\r\n", 2) != 0) {
         return false;
     }
     const char *at, *end = data + length;
 
     at = take_number(data + 3, &reply->length);
-    if (at == NULL || at[0] != ' ' || at[1] != 'k' || (size_t)(end - at) < key.length + 4 ||
+    if (at == NULL || at[0] != ' ' || at[1] != 'k' ||
+        (size_t)(end - at) < sizeof " k\r\n\r\n" - 1 + key.length ||
         !mc_bytes_equal(at + 2, key.bytes, key.length)) {
         return false;
     }
