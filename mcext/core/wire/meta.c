@@ -69,7 +69,7 @@ static const char *take_key(const char *at, const char *end, mc_slice key, mc_re
 {
     if (key.length == 0 || (size_t)(end - at) < key.length ||
         !mc_bytes_equal(at, key.bytes, key.length) ||
-        (at + key.length < end && at[key.length] != ' ')) {
+        (at + key.length != end && at[key.length] != ' ')) {
         key.length = (size_t)(end_of_word(at, end) - at);
     }
     reply->key = (mc_slice){at, key.length};
