@@ -170,7 +170,7 @@ static void as_many_replies_are_awaited_as_commands_were_laid_out(void)
         mc_slice keys[2] = {key, key};
 
         start(command, keys, count);
-        CHECK_NUMBER(leg.exchange.replies, family == MC_FAMILY_RETRIEVAL  ? 2
+        CHECK_NUMBER(leg.exchange.replies, family == MC_FAMILY_RETRIEVAL ? 2
                                            : family >= MC_FAMILY_LISTING ? 1
                                                                          : 0);
         if (mc_leg_next(&leg) == MC_LEG_PRODUCE) {

@@ -31,13 +31,20 @@ static void a_hit_and_a_miss(void)
 static void what_is_not_the_answer_breaks(void)
 {
     static const char *const wrong[] = {
-        "VA 5 f7 c12\r\nhello\r\n",          "VA 5 kk1 f7 c12\r\nhello\r\n",
-        "VA 5 kk00 f7 c12\r\nhello\r\n",     "VA 5 kk f7 c12\r\nhello\r\n",
-        "VA 5 kk0 f7 c1x\r\nhello\r\n",      "VA 5 kk0 f7 f7\r\nhello\r\n",
-        "VALUE k0 7 5\r\nhello\r\nEND\r\n", "VA 5 kk0\r\nhello!\r\n",
-        "VA 5 kk0\r\nhello\n\r",             "EN kk1\r\n",
-        "END\r\n",                           "NF\r\n",
-        "MN\r\n",                            "VA 6 kk0\r\nhello!\r\n",
+        "VA 5 f7 c12\r\nhello\r\n",
+        "VA 5 kk1 f7 c12\r\nhello\r\n",
+        "VA 5 kk00 f7 c12\r\nhello\r\n",
+        "VA 5 kk f7 c12\r\nhello\r\n",
+        "VA 5 kk0 f7 c1x\r\nhello\r\n",
+        "VA 5 kk0 f7 f7\r\nhello\r\n",
+        "VALUE k0 7 5\r\nhello\r\nEND\r\n",
+        "VA 5 kk0\r\nhello!\r\n",
+        "VA 5 kk0\r\nhello\n\r",
+        "EN kk1\r\n",
+        "END\r\n",
+        "NF\r\n",
+        "MN\r\n",
+        "VA 6 kk0\r\nhello!\r\n",
         "VA 18446744073709551615 kk0\r\n",
     };
 
@@ -107,8 +114,7 @@ static void behind_the_answer_nothing_may_stand(void)
 
 static void only_what_reads_is_sent_once_more(void)
 {
-    task asked = ONE(MC_MG, .argument = "v k", .end = MC_CLOSED,
-                     .said_again = "VA 1 kk0\r\nx\r\n");
+    task asked = ONE(MC_MG, .argument = "v k", .end = MC_CLOSED, .said_again = "VA 1 kk0\r\nx\r\n");
 
     tells_leg(asked, "mg k0 v k\r\nmg k0 v k\r\n", "> retry > v0=x OK keep");
     asked.owed_there = 2;
@@ -128,8 +134,10 @@ static void only_what_reads_is_sent_once_more(void)
     tells_leg(ONE(MC_MD, .end = MC_CLOSED), "md k0\r\n", "> CLOSED ran");
     tells_leg(ONE(MC_META_PROBE, .end = MC_CLOSED, .said_again = "MN\r\nEN\r\n"),
               "mn\r\nmg AA== b k O1\r\nmn\r\nmg AA== b k O1\r\n", "> retry > r0:MN r1:EN OK keep");
-    tells_leg(ONE(MC_META_PROBE, .end = MC_CLOSED), "mn\r\nmg AA== b k O1\r\n"
-              "mn\r\nmg AA== b k O1\r\n", "> retry > CLOSED");
+    tells_leg(ONE(MC_META_PROBE, .end = MC_CLOSED),
+              "mn\r\nmg AA== b k O1\r\n"
+              "mn\r\nmg AA== b k O1\r\n",
+              "> retry > CLOSED");
 }
 
 static void a_marker_goes_before_them(void)
@@ -244,6 +252,12 @@ static void anything_else_is_not(void)
         "VA 18446744073709551615 kk0\r\n\r\n",
         "VA 18446744073709551614 kk0\r\n",
         "VA 0 kk0 W\r\n\n",
+        "VA 0 kk0 W\r\n",
+        "VA 0 kk0 f1 c2\r\r\n\r\n",
+        "VA 1 kk0 W W\r\nx\r\n",
+        "VA 1 kk0 kk0\r\nx\r\n",
+        "VA 1 kk0 c\r\nx\r\n",
+        "VA 1 kk0 f4294967296\r\nx\r\n",
         "EN\r\nx",
         "EN\r",
         "EN kk1\r\n",

@@ -26,6 +26,8 @@ static mc_status parse(const char *text)
 
     CHECK(parse_for(text, "k") == status && reply.letters == first.letters);
     CHECK(status != MC_OK || reply.key.length == first.key.length);
+    CHECK(parse_for(text, "k0, and longer than the line") == status);
+    CHECK(status != MC_OK || reply.key.length == first.key.length);
     CHECK(parse_for(text, "") == status && reply.letters == first.letters);
     CHECK(status != MC_OK || reply.key.length == first.key.length);
     return status;
@@ -135,10 +137,49 @@ static void letters_that_nobody_asked_for_are_passed_over(void)
 static void what_is_no_flag_is_malformed(void)
 {
     static const char *const wrong[] = {
-        "c",  "cx", "c1x", "c-1", "c18446744073709551616", "c000000000000000000001", "f",
-        "fx", "f-1", "f4294967296", "h", "h2", "hx", "h1 h1", "l", "l-1", "s", "s5x", "t", "t-",
-        "t-2", "t-10", "t9223372036854775808", "tx", "k", "k ", "kk0 kk0", "c1 c1", "f1 c1 f1",
-        "W W", "X X", "Z Z", "W1", "XW", "Z0", "c1\tf1", "s1 O1 s1", "t1 t1", "l1 l1", "c1\r",
+        "c",
+        "cx",
+        "c1x",
+        "c-1",
+        "c18446744073709551616",
+        "c000000000000000000001",
+        "f",
+        "fx",
+        "f-1",
+        "f4294967296",
+        "h",
+        "h2",
+        "hx",
+        "h1 h1",
+        "l",
+        "l-1",
+        "s",
+        "s5x",
+        "t",
+        "t-",
+        "t-2",
+        "t-10",
+        "t9223372036854775808",
+        "tx",
+        "k",
+        "k ",
+        "kk0 kk0",
+        "c1 c1",
+        "f1 c1 f1",
+        "W W",
+        "X X",
+        "Z Z",
+        "W1",
+        "XW",
+        "c1:",
+        "c:",
+        "c1/",
+        "Z0",
+        "c1\tf1",
+        "s1 O1 s1",
+        "t1 t1",
+        "l1 l1",
+        "c1\r",
     };
 
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
@@ -174,19 +215,89 @@ static void a_line_has_an_end(void)
     CHECK(parse(line) == MC_OK && consumed == MC_LINE_MAX);
 }
 
+/* What is known at one look is what the line says, and its body; nothing is read past the bytes. */
+static void a_hit_is_known_at_one_look(void)
+{
+    static const struct {
+        const char *line;
+        const char *letters; /* NULL: it is not for this way */
+    } cases[] = {
+        {"VA 2 kk0", "k"},
+        {"VA 2 kk0 f7 c18446744073709551615", "kfc"},
+        {"VA 2 kk0 c0 f4294967295 W", "kfcW"},
+        {"VA 2 kk0 Z X", "kZX"},
+        {"VA 02 kk0 X W f1", "kXWf"},
+        {"VA 2 kk0 ", NULL},
+        {"VA 2 kk0  f7", NULL},
+        {"VA  2 kk0 f7", NULL},
+        {"VA 2 f7 kk0", NULL},
+        {"VA 2 kk1", NULL},
+        {"VA 2 kk00", NULL},
+        {"VA 2 kk", NULL},
+        {"VA 2 k", NULL},
+        {"VA 2", NULL},
+        {"VA  kk0", NULL},
+        {"VA 2 kk0 t1", NULL},
+        {"VA 2 kk0 f7x", NULL},
+        {"VA 2 kk0 c18446744073709551616", NULL},
+        {"VA 2 kk0 f4294967296", NULL},
+        {"VA 2 kk0 W W", NULL},
+        {"VA 2 kk0 W1", NULL},
+        {"VA 3 kk0", NULL},
+        {"VA 1 kk0", NULL},
+        {"HD 2 kk0", NULL},
+        {"VA 2 kk0\r", NULL},
+    };
+    const mc_slice key = {"k0", 2};
+    mc_slice body;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[80];
+        size_t length = (size_t)snprintf(text, sizeof text, "%s\r\nhi\r\n", cases[i].line);
+        const char *bytes = check_guard_copy(guard, text, length);
+        mc_reply quick;
+
+        memset(&quick, 0xee, sizeof quick);
+        CHECK(mc_meta_match_hit(bytes, length, key, &quick, &body) == (cases[i].letters != NULL));
+        if (cases[i].letters != NULL) {
+            has(text, cases[i].letters);
+            CHECK(quick.letters == reply.letters && quick.cas == reply.cas);
+            CHECK(quick.has_cas == reply.has_cas && quick.flags == reply.flags);
+            CHECK(quick.length == 2 && quick.ttl == 0 && quick.size == 0 && quick.age == 0);
+            CHECK(!quick.was_hit && quick.type == MC_REPLY_VALUE && quick.text.length == 0);
+            CHECK_BYTES(quick.key.bytes, quick.key.length, "k0");
+            CHECK_BYTES(quick.line.bytes, quick.line.length, cases[i].line);
+            CHECK_BYTES(body.bytes, body.length, "hi");
+        }
+        for (size_t cut = 0; cut < length; cut++) {
+            bytes = check_guard_copy(guard, text, cut);
+            CHECK(!mc_meta_match_hit(bytes, cut, key, &quick, &body));
+        }
+    }
+    CHECK(!mc_meta_match_hit(NULL, 0, key, &reply, &body));
+
+    static const char empty[] = "VA 0 kk0\r\n\r\n";
+    size_t length = sizeof empty - 1;
+    const char *bytes = check_guard_copy(guard, empty, length);
+
+    CHECK(mc_meta_match_hit(bytes, length, key, &reply, &body) && body.length == 0);
+    CHECK(!mc_meta_match_hit(bytes, length, (mc_slice){"k0, and longer than all of it", 29}, &reply,
+                             &body));
+}
+
 static void the_probe_tells_what_a_server_has(void)
 {
     static const mc_reply_type types[] = {
-        MC_REPLY_OTHER,        MC_REPLY_MN,          MC_REPLY_EN,   MC_REPLY_HD, MC_REPLY_ERROR,
-        MC_REPLY_CLIENT_ERROR, MC_REPLY_SERVER_ERROR, MC_REPLY_VALUE};
+        MC_REPLY_OTHER, MC_REPLY_MN,           MC_REPLY_EN,           MC_REPLY_HD,
+        MC_REPLY_ERROR, MC_REPLY_CLIENT_ERROR, MC_REPLY_SERVER_ERROR, MC_REPLY_VALUE};
 
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         bool stable = types[i] == MC_REPLY_EN || types[i] == MC_REPLY_HD;
 
         CHECK(mc_meta_judge(MC_REPLY_MN, types[i]) == (stable ? MC_META_STABLE
-                                                      : types[i] == MC_REPLY_CLIENT_ERROR
-                                                          ? MC_META_LEASES
-                                                          : MC_META_NONE));
+                                                       : types[i] == MC_REPLY_CLIENT_ERROR
+                                                           ? MC_META_LEASES
+                                                           : MC_META_NONE));
         for (size_t j = 0; types[i] != MC_REPLY_MN && j < sizeof types / sizeof *types; j++) {
             CHECK(mc_meta_judge(types[i], types[j]) == MC_META_NONE);
         }
@@ -234,7 +345,7 @@ static void other_answers_may_name_it(void)
 
 static void another_commands_answer_breaks(void)
 {
-    static const char *const none[] = {"STORED\r\n", "END\r\n", "MN\r\n",      "NS\r\n",
+    static const char *const none[] = {"STORED\r\n",  "END\r\n", "MN\r\n",        "NS\r\n",
                                        "DELETED\r\n", "5\r\n",   "VERSION 1\r\n", "hello\r\n"};
 
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
@@ -303,8 +414,8 @@ static void each_server_answers_the_probe(void)
     tells(probe, "EN\r\nCLIENT_ERROR bad command line format\r\n",
           "r0:EN r1:CLIENT_ERROR bad command line format done"); /* 1.5.22 */
     tells(probe, "MN\r\nCLIENT_ERROR invalid flag\r\n",
-          "r0:MN r1:CLIENT_ERROR invalid flag done"); /* 1.6.6 */
-    tells(probe, "MN\r\nEN\r\n", "r0:MN r1:EN done"); /* 1.6.12 */
+          "r0:MN r1:CLIENT_ERROR invalid flag done");                       /* 1.6.6 */
+    tells(probe, "MN\r\nEN\r\n", "r0:MN r1:EN done");                       /* 1.6.12 */
     tells(probe, "MN\r\nEN kAA== b O1\r\n", "r0:MN r1:EN kAA== b O1 done"); /* 1.6.18 */
     tells(probe, "MN\r\nHD kAA== b O1\r\n", "r0:MN r1:HD kAA== b O1 done"); /* it is there */
     tells(probe, "MN\r\nEN\r\nEN\r\n", "r0:MN r1:EN done!");
@@ -353,6 +464,7 @@ int main(void)
     PROMISE(letters_that_nobody_asked_for_are_passed_over);
     PROMISE(what_is_no_flag_is_malformed);
     PROMISE(a_line_has_an_end);
+    PROMISE(a_hit_is_known_at_one_look);
     PROMISE(the_probe_tells_what_a_server_has);
     PROMISE(a_hit_has_to_name_its_key);
     PROMISE(other_answers_may_name_it);

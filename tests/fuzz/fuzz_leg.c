@@ -90,9 +90,9 @@ static bool is_storage(void)
     return asked.command >= MC_SET && asked.command <= MC_CAS;
 }
 
-static const char *const words[MC_MG] = {
-    "get",    "gets",  "set",  "add",  "replace",   "append", "prepend", "cas",
-    "delete", "touch", "incr", "decr", "flush_all", "stats",  "version"};
+static const char *const words[MC_MG] = {"get",    "gets",    "set",       "add",    "replace",
+                                         "append", "prepend", "cas",       "delete", "touch",
+                                         "incr",   "decr",    "flush_all", "stats",  "version"};
 
 static void write_gets(void)
 {

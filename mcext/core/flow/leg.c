@@ -156,8 +156,7 @@ static bool open_batch(mc_leg *leg)
 
 bool mc_leg_has_room(const mc_leg *leg)
 {
-    size_t most =
-        leg->family == MC_FAMILY_META && leg->in_turn ? BATCH_IN_TURN : BATCH_BYTES;
+    size_t most = leg->family == MC_FAMILY_META && leg->in_turn ? BATCH_IN_TURN : BATCH_BYTES;
 
     return leg->next < leg->count && mc_buffer_length(output_of(leg)) + leg->outside < most &&
            leg->made + 2 < leg->room;
@@ -379,36 +378,52 @@ int mc_leg_take_value(mc_leg *leg, uint32_t *flags, mc_slice *body)
     return found;
 }
 
+/* The rest of what mc_leg_take_meta takes: other flags, and EN. */
+static int take_other_meta(const mc_leg *leg, mc_reply *reply, mc_slice *body)
+{
+    const char *bytes = mc_buffer_bytes(leg->exchange.in);
+    size_t held = mc_buffer_length(leg->exchange.in), line;
+    mc_slice key = *leg->keys;
+
+    if (held == 0 || mc_meta_parse(bytes, held, key, reply, &line) != MC_OK) {
+        return -1;
+    }
+    if (reply->key.length == 0 ? reply->type != MC_REPLY_EN
+                               : reply->key.length != key.length ||
+                                     !mc_bytes_equal(reply->key.bytes, key.bytes, key.length)) {
+        return -1;
+    }
+    bytes += line;
+    held -= line;
+    if (reply->type == MC_REPLY_EN) {
+        return held == 0 ? 0 : -1;
+    }
+    if (reply->type != MC_REPLY_VALUE || held < 2 || reply->length != held - 2 ||
+        memcmp(bytes + held - 2, "\r\n", 2) != 0) {
+        return -1;
+    }
+    *body = (mc_slice){bytes, held - 2};
+    return 1;
+}
+
 int mc_leg_take_meta(mc_leg *leg, mc_reply *reply, mc_slice *body)
 {
     mc_buffer *in = &leg->connection->in;
-    size_t held = mc_buffer_length(in), line;
-    mc_slice key;
+    int found = 1;
 
-    if (leg->command != MC_MG || !is_at_reply(leg, MC_FAMILY_META) || held == 0) {
+    if (leg->command != MC_MG || !is_at_reply(leg, MC_FAMILY_META)) {
         return -1;
     }
-    key = *leg->keys;
-    if (mc_meta_parse(mc_buffer_bytes(in), held, key, reply, &line) != MC_OK ||
-        (reply->key.length != 0 && (reply->key.length != key.length ||
-                                    !mc_bytes_equal(reply->key.bytes, key.bytes, key.length)))) {
+    if (!mc_meta_match_hit(mc_buffer_bytes(in), mc_buffer_length(in), *leg->keys, reply, body)) {
+        found = take_other_meta(leg, reply, body);
+    }
+    if (found > 0 && body->length > leg->max_length) {
         return -1;
     }
-    if (reply->type == MC_REPLY_EN && line == held) {
+    if (found >= 0) {
         end_whole(leg);
-        return 0;
     }
-    const char *rest = mc_buffer_bytes(in) + line;
-
-    held -= line;
-    if (reply->type != MC_REPLY_VALUE || reply->key.length == 0 ||
-        reply->length > leg->max_length || held < 2 || reply->length != held - 2 ||
-        memcmp(rest + held - 2, "\r\n", 2) != 0) {
-        return -1;
-    }
-    *body = (mc_slice){rest, held - 2};
-    end_whole(leg);
-    return 1;
+    return found;
 }
 
 bool mc_leg_take_stored(mc_leg *leg)

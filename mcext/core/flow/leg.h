@@ -71,9 +71,9 @@ typedef struct mc_leg {
     mc_command command;
     mc_family family;
     unsigned char state;
-    bool noreply;     /* not of meta commands */
-    bool once;        /* an mg that changes something (N, R, T): never sent twice */
-    bool probe;       /* the answer decides whether the server lives: there must be one */
+    bool noreply; /* not of meta commands */
+    bool once;    /* an mg that changes something (N, R, T): never sent twice */
+    bool probe;   /* the answer decides whether the server lives: there must be one */
     bool retried;
     bool moved;       /* bytes have been moved for it */
     bool in_turn;     /* the transport is not polled: a batch, its replies, the next batch */
@@ -87,8 +87,8 @@ typedef struct mc_leg {
 } mc_leg;
 
 /* keys: of a retrieval; of mg, and of md where its answers are to be compared, those that are laid
- * out, one each: none is left out. Set noreply, once, probe, max_length behind it where they are not
- * the default. */
+ * out, one each: none is left out. Set noreply, once, probe, max_length behind it where they are
+ * not the default. */
 void mc_leg_init(mc_leg *leg, mc_command command, const mc_slice *keys, size_t count);
 
 /* Room for the pieces of a batch in place of its own, which are for one command. */
@@ -145,8 +145,8 @@ typedef enum {
 mc_laid mc_leg_store(mc_leg *leg, mc_slice key, uint32_t flags, mc_slice exptime, mc_slice value,
                      const uint64_t *cas, bool stays);
 
-/* A command that is one line; a slice of length 0 is left out. The argument of a meta command is its
- * flags, with k among those of an mg that asks for the value. False where memory is out. */
+/* A command that is one line; a slice of length 0 is left out. The argument of a meta command is
+ * its flags, with k among those of an mg that asks for the value. False where memory is out. */
 bool mc_leg_line(mc_leg *leg, mc_slice key, mc_slice argument);
 
 /* A command that is not sent. */
@@ -173,8 +173,8 @@ void mc_leg_received(mc_leg *leg, size_t size);
  * mc_leg_next tells. */
 int mc_leg_take_value(mc_leg *leg, uint32_t *flags, mc_slice *body);
 
-/* The same of one mg: 1 where the reply is exactly a value with its key, and *reply and *body are set
- * until something is received; 0 where it is EN. */
+/* The same of one mg: 1 where the reply is exactly a value with its key, and *reply and *body are
+ * set until something is received; 0 where it is EN. */
 int mc_leg_take_meta(mc_leg *leg, mc_reply *reply, mc_slice *body);
 
 /* The same of one storage command: true where the reply is exactly STORED. */

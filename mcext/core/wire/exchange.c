@@ -329,14 +329,19 @@ static bool may_leave_block(const mc_exchange *exchange)
            exchange->reply.type != MC_REPLY_SERVER_ERROR;
 }
 
-static mc_event answer_line(mc_exchange *exchange)
+static inline void count_answer(mc_exchange *exchange)
 {
-    mc_reply *reply = &exchange->reply;
-
     exchange->index = exchange->cursor++;
     if (exchange->cursor == exchange->replies) {
         exchange->state = STATE_DONE;
     }
+}
+
+static mc_event answer_line(mc_exchange *exchange)
+{
+    mc_reply *reply = &exchange->reply;
+
+    count_answer(exchange);
     if (mc_reply_is_error(reply->type)) {
         /* Behind a marker it may be about what went before that. */
         if (exchange->marker || !ends_exchange(exchange->command, reply)) {
@@ -352,30 +357,25 @@ static mc_event answer_line(mc_exchange *exchange)
                                                                      : broken(exchange);
 }
 
-/* Whether the line is not about another command than the one whose turn it is: a hit has to name its
- * key. Other lines name theirs or not, by the server's version: of those the order tells. */
+/* Whether the line is not about another command than the one whose turn it is: a hit has to name
+ * its key. Other lines name theirs or not, by the server's version: of those the order tells. */
 static bool is_about_its_key(const mc_exchange *exchange)
 {
-    mc_slice key = exchange->reply.key;
+    const mc_reply *reply = &exchange->reply;
 
-    if (key.length == 0 || exchange->keys == NULL) {
-        return exchange->reply.type != MC_REPLY_VALUE;
-    }
-    return exchange->keys[exchange->cursor].length == key.length &&
-           mc_bytes_equal(exchange->keys[exchange->cursor].bytes, key.bytes, key.length);
+    return reply->key.length == 0 || exchange->keys == NULL
+               ? reply->type != MC_REPLY_VALUE
+               : is_text(reply->key, exchange->keys[exchange->cursor]);
 }
 
 static mc_event meta_line(mc_exchange *exchange)
 {
     mc_reply_type type = exchange->reply.type;
 
-    if (mc_reply_is_error(type)) {
-        return answer_line(exchange);
-    }
-    if (!mc_command_is_answered_by(exchange->command, type) || !is_about_its_key(exchange)) {
+    if (!mc_reply_is_error(type) && !is_about_its_key(exchange)) {
         return broken(exchange);
     }
-    if (type != MC_REPLY_VALUE) {
+    if (type != MC_REPLY_VALUE || exchange->command != MC_MG) {
         return answer_line(exchange);
     }
     mc_event event = accept_value(exchange, exchange->cursor++);
@@ -395,10 +395,7 @@ static mc_event probe_line(mc_exchange *exchange)
         return broken(exchange);
     }
     exchange->suspect |= exchange->marker && mc_reply_is_error(type);
-    exchange->index = exchange->cursor++;
-    if (exchange->cursor == exchange->replies) {
-        exchange->state = STATE_DONE;
-    }
+    count_answer(exchange);
     return MC_EVENT_REPLY;
 }
 
@@ -493,7 +490,8 @@ static inline mc_status parse_line(mc_exchange *exchange, size_t *consumed)
     size_t length = mc_buffer_length(exchange->in);
 
     if (mc_command_is_meta(exchange->command) && exchange->state == STATE_LINE) {
-        mc_slice key = exchange->keys != NULL ? exchange->keys[exchange->cursor] : (mc_slice){NULL, 0};
+        mc_slice key =
+            exchange->keys != NULL ? exchange->keys[exchange->cursor] : (mc_slice){NULL, 0};
 
         return mc_meta_parse(bytes, length, key, &exchange->reply, consumed);
     }
@@ -581,10 +579,10 @@ mc_event mc_exchange_next(mc_exchange *exchange)
                 return MC_EVENT_AGAIN;
             }
             exchange->consume = 2;
-            exchange->state = mc_command_is_meta(exchange->command) &&
-                                      exchange->cursor == exchange->replies
-                                  ? STATE_DONE
-                                  : STATE_LINE;
+            exchange->state =
+                mc_command_is_meta(exchange->command) && exchange->cursor == exchange->replies
+                    ? STATE_DONE
+                    : STATE_LINE;
             return MC_EVENT_FILLED;
         }
         if (exchange->state == STATE_ERROR) { /* and was not: it ends its "get" line */

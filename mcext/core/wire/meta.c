@@ -69,7 +69,7 @@ static const char *take_key(const char *at, const char *end, mc_slice key, mc_re
 {
     if (key.length == 0 || (size_t)(end - at) < key.length ||
         !mc_bytes_equal(at, key.bytes, key.length) ||
-        (at + key.length < end && at[key.length] != ' ')) {
+        (at + key.length != end && at[key.length] != ' ')) {
         key.length = (size_t)(end_of_word(at, end) - at);
     }
     reply->key = (mc_slice){at, key.length};
@@ -191,6 +191,74 @@ mc_status mc_meta_parse(const char *data, size_t length, mc_slice key, mc_reply 
         }
     }
     return take_flags(at, end, key, reply) ? MC_OK : MC_MALFORMED;
+}
+
+/* The flags behind the key, up to the CR; NULL: others, or not as they have to be. */
+static inline const char *match_flags(const char *at, mc_reply *reply)
+{
+    uint64_t letters = BIT('k'), number = 0;
+
+    reply->cas = 0;
+    while (*at == ' ') {
+        char letter = at[1];
+
+        at += 2;
+        if (letter == 'f') {
+            at = take_number(at, &number);
+            if (at == NULL || number > UINT32_MAX) {
+                return NULL;
+            }
+        }
+        else if (letter == 'c') {
+            at = take_number(at, &reply->cas);
+            if (at == NULL) {
+                return NULL;
+            }
+        }
+        else if (letter != 'W' && letter != 'X' && letter != 'Z') {
+            return NULL;
+        }
+        if (letters & BIT(letter)) {
+            return NULL;
+        }
+        letters |= BIT(letter);
+    }
+    reply->flags = (uint32_t)number;
+    reply->has_cas = (letters & BIT('c')) != 0;
+    reply->letters = letters;
+    return at;
+}
+
+bool mc_meta_match_hit(const char *data, size_t length, mc_slice key, mc_reply *reply,
+                       mc_slice *body)
+{
+    /* With a CRLF at its end, nothing below can read past it. */
+    if (length < sizeof "VA 0 k\r\n\r\n" - 1 || memcmp(data, "VA ", 3) != 0 ||
+        memcmp(data + length - 2, "\r\n", 2) != 0) {
+        return false;
+    }
+    const char *at, *end = data + length;
+
+    at = take_number(data + 3, &reply->length);
+    if (at == NULL || at[0] != ' ' || at[1] != 'k' ||
+        (size_t)(end - at) < sizeof " k\r\n\r\n" - 1 + key.length ||
+        !mc_bytes_equal(at + 2, key.bytes, key.length)) {
+        return false;
+    }
+    reply->key = (mc_slice){at + 2, key.length};
+    at = match_flags(at + 2 + key.length, reply);
+    if (at == NULL || at[0] != '\r' || at[1] != '\n' || end - at < 4 ||
+        (size_t)(end - at) - 4 != reply->length) {
+        return false;
+    }
+    reply->type = MC_REPLY_VALUE;
+    reply->line = (mc_slice){data, (size_t)(at - data)};
+    reply->text = (mc_slice){at, 0};
+    reply->size = reply->age = 0;
+    reply->ttl = 0;
+    reply->was_hit = false;
+    *body = (mc_slice){at + 2, (size_t)reply->length};
+    return true;
 }
 
 mc_meta_level mc_meta_judge(mc_reply_type first, mc_reply_type second)
