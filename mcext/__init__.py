@@ -14,7 +14,9 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from mcext import codecs as codecs
     from mcext._core import Client as Client
+    from mcext.compress import Compression as Compression
     from mcext.errors import AuthenticationError as AuthenticationError
     from mcext.errors import ConflictError as ConflictError
     from mcext.errors import ConnectionLost as ConnectionLost
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AuthenticationError",
     "Client",
+    "Compression",
     "ConflictError",
     "ConnectionLost",
     "DecodeError",
@@ -48,6 +51,7 @@ __all__ = [
     "ServerUnavailable",
     "ValueTooLarge",
     "__version__",
+    "codecs",
     "restricted_unpickler",
 ]
 
@@ -66,6 +70,14 @@ def __getattr__(name: str) -> object:
         from mcext import unpickler
 
         return getattr(unpickler, name)
+    if name == "codecs":
+        import mcext.codecs  # not from mcext: that would ask this function for the name
+
+        return mcext.codecs
+    if name == "Compression":
+        from mcext.compress import Compression
+
+        return Compression
     if name in __all__ and not name.startswith("__"):
         from mcext import errors
 
