@@ -6,7 +6,8 @@ A codec is any object with encode(value) -> (bytes, flags) and decode(bytes, fla
 know it refuses with ValueError, and never gives the bytes as they are instead. Threads may share the codecs here.
 
 Default, JSON, Restricted and Signed also read values that another cache compresses (flag 8, see mcext.compress).
-max_length of each is how long a value may be when it is decompressed; a cache sets it to its own max_value_length.
+max_length of each is how long a value may be when it is decompressed; a cache sets it to its own max_value_length, so
+that caches with different ones need codecs of their own.
 """
 
 from __future__ import annotations
@@ -93,6 +94,13 @@ def _unknown(flags: int, codec: object) -> ValueError:
     return ValueError(f"{type(codec).__name__} does not know the flags {flags}")
 
 
+def _bytes(value: bytes) -> tuple[bytes, int]:
+    """bytes as they are. But none at all are pickled: an item of no bytes and no flags stands for a value that somebody
+    computes. Every client reads that; what zlib makes of no bytes would crash pylibmc's.
+    """
+    return (value, 0) if value else (b"\x80\x03C\0.", _PICKLE)
+
+
 def _loads(data: bytes) -> Any:
     try:
         return pickle.loads(data)
@@ -111,14 +119,12 @@ class Default:
     bytes, str and int by exact type, all else pickled. Unpickling runs what the pickle says: see docs/security.md.
     """
 
-    decompresses = True
     max_length = _MAX_LENGTH
 
     def encode(self, value: Any) -> tuple[bytes, int]:
         kind = type(value)
         if kind is bytes:
-            # An item of no bytes and no flags stands for a value that somebody computes.
-            return (value, 0) if value else (_EMPTY, _COMPRESSED)
+            return _bytes(value)
         if kind is str:
             return value.encode(), _TEXT
         if kind is int:
@@ -142,9 +148,6 @@ class Default:
 
     def _unpickle(self, data: bytes) -> Any:
         return _loads(data)
-
-
-_EMPTY = Compression().compress(b"")
 
 
 class Restricted(Default):
@@ -172,7 +175,6 @@ class JSON:
     have, are refused. Ints work as counters.
     """
 
-    decompresses = True
     max_length = _MAX_LENGTH
 
     def encode(self, value: Any) -> tuple[bytes, int]:
@@ -311,7 +313,7 @@ class Pymemcache(_Clients):
     def _encode(self, value: Any) -> tuple[bytes, int]:
         kind = type(value)
         if kind is bytes:
-            return value, 0
+            return _bytes(value)
         if kind is str:
             return value.encode(), _TEXT
         if kind is int:
@@ -337,7 +339,7 @@ class Pylibmc(_Clients):
 
     def _encode(self, value: Any) -> tuple[bytes, int]:
         if isinstance(value, bytes):
-            return bytes(value), 0
+            return _bytes(bytes(value))
         if isinstance(value, str):
             return str.encode(value), _TEXT
         if isinstance(value, bool):
@@ -372,7 +374,7 @@ class Libmc(_Clients):
     def _encode(self, value: Any) -> tuple[bytes, int]:
         kind = type(value)
         if kind is bytes:
-            return value, 0
+            return _bytes(value)
         if kind is bool:
             return b"%d" % value, self._BOOL
         if kind is int:

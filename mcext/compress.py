@@ -169,8 +169,6 @@ class _Compressing:
     def encode(self, value: Any) -> tuple[bytes, int]:
         data, flags = self._codec.encode(value)
         if flags & FLAG:
-            if getattr(self._codec, "decompresses", False):
-                return data, flags
             raise ValueError(f"compression: the codec {type(self._codec).__name__} uses flag {FLAG} itself")
         if len(data) > _COUNTER_LENGTH and len(data) >= self._compression.min_length:
             compressed = self._compression.compress(data)

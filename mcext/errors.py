@@ -166,3 +166,18 @@ class PartialFailure(MemcacheError):
         self.result = result
         self.errors = dict(errors or {})
         self.keys = list(keys)
+
+
+def partial_failure(
+    command: str, result: object, errors: Mapping[str, MemcacheError], keys: list[str | bytes]
+) -> PartialFailure:
+    """The PartialFailure of a call that failed at these servers."""
+    reasons = "; ".join(f"{server}: {error.args[0]}" for server, error in errors.items())
+    return PartialFailure(
+        f"{len(keys)} {'key was' if len(keys) == 1 else 'keys were'} not done; {reasons}",
+        result=result,
+        errors=errors,
+        keys=keys,
+        command=command,
+        may_have_run=any(error.may_have_run for error in errors.values()),
+    )

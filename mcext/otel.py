@@ -28,7 +28,7 @@ _KINDS = {"errors": {"error"}, "slow": {"error", "slow"}, "all": {"error", "slow
 
 
 class _Cache(Protocol):
-    on_event: Callable[[Any], object] | None
+    on_event: Any
     slow: float | None
 
 
@@ -44,7 +44,7 @@ def instrument(cache: _Cache, spans: str = "errors", *, tracer_provider: trace.T
         raise ValueError(f"spans: 'errors', 'slow' or 'all', not {spans!r}")
     if spans == "slow" and cache.slow is None:
         raise ValueError("spans: 'slow' needs a cache with `slow`, the seconds from which on a call is")
-    before = cache.on_event
+    before: Callable[[Any], object] | None = cache.on_event
     if isinstance(before, _Hook):
         raise RuntimeError("instrument(): the cache is instrumented already")
     tracer = trace.get_tracer("mcext", __version__, tracer_provider)

@@ -11,7 +11,7 @@ for a restart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from prometheus_client import Metric
@@ -22,7 +22,7 @@ __all__ = ["Collector"]
 
 
 class _Counting(Protocol):
-    def metrics(self) -> dict[str, Any]: ...
+    def metrics(self) -> Mapping[str, Any]: ...
 
 
 # Our name of a counter, Prometheus's, and what it says.

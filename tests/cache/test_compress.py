@@ -11,6 +11,7 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plain_socket import store
 
 import mcext
 from mcext import codecs
@@ -182,6 +183,23 @@ def test_a_zstd_frame_with_a_dictionary_is_refused():
         decompress(frame, LIMIT)
 
 
+@pytest.mark.frameworks
+def test_other_clients_take_what_zstd_made_for_no_value(memcached):
+    import pylibmc
+    from pymemcache.client.base import Client
+    from pymemcache.serde import compressed_serde
+
+    codec = compressing(codecs.Default(), Compression(method="zstd"))
+    data, flags = codec.encode("text" * 1000)
+    assert flags == 24
+    store(memcached, "key", data, flags)
+    assert mcext.Client([memcached.address]).get("key") is None
+    with pytest.raises(pylibmc.Error):
+        pylibmc.Client([memcached.address]).get("key")
+    with pytest.raises(zlib.error):
+        Client((memcached.host, memcached.port), serde=compressed_serde).get("key")
+
+
 def test_without_zstd_the_error_says_what_is_needed(monkeypatch):
     monkeypatch.setitem(sys.modules, "compression" if sys.version_info >= (3, 14) else "backports", None)
     need = "built with zstd" if sys.version_info >= (3, 14) else "backports.zstd"
@@ -236,12 +254,6 @@ def test_our_own_codecs_read_what_is_compressed_also_where_they_do_not_compress(
 def test_counters_stay_digits(codec):
     for value in (11111111111111111111, 2**64 - 1, 10**19, 0):
         assert compressing(codec, Compression(min_length=0)).encode(value)[0] == b"%d" % value
-
-
-def test_an_empty_value_of_the_default_format_is_compressed_once():
-    codec = compressing(codecs.Default(), Compression(min_length=0))
-    assert codec.encode(b"") == codecs.Default().encode(b"")
-    assert codec.decode(*codec.encode(b"")) == b""
 
 
 @pytest.mark.parametrize("codec", [codecs.Pylibmc(), codecs.Libmc(), codecs.Pymemcache()])

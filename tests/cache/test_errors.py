@@ -88,6 +88,18 @@ def test_a_copy_of_what_has_more_has_that_too():
         assert isinstance(other.errors["a:1"], TimeoutError)
 
 
+def test_a_partial_failure_says_what_is_not_done_and_why():
+    late = errors.ServerTimeout("timed out", server="a:1", command="set", may_have_run=True)
+    gone = errors.ServerUnavailable("refused", server="b:1", command="set")
+    failure = errors.partial_failure("set", ["x"], {"b:1": gone}, ["x"])
+    assert str(failure) == "1 key was not done; b:1: refused (set)"
+    assert (failure.result, failure.errors, failure.keys) == (["x"], {"b:1": gone}, ["x"])
+    assert (failure.command, failure.server, failure.may_have_run) == ("set", None, False)
+    failure = errors.partial_failure("set", [], {"b:1": gone, "a:1": late}, ["x", b"y"])
+    assert failure.may_have_run
+    assert failure.args == ("2 keys were not done; b:1: refused; a:1: timed out",)
+
+
 def test_each_failure_has_a_dict_and_a_list_of_its_own():
     one, other = errors.PartialFailure("a"), errors.PartialFailure("b")
     one.errors["a:1"] = ValueError()
