@@ -540,8 +540,12 @@ def came_back(kind, value):
     return value
 
 
-def fits(kind, value, least):
-    """pymemcache's compressing object cannot take long ints: it gives zlib a str."""
+def fits(kind, value, least=0):
+    """Whether that client can keep the value. pymemcache's compressing object cannot take long ints: it gives zlib a
+    str. pylibmc stores str() of an int, which is the name of an enum's member before Python 3.11.
+    """
+    if kind is Pylibmc and isinstance(value, Number):
+        return sys.version_info >= (3, 11)
     return not (kind is Pymemcache and type(value) is int and least and len(str(value)) > least)
 
 
@@ -549,8 +553,9 @@ def fits(kind, value, least):
 @each_value
 def test_what_another_client_wrote_is_read_as_it_reads_it(server, kind, other, value):
     if not fits(kind, value, other.codec._min_compress_len):
-        with pytest.raises(TypeError):
+        with pytest.raises((TypeError, ValueError)):
             other.set("key", value)
+            other.get("key")
         return
     other.set("key", value)
     data, flags = fetch(server, "key")
@@ -570,6 +575,8 @@ def test_another_client_reads_what_the_codec_wrote(server, kind, other, value):
 def test_the_codec_writes_what_the_client_writes(server, kind, value):
     other = kind(server, 0)
     other.set("key", value)
+    if not fits(kind, value):
+        return
     if same(value, b""):
         assert other.get("key") == b"" and fetch(server, "key") == (b"", 0), "which a cache takes for a lease"
     else:
