@@ -95,6 +95,15 @@ def test_bytes_under_flags_that_the_codec_does_not_know_are_refused(codec):
             codec.decode(nonsense, flags)
 
 
+@pytest.mark.parametrize("codec", ALL[2:], ids=lambda codec: type(codec).__name__)
+def test_an_unknown_flag_beside_a_known_one_is_refused(codec):
+    """All but the default format, which passes over it, as python-memcached does."""
+    data, flags = codec.encode("text")
+    for bit in (7, 9, 20, 31):
+        with pytest.raises(ValueError):
+            codec.decode(data, flags | 1 << bit)
+
+
 @each_codec
 @given(data=st.binary(max_size=40), flags=st.sampled_from([2, 4, 6, 8, 10, 16, 18, 20, 24, 32, 40, 64, 72]))
 def test_bytes_that_nobody_encoded_are_a_value_or_a_value_error(codec, data, flags):
@@ -476,6 +485,27 @@ def test_min_compress_len_is_checked(kind):
         kind(min_compress_len="1")
     with pytest.raises(ValueError, match="min_compress_len: 0 or more, not -1"):
         kind(min_compress_len=-1)
+
+
+@pytest.mark.parametrize("kind", [codecs.Pymemcache, codecs.Pylibmc, codecs.Libmc])
+def test_values_longer_than_min_compress_len_are_compressed_where_it_helps(kind):
+    codec = kind(min_compress_len=100)
+    plain = codec.encode(b"a" * 100)
+    assert plain == (b"a" * 100, 0)
+    data, flags = codec.encode(b"a" * 101)
+    assert len(data) < 101 and flags and codec.decode(data, flags) == b"a" * 101
+    assert kind().encode(b"a" * 5000) == (b"a" * 5000, 0)
+
+
+def test_arrays_of_numpy_are_pickled_for_libmc_and_not_marshalled_as_bytes():
+    class Array(bytearray):
+        __module__ = "numpy"
+
+        def __reduce_ex__(self, protocol):
+            return list, (bytes(self),)
+
+    data, flags = codecs.Libmc().encode(Array(b"ab"))
+    assert (flags, codecs.Libmc().decode(data, flags)) == (1, [97, 98])
 
 
 class Pymemcache:
