@@ -215,6 +215,7 @@ def test_the_names_are_those_of_the_semantic_conventions(cache, traces):
         if name.isupper()
     }
     assert set(span.attributes) <= known
+    assert span.attributes["db.operation.batch.size"] == 2
 
 
 def happenings(cache):
