@@ -8,8 +8,8 @@
 
 extern PyStructSequence_Desc mcx_item_description;
 
-/* An Item of what a meta reply says; of one that is all 0 only flags and cas are known. Steals value,
- * which may be NULL, with an exception. */
+/* An Item of what a meta reply says; of one that is all 0 only flags and cas are known. Steals
+ * value, which may be NULL, with an exception. */
 PyObject *mcx_item_new(mcx_module *module, const mc_reply *reply, uint32_t flags, uint64_t cas,
                        PyObject *value);
 

@@ -1,5 +1,5 @@
-/* cache_type: the type `_Cache`: what a Cache holds, its servers, its counters. The options are read
- * by mcext.cache.Cache, which derives from it. */
+/* cache_type: the type `_Cache`: what a Cache holds, its servers, its counters. The options are
+ * read by mcext.cache.Cache, which derives from it. */
 #include "cache_type.h"
 
 #include <stddef.h>
@@ -406,12 +406,19 @@ static PyMethodDef type_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* Of the stubs' `Cache[T]`; at run time it is one class. tp_methods, for it is the class's. */
+static PyMethodDef class_methods[] = {
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyType_Slot cache_slots[] = {
     {Py_tp_new, cache_new},
     {Py_tp_init, cache_init},
     {Py_tp_dealloc, cache_dealloc},
     {Py_tp_traverse, cache_traverse},
     {Py_tp_clear, cache_clear},
+    {Py_tp_methods, class_methods},
     {Py_tp_members, cache_members},
     {Py_tp_getset, cache_getset},
     {Py_tp_doc, "What mcext.Cache derives from."},
@@ -429,7 +436,8 @@ static int add_methods(PyTypeObject *type, PyMethodDef *methods)
 {
     for (; methods->ml_name != NULL; methods++) {
         PyObject *method = PyDescr_NewMethod(type, methods);
-        int added = method ? PyObject_SetAttrString((PyObject *)type, methods->ml_name, method) : -1;
+        int added =
+            method ? PyObject_SetAttrString((PyObject *)type, methods->ml_name, method) : -1;
 
         Py_XDECREF(method);
         if (added < 0) {
@@ -442,14 +450,18 @@ static int add_methods(PyTypeObject *type, PyMethodDef *methods)
 int mcx_add_cache_type(mcx_module *module, PyObject *module_object)
 {
     PyMethodDef *const tables[] = {
-        type_methods,           mcx_cache_get_methods,  mcx_cache_store_methods,
-        mcx_cache_change_methods, mcx_cache_many_methods, mcx_cache_item_methods,
-        mcx_cache_lease_methods, mcx_cache_server_methods,
+        type_methods,
+        mcx_cache_get_methods,
+        mcx_cache_store_methods,
+        mcx_cache_change_methods,
+        mcx_cache_many_methods,
+        mcx_cache_item_methods,
+        mcx_cache_lease_methods,
+        mcx_cache_server_methods,
     };
 
     module->item_type = PyStructSequence_NewType(&mcx_item_description);
-    module->cache_type =
-        (PyTypeObject *)PyType_FromModuleAndSpec(module_object, &cache_spec, NULL);
+    module->cache_type = (PyTypeObject *)PyType_FromModuleAndSpec(module_object, &cache_spec, NULL);
     if (module->item_type == NULL || module->cache_type == NULL) {
         return -1;
     }

@@ -78,7 +78,8 @@ static inline PyObject *mcx_view_bytes(mc_slice text, PyObject *bytes)
 #define MCX_EMPTY ((mc_slice){"x\x9c\x03\x00\x00\x00\x00\x01", 8})
 static inline bool mcx_is_empty(uint32_t flags, mc_slice text)
 {
-    return flags == MCX_FLAG_ZLIB && text.length == 8 && memcmp(text.bytes, MCX_EMPTY.bytes, 8) == 0;
+    return flags == MCX_FLAG_ZLIB && text.length == 8 &&
+           memcmp(text.bytes, MCX_EMPTY.bytes, 8) == 0;
 }
 
 /* Whether that is such a place, and no value. */
