@@ -20,12 +20,14 @@ from mcext import _core
 PACKAGE = Path(mcext.__file__).parent
 STUBS = Path(memcache.__file__).with_name("memcache-stubs")
 SAMPLE = Path(__file__).with_name("typing_sample.py")
+CACHE_SAMPLE = Path(__file__).with_name("typing_sample_cache.py")
 
 
 @pytest.fixture
 def project(tmp_path):
-    """A folder with the sample and the package's Python files alone: the stub stands for the extension."""
+    """A folder with the samples and the package's Python files alone: the stub stands for the extension."""
     shutil.copy(SAMPLE, tmp_path)
+    shutil.copy(CACHE_SAMPLE, tmp_path)
     (tmp_path / "mcext").mkdir()
     for path in (PACKAGE / "py.typed", PACKAGE / "_core.pyi", *PACKAGE.glob("*.py")):
         shutil.copy(path, tmp_path / "mcext")
@@ -38,13 +40,14 @@ def check(*command, cwd):
 
 
 @pytest.mark.frameworks
-def test_mypy_strict_takes_the_sample(project):
-    check(sys.executable, "-m", "mypy", "--strict", "--no-incremental", SAMPLE.name, cwd=project)
+@pytest.mark.parametrize("sample", [SAMPLE, CACHE_SAMPLE], ids=["client", "cache"])
+def test_mypy_strict_takes_the_sample(project, sample):
+    check(sys.executable, "-m", "mypy", "--strict", "--no-incremental", sample.name, cwd=project)
 
 
-def check_with_pyright(project, python=sys.executable):
+def check_with_pyright(project, python=sys.executable, sample=SAMPLE):
     configuration = {
-        "include": [SAMPLE.name],
+        "include": [sample.name],
         "typeCheckingMode": "strict",
         "reportUnnecessaryTypeIgnoreComment": "error",
         "reportPrivateUsage": "none",  # the sample uses the private names that the contract lists
@@ -55,8 +58,9 @@ def check_with_pyright(project, python=sys.executable):
 
 
 @pytest.mark.frameworks
-def test_pyright_strict_takes_the_sample(project):
-    check_with_pyright(project)
+@pytest.mark.parametrize("sample", [SAMPLE, CACHE_SAMPLE], ids=["client", "cache"])
+def test_pyright_strict_takes_the_sample(project, sample):
+    check_with_pyright(project, sample=sample)
 
 
 MEMCACHE = """
@@ -126,7 +130,14 @@ CLASSES = {node.name: node for node in STUB.body if isinstance(node, ast.ClassDe
 
 
 def functions(name):
-    return {node.name: node for node in CLASSES[name].body if isinstance(node, ast.FunctionDef)}
+    """By name; of several overloads the last, which takes all arguments, and no property."""
+    return {
+        node.name: node for node in CLASSES[name].body if isinstance(node, ast.FunctionDef) and not is_property(node)
+    }
+
+
+def is_property(node):
+    return any(ast.unparse(decorator) == "property" for decorator in node.decorator_list)
 
 
 def stub_parameters(node):
@@ -152,20 +163,26 @@ def real_parameters(function):
 
 
 METHODS = [(kind, name) for kind in ("Client", "_Server") for name in functions(kind)]
+# The private methods of _Cache that take a tuple have no signature: test_cache calls them.
+CACHE_METHODS = [("_Cache", name) for name in functions("_Cache") if not name.startswith("_")]
 
 
-@pytest.mark.parametrize("kind, name", METHODS, ids=lambda part: part)
+@pytest.mark.parametrize("kind, name", METHODS + CACHE_METHODS, ids=lambda part: part)
 def test_the_stubs_signature_is_the_real_one(kind, name):
     kind_type = getattr(_core, kind)
     real = real_parameters(kind_type if name == "__init__" else getattr(kind_type, name))
-    stub = stub_parameters(functions(kind)[name])
+    node = functions(kind)[name]
+    stub = stub_parameters(node)
     assert [one[:2] for one in stub] == [one[:2] for one in real]
     for (name, _, default), (_, _, real_default) in zip(stub, real, strict=True):
         if default != "...":
-            assert default.strip("'\"") == real_default.strip("'\"") if default else real_default is None, name
+            # An overload without default says that there is one.
+            is_overloaded = default is None and any("overload" in ast.unparse(one) for one in node.decorator_list)
+            if not is_overloaded:
+                assert default.strip("'\"") == real_default.strip("'\"") if default else real_default is None, name
 
 
-@pytest.mark.parametrize("kind", ["Client", "_Server"])
+@pytest.mark.parametrize("kind", ["Client", "_Server", "_Cache"])
 def test_the_stub_names_every_attribute_of_the_type(kind):
     real_type = getattr(_core, kind)
     named = set()
@@ -177,6 +194,9 @@ def test_the_stub_names_every_attribute_of_the_type(kind):
     if kind == "Client":
         instance = real_type([])
         base = set(dir(threading.local))
+    elif kind == "_Cache":
+        instance = mcext.Cache([])
+        base = (set(dir(mcext.Cache)) - set(dir(_core._Cache))) | set(dir(object))
     else:
         instance = real_type("127.0.0.1:11211")
         base = set(dir(object)) | {"__dict__", "__weakref__"}
@@ -185,11 +205,33 @@ def test_the_stub_names_every_attribute_of_the_type(kind):
 
 
 def test_the_stub_has_the_bases_of_the_types():
+    classes = {"Client": threading.local, "_Server": object, "_Stream": object, "_Cache": object, "Item": tuple}
+    texts = {"Client": ["threading.local"], "_Server": [], "_Stream": [], "_Cache": ["Generic[_T]"]}
     for name, node in CLASSES.items():
         real = getattr(_core, name)
-        bases = [ast.unparse(base) for base in node.bases]
-        assert bases == {"Client": ["threading.local"], "_Server": [], "_Stream": []}.get(name, ["Exception"])
-        assert real.__mro__[1] is {"Client": threading.local, "_Server": object, "_Stream": object}.get(name, Exception)
+        bases = [ast.unparse(base).partition("[")[0] if name == "Item" else ast.unparse(base) for base in node.bases]
+        assert bases == ["structseq", "tuple"] if name == "Item" else bases == texts.get(name, ["Exception"])
+        assert real.__mro__[1] is classes.get(name, Exception)
+
+
+def test_the_stub_names_the_fields_of_an_item():
+    properties = [node.name for node in CLASSES["Item"].body if isinstance(node, ast.FunctionDef)]
+    assert list(_core.Item.__match_args__) == properties and len(properties) == _core.Item.n_sequence_fields
+    (arguments,) = (node.value for node in CLASSES["Item"].body if isinstance(node, ast.AnnAssign))
+    assert list(ast.literal_eval(arguments)) == properties
+
+
+def test_the_stub_names_every_function_of_the_extension():
+    named = {node.name for node in STUB.body if isinstance(node, ast.FunctionDef)}
+    real = {name for name in dir(_core) if inspect.isbuiltin(getattr(_core, name))}
+    assert named - real == set()
+    assert real - named == {"_set_hash_function", "_set_limit", "_set_socket", "_set_time"}  # memcache.py's own
+
+
+def test_a_cache_is_one_class_however_its_values_are_typed():
+    typed = mcext.Cache[int]
+    assert typed.__origin__ is mcext.Cache and typed.__args__ == (int,)
+    assert type(typed([])) is mcext.Cache
 
 
 def test_the_stub_has_the_nested_exceptions():
