@@ -406,25 +406,6 @@ static PyMethodDef type_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyType_Slot cache_slots[] = {
-    {Py_tp_new, cache_new},
-    {Py_tp_init, cache_init},
-    {Py_tp_dealloc, cache_dealloc},
-    {Py_tp_traverse, cache_traverse},
-    {Py_tp_clear, cache_clear},
-    {Py_tp_members, cache_members},
-    {Py_tp_getset, cache_getset},
-    {Py_tp_doc, "What mcext.Cache derives from."},
-    {0, NULL},
-};
-
-static PyType_Spec cache_spec = {
-    .name = "mcext._core._Cache",
-    .basicsize = sizeof(mcx_cache),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .slots = cache_slots,
-};
-
 static int add_methods(PyTypeObject *type, PyMethodDef *methods)
 {
     for (; methods->ml_name != NULL; methods++) {
@@ -439,24 +420,63 @@ static int add_methods(PyTypeObject *type, PyMethodDef *methods)
     return 0;
 }
 
+static PyMethodDef *const tables[] = {
+    type_methods,           mcx_cache_get_methods,  mcx_cache_store_methods,
+    mcx_cache_change_methods, mcx_cache_many_methods, mcx_cache_item_methods,
+    mcx_cache_lease_methods, mcx_cache_server_methods,
+};
+
+/* The methods go into the class that derives from this one, mcext.cache.Cache: the interpreter's
+ * short way to a method in C (3.11) is for instances of the very class that has it. */
+static PyObject *init_subclass(PyObject *class, PyObject *unused)
+{
+    PyTypeObject *type = (PyTypeObject *)class;
+    mcx_module *module = mcx_module_by_new(type, cache_new);
+
+    (void)unused;
+    if (module == NULL || type->tp_base != module->cache_type) {
+        Py_RETURN_NONE; /* of a class that derives from that */
+    }
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        if (add_methods(type, tables[i]) < 0) {
+            return NULL;
+        }
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef class_methods[] = {
+    {"__init_subclass__", init_subclass, METH_NOARGS | METH_CLASS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot cache_slots[] = {
+    {Py_tp_new, cache_new},
+    {Py_tp_init, cache_init},
+    {Py_tp_dealloc, cache_dealloc},
+    {Py_tp_traverse, cache_traverse},
+    {Py_tp_clear, cache_clear},
+    {Py_tp_methods, class_methods},
+    {Py_tp_members, cache_members},
+    {Py_tp_getset, cache_getset},
+    {Py_tp_doc, "What mcext.Cache derives from."},
+    {0, NULL},
+};
+
+static PyType_Spec cache_spec = {
+    .name = "mcext._core._Cache",
+    .basicsize = sizeof(mcx_cache),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = cache_slots,
+};
+
 int mcx_add_cache_type(mcx_module *module, PyObject *module_object)
 {
-    PyMethodDef *const tables[] = {
-        type_methods,           mcx_cache_get_methods,  mcx_cache_store_methods,
-        mcx_cache_change_methods, mcx_cache_many_methods, mcx_cache_item_methods,
-        mcx_cache_lease_methods, mcx_cache_server_methods,
-    };
-
     module->item_type = PyStructSequence_NewType(&mcx_item_description);
     module->cache_type =
         (PyTypeObject *)PyType_FromModuleAndSpec(module_object, &cache_spec, NULL);
     if (module->item_type == NULL || module->cache_type == NULL) {
         return -1;
-    }
-    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
-        if (add_methods(module->cache_type, tables[i]) < 0) {
-            return -1;
-        }
     }
     return PyModule_AddObjectRef(module_object, "_Cache", (PyObject *)module->cache_type) < 0 ||
                    PyModule_AddObjectRef(module_object, "Item", (PyObject *)module->item_type) < 0
