@@ -472,14 +472,10 @@ static PyType_Spec cache_spec = {
 
 int mcx_add_cache_type(mcx_module *module, PyObject *module_object)
 {
-    module->item_type = PyStructSequence_NewType(&mcx_item_description);
     module->cache_type =
         (PyTypeObject *)PyType_FromModuleAndSpec(module_object, &cache_spec, NULL);
-    if (module->item_type == NULL || module->cache_type == NULL) {
+    if (module->cache_type == NULL || mcx_add_item_type(module, module_object) < 0) {
         return -1;
     }
-    return PyModule_AddObjectRef(module_object, "_Cache", (PyObject *)module->cache_type) < 0 ||
-                   PyModule_AddObjectRef(module_object, "Item", (PyObject *)module->item_type) < 0
-               ? -1
-               : 0;
+    return PyModule_AddObjectRef(module_object, "_Cache", (PyObject *)module->cache_type);
 }
