@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any, ClassVar, Generic, Literal, TypeVar, final, overload
 
 import typing_extensions
-from _typeshed import structseq
 
 from mcext.pure.host import _Host
 from mcext.tokens import Absent
@@ -259,7 +258,8 @@ _CacheKeyT = TypeVar("_CacheKeyT", bound=_CacheKey)
 _TTL = float | timedelta | None
 
 @final
-class Item(structseq[Any], tuple[_T_co, int, int, int | None, int | None, int | None, bool | None, bool | None]):
+class Item(tuple[_T_co, int, int, int | None, int | None, int | None, bool | None, bool | None]):
+    def __new__(cls, fields: Iterable[Any], /) -> Item[_T_co]: ...
     __match_args__: ClassVar = ("value", "flags", "cas", "ttl", "age", "size", "hit", "stale")
     @property
     def value(self) -> _T_co: ...
@@ -278,6 +278,7 @@ class Item(structseq[Any], tuple[_T_co, int, int, int | None, int | None, int | 
     @property
     def stale(self) -> bool | None: ...
 
+# Its public methods stand in mcext.Cache alone, for speed.
 class _Cache(Generic[_T]):
     on_event: Callable[[Any], object] | None
     slow: float | None

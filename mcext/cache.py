@@ -184,28 +184,6 @@ class Cache(_core._Cache[T]):
         compress.pass_on_max_length(made, max_length)
         return made
 
-    # ---- what is in C, so that help() shows it here
-
-    if not TYPE_CHECKING:  # which knows their types from the class that they come from
-        get = _core._Cache.get
-        get_many = _core._Cache.get_many
-        get_item = _core._Cache.get_item
-        get_items = _core._Cache.get_items
-        get_and_touch = _core._Cache.get_and_touch
-        get_or_set = _core._Cache.get_or_set
-        set = _core._Cache.set
-        set_many = _core._Cache.set_many
-        add = _core._Cache.add
-        replace = _core._Cache.replace
-        append = _core._Cache.append
-        prepend = _core._Cache.prepend
-        delete = _core._Cache.delete
-        delete_many = _core._Cache.delete_many
-        incr = _core._Cache.incr
-        decr = _core._Cache.decr
-        touch = _core._Cache.touch
-        server_for = _core._Cache.server_for
-
     # ---- composed of several calls
 
     def update(

@@ -21,6 +21,14 @@ typedef struct mcx_cache {
     bool raises;          /* errors="raise" */
 } mcx_cache;
 
+/* Whether a call that took so many nanoseconds is an event. */
+static inline bool mcx_is_slow(const mcx_cache *cache, int64_t took)
+{
+    int64_t slow = atomic_load_explicit(&cache->slow, memory_order_relaxed);
+
+    return slow >= 0 && took >= slow;
+}
+
 /* The tables of its methods, a file each. */
 extern PyMethodDef mcx_cache_get_methods[], mcx_cache_store_methods[], mcx_cache_change_methods[],
     mcx_cache_many_methods[], mcx_cache_item_methods[], mcx_cache_lease_methods[],

@@ -126,15 +126,10 @@ static COLD PyObject *conclude(mcx_call *call, PyObject *result, PyObject *misse
 PyObject *mcx_cache_end(mcx_call *call, PyObject *result, PyObject *missed)
 {
     mcx_cache *cache = call->cache;
-    int64_t slow = atomic_load_explicit(&cache->slow, memory_order_relaxed);
     PyObject *hook;
 
     if (UNLIKELY(result == NULL)) {
         result = conclude(call, result, missed);
-    }
-    if (UNLIKELY(slow >= 0) && mc_clock_now() - call->clock.start >= slow &&
-        mcx_event(call, "slow", NULL, NULL, 1) < 0) {
-        Py_CLEAR(result);
     }
     if (UNLIKELY(mcx_call_is_to_reap(call))) {
         mcx_call_reap(call);

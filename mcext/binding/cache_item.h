@@ -6,7 +6,8 @@
 
 #include "state.h"
 
-extern PyStructSequence_Desc mcx_item_description;
+/* _core.Item. */
+int mcx_add_item_type(mcx_module *module, PyObject *module_object);
 
 /* An Item of what a meta reply says; of one that is all 0 only flags and cas are known. Steals
  * value, which may be NULL, with an exception. */

@@ -202,12 +202,12 @@ static PyObject *cache_get_items(PyObject *self, PyObject *keys)
 PyMethodDef mcx_cache_item_methods[] = {
     {"get_item", cache_get_item, METH_O,
      "get_item($self, key, /)\n--\n\n"
-     "Fetch an Item: the value with its flags, token (cas), ttl and age in seconds, size in "
-     "bytes,\n"
-     "whether it was read before (hit) and whether it was invalidated (stale), by one mg\n"
-     "(protocol.txt, \"Meta Commands\"). Where the server has no meta protocol, the value, its\n"
+     "Fetch an Item: the value with its flags, its token (cas), ttl and age in seconds, its size\n"
+     "in bytes, whether it was read before (hit) and whether it was invalidated (stale), by one\n"
+     "mg (protocol.txt, \"Meta Commands\"). Where the server has no meta protocol: the value, its\n"
      "flags and token by gets, and None for the others.\n\n"
-     "Returns an Item, or None where there is none. " RAISES},
+     "key: str or bytes, at most 250 bytes with the prefix.\n\n"
+     "Returns an Item, or None where there is none.\n" RAISES},
     {"get_items", cache_get_items, METH_O,
      "get_items($self, keys, /)\n--\n\n"
      "Fetch many Items, from all their servers at once; see get_item.\n\n"
@@ -220,6 +220,6 @@ PyMethodDef mcx_cache_item_methods[] = {
         "Fetch the value of key, and set a new time to live, in one step; where the server has\n"
         "no meta protocol, in two.\n\n"
         "ttl: seconds, a timedelta, or None: until it is evicted.\n\n"
-        "Returns the value, or default where there is none. " RAISES),
+        "Returns the value, or default where there is none.\n" RAISES),
     {NULL, NULL, 0, NULL},
 };

@@ -388,8 +388,9 @@ static PyObject *cache_add_beside(PyObject *self, PyObject *args)
         return NULL;
     }
     suffix.length = (size_t)length;
-    return beside(self, object, suffix, MC_ADD,
-                  (mc_slice){digits, mc_number_format(digits, seconds)});
+    size_t digit_count = mc_number_format(digits, seconds);
+
+    return beside(self, object, suffix, MC_ADD, (mc_slice){digits, digit_count});
 }
 
 static PyObject *cache_delete_beside(PyObject *self, PyObject *args)

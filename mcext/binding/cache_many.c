@@ -17,12 +17,6 @@
 
 /* ---- the methods ---------------------------------------------------------------------------- */
 
-static int begin(mcx_multi *all, PyObject *self, mc_command command)
-{
-    all->command = command;
-    return mcx_cache_begin(all->call, self, command);
-}
-
 static const mcx_signature get_many_signature = {
     .method = "get_many", .count = 1, .required = 1, .names = {"keys"}};
 
@@ -31,10 +25,10 @@ static PyObject *cache_get_many(PyObject *self, PyObject *const *args, Py_ssize_
 {
     PyObject *values[1], *result = NULL;
     mcx_call call;
-    mcx_multi all = {.call = &call};
+    mcx_multi all = {.call = &call, .command = MC_GET};
 
     if (mcx_bind(&get_many_signature, args, nargs, kwnames, values) < 0 ||
-        begin(&all, self, MC_GET) < 0) {
+        mcx_cache_begin(&call, self, MC_GET) < 0) {
         return NULL;
     }
     if (mcx_multi_run(&all, MCX_COUNT_GET_MULTI, values[0], call.cache->prefix) == 0) {
@@ -69,11 +63,11 @@ static PyObject *cache_set_many(PyObject *self, PyObject *const *args, Py_ssize_
 {
     PyObject *values[2], *undone = NULL;
     mcx_call call;
-    mcx_multi all = {.call = &call};
+    mcx_multi all = {.call = &call, .command = MC_SET};
 
     if (mcx_bind(&set_many_signature, args, nargs, kwnames, values) < 0 ||
         mcx_cache_ttl(((mcx_cache *)self)->module, values[1], &all.time) < 0 ||
-        begin(&all, self, MC_SET) < 0) {
+        mcx_cache_begin(&call, self, MC_SET) < 0) {
         return NULL;
     }
     all.mapping = values[0];
@@ -94,10 +88,10 @@ static PyObject *cache_delete_many(PyObject *self, PyObject *const *args, Py_ssi
 {
     PyObject *values[1], *result = NULL;
     mcx_call call;
-    mcx_multi all = {.call = &call};
+    mcx_multi all = {.call = &call, .command = MC_DELETE};
 
     if (mcx_bind(&delete_many_signature, args, nargs, kwnames, values) < 0 ||
-        begin(&all, self, MC_DELETE) < 0) {
+        mcx_cache_begin(&call, self, MC_DELETE) < 0) {
         return NULL;
     }
     if (mcx_multi_run(&all, MCX_COUNT_DELETE_MULTI, values[0], call.cache->prefix) == 0) {
@@ -118,14 +112,16 @@ PyMethodDef mcx_cache_many_methods[] = {
             "command\").\n\n"
             "keys: an iterable of str or bytes.\n\n"
             "Returns a dict of those found, under the caller's own key objects.\n" RAISES),
-    MCX_DEF("set_many", cache_set_many,
-            "set_many($self, mapping, ttl=None)\n--\n\n"
-            "Store many values, on all their servers at once (protocol.txt, \"Storage "
-            "commands\").\n\n"
-            "ttl: seconds, a timedelta, or None: until they are evicted. Keys are checked before\n"
-            "anything is sent; values are encoded as they are sent, and what that raises leaves\n"
-            "other values stored.\n\n"
-            "Returns the list of keys that were not stored: none.\n" RAISES),
+    MCX_DEF(
+        "set_many", cache_set_many,
+        "set_many($self, mapping, ttl=None)\n--\n\n"
+        "Store many values, on all their servers at once (protocol.txt, \"Storage "
+        "commands\").\n\n"
+        "mapping: a dict of keys, str or bytes, to values.\n"
+        "ttl: seconds, a timedelta, or None: until they are evicted.\n\n"
+        "Keys are checked before anything is sent; values are encoded as they are sent, and\n"
+        "what that raises leaves other values stored.\n\n"
+        "Returns the list of keys that were not stored: empty, unless errors=\"miss\".\n" RAISES),
     MCX_DEF("delete_many", cache_delete_many,
             "delete_many($self, keys)\n--\n\n"
             "Delete many keys, on all their servers at once (protocol.txt, \"Deletion\").\n\n"

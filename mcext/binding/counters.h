@@ -46,8 +46,8 @@ typedef struct mcx_counters {
     mcx_counter durations[MCX_DURATIONS];
 } mcx_counters;
 
-/* A leg of a Cache's call is over. */
-void mcx_counters_note(mcx_call *call, mcx_server *host, const mc_leg *leg);
+/* A leg of a Cache's call is over: returns the nanoseconds since the call began. */
+int64_t mcx_counters_note(mcx_call *call, mcx_server *host, const mc_leg *leg);
 
 /* Their names: a new tuple. */
 PyObject *mcx_counter_names(void);

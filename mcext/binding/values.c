@@ -181,7 +181,7 @@ static COLD PyObject *decode_uncommon(mcx_call *call, uint32_t flags, mc_slice t
     if (!mcx_has_codec(call)) {
         return mcx_give_up(call, "%s", "unknown flags");
     }
-    if (mcx_is_empty(flags, text)) {
+    if (flags == MCX_FLAG_PICKLE && mcx_is_empty(text)) {
         flags = 0;
         text.length = 0;
         body = NULL;
