@@ -13,7 +13,32 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+    from typing import Literal, Protocol, TypedDict
+
+    from typing_extensions import ParamSpec, TypeVar
+
     from mcext.cache import Cache
+
+    P = ParamSpec("P")
+    R = TypeVar("R", covariant=True)
+
+    class Memoized(Protocol[P, R]):
+        """A function that Cache.memoize has decorated."""
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+        def key(self, *args: P.args, **kwargs: P.kwargs) -> str | bytes: ...
+        def forget(self, *args: P.args, **kwargs: P.kwargs) -> bool: ...
+
+    class Options(TypedDict, total=False):
+        """Those of get_or_set."""
+
+        refresh: float | timedelta
+        lease: float | timedelta
+        wait: float | timedelta | None
+        stale: float | timedelta
+        fallback: Literal["compute", "raise"]
+
 
 __all__ = ["memoize"]
 
@@ -79,8 +104,8 @@ def _key_maker(function: Callable[..., Any]) -> Callable[..., str]:
 
 
 def memoize(
-    cache: Cache[Any], ttl: Any, key: Callable[..., str | bytes] | None, options: dict[str, Any]
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    cache: Cache[Any], ttl: Any, key: Callable[..., str | bytes] | None, options: Options
+) -> Callable[[Callable[..., Any]], Any]:
     """See Cache.memoize."""
     if key is not None and not callable(key):
         raise TypeError(f"key must be callable or None, not {type(key).__name__}")
@@ -89,7 +114,7 @@ def memoize(
         if option not in known:
             raise TypeError(f"memoize() got an unexpected keyword argument {option!r}")
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[..., Any]) -> Any:
         if not callable(function):
             raise TypeError(f"memoize() decorates a function, not {type(function).__name__}")
         key_of = key or _key_maker(function)

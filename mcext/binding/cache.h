@@ -10,9 +10,9 @@
 
 typedef struct mcx_cache {
     PyObject_HEAD
-    mcx_module *module; /* borrowed: the type keeps it */
-    mcx_shared *shared; /* strong; NULL until __init__ has run */
-    PyObject *prefix;   /* bytes, strong; NULL: none */
+    mcx_module *module;        /* borrowed: the type keeps it */
+    mcx_shared *shared;        /* strong; NULL until __init__ has run */
+    PyObject *prefix;          /* bytes, strong; NULL: none */
     PyObject *encode, *decode; /* strong; of the codec; NULL: the default format */
     PyObject *min_compress;    /* int, strong; NULL: nothing is compressed */
     PyObject *on_event;        /* strong or NULL; in the object's critical section */

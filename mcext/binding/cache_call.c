@@ -54,7 +54,8 @@ int mcx_cache_begin(mcx_call *call, PyObject *self, mc_command command)
     return 0;
 }
 
-/* mcext.events.tell(hook, events): it may do what it likes, and nothing of it reaches the caller. */
+/* mcext.events.tell(hook, events): it may do what it likes, and nothing of it reaches the caller.
+ */
 static COLD void tell(PyObject *hook, PyObject *events)
 {
     PyObject *type, *value, *traceback, *function, *told = NULL;
@@ -243,8 +244,10 @@ static COLD double ttl_seconds(PyObject *object)
         number = PyObject_CallMethod(object, "total_seconds", NULL);
     }
     else if (PyBool_Check(object) || !PyNumber_Check(object) || PyComplex_Check(object)) {
-        PyErr_Format(PyExc_TypeError, "ttl must be a number of seconds, a timedelta or None, not "
-                                      "%.200s", Py_TYPE(object)->tp_name);
+        PyErr_Format(PyExc_TypeError,
+                     "ttl must be a number of seconds, a timedelta or None, not "
+                     "%.200s",
+                     Py_TYPE(object)->tp_name);
     }
     else {
         number = PyNumber_Float(object);
@@ -285,7 +288,8 @@ int mcx_cache_ttl(mcx_module *module, PyObject *object, mcx_decimal *ttl)
         if (mcx_wall_clock(module, &now) < 0) {
             return -1;
         }
-        seconds += (double)(now / 1000000);
+        now /= 1000000; /* memcached knows whole seconds */
+        seconds += (double)now;
     }
     if (seconds > INT32_MAX) { /* what memcached reads it into */
         PyErr_Format(PyExc_ValueError, "ttl is more than memcached can hold: %R", object);

@@ -1,5 +1,5 @@
-/* cache_type: the type `_Cache`: what a Cache holds, its servers, its counters. The options are read
- * by mcext.cache.Cache, which derives from it. */
+/* cache_type: the type `_Cache`: what a Cache holds, its servers, its counters. The options are
+ * read by mcext.cache.Cache, which derives from it. */
 #include "cache_type.h"
 
 #include <stddef.h>
@@ -410,7 +410,8 @@ static int add_methods(PyTypeObject *type, PyMethodDef *methods)
 {
     for (; methods->ml_name != NULL; methods++) {
         PyObject *method = PyDescr_NewMethod(type, methods);
-        int added = method ? PyObject_SetAttrString((PyObject *)type, methods->ml_name, method) : -1;
+        int added =
+            method ? PyObject_SetAttrString((PyObject *)type, methods->ml_name, method) : -1;
 
         Py_XDECREF(method);
         if (added < 0) {
@@ -421,12 +422,27 @@ static int add_methods(PyTypeObject *type, PyMethodDef *methods)
 }
 
 static PyMethodDef *const tables[] = {
-    type_methods,           mcx_cache_get_methods,  mcx_cache_store_methods,
-    mcx_cache_change_methods, mcx_cache_many_methods, mcx_cache_item_methods,
-    mcx_cache_lease_methods, mcx_cache_server_methods,
+    type_methods,
+    mcx_cache_get_methods,
+    mcx_cache_store_methods,
+    mcx_cache_change_methods,
+    mcx_cache_many_methods,
+    mcx_cache_item_methods,
+    mcx_cache_lease_methods,
+    mcx_cache_server_methods,
 };
 
-/* The methods go into the class that derives from this one, mcext.cache.Cache: the interpreter's
+static int add_all_methods(PyTypeObject *type)
+{
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        if (add_methods(type, tables[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The methods go once more into the class that derives from this one, mcext.cache.Cache: the interpreter's
  * short way to a method in C (3.11) is for instances of the very class that has it. */
 static PyObject *init_subclass(PyObject *class, PyObject *unused)
 {
@@ -437,15 +453,12 @@ static PyObject *init_subclass(PyObject *class, PyObject *unused)
     if (module == NULL || type->tp_base != module->cache_type) {
         Py_RETURN_NONE; /* of a class that derives from that */
     }
-    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
-        if (add_methods(type, tables[i]) < 0) {
-            return NULL;
-        }
-    }
-    Py_RETURN_NONE;
+    return add_all_methods(type) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* __class_getitem__: of the stubs' `Cache[T]`; at run time it is one class. */
 static PyMethodDef class_methods[] = {
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
     {"__init_subclass__", init_subclass, METH_NOARGS | METH_CLASS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -474,7 +487,8 @@ int mcx_add_cache_type(mcx_module *module, PyObject *module_object)
 {
     module->cache_type =
         (PyTypeObject *)PyType_FromModuleAndSpec(module_object, &cache_spec, NULL);
-    if (module->cache_type == NULL || mcx_add_item_type(module, module_object) < 0) {
+    if (module->cache_type == NULL || add_all_methods(module->cache_type) < 0 ||
+        mcx_add_item_type(module, module_object) < 0) {
         return -1;
     }
     return PyModule_AddObjectRef(module_object, "_Cache", (PyObject *)module->cache_type);

@@ -27,7 +27,8 @@
     X(fills_lost)                                                                                  \
     X(fills_waited)
 
-#define MCX_DURATIONS 24 /* number i: less than 2**i microseconds; the last: all that are longer */
+/* Number i: less than 2**i microseconds; the last: all that are longer. */
+#define MCX_DURATIONS 24
 
 #ifdef Py_GIL_DISABLED
 typedef _Atomic uint64_t mcx_counter;

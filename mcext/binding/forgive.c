@@ -38,9 +38,8 @@ static COLD PyObject *raise_error(mcx_call *call, const char *why)
     class = text ? mcx_import("mcext.errors", "DecodeError") : NULL;
     if (class != NULL) {
         PyObject *arguments = PyTuple_Pack(1, text);
-        PyObject *keywords =
-            Py_BuildValue("{sssI}", "command", mcx_command_name(call->command), "flags",
-                          (unsigned)call->flags);
+        PyObject *keywords = Py_BuildValue("{sssI}", "command", mcx_command_name(call->command),
+                                           "flags", (unsigned)call->flags);
 
         error = arguments && keywords ? PyObject_Call(class, arguments, keywords) : NULL;
         Py_XDECREF(arguments);
