@@ -76,10 +76,6 @@ static inline PyObject *mcx_view_bytes(mc_slice text, PyObject *bytes)
 /* zlib.compress(b""): what a Cache stores for b"", under the flag of zlib: an item of no bytes and
  * no flags is the place that a lease holds. */
 #define MCX_EMPTY ((mc_slice){"x\x9c\x03\x00\x00\x00\x00\x01", 8})
-static inline bool mcx_is_empty(uint32_t flags, mc_slice text)
-{
-    return flags == MCX_FLAG_ZLIB && text.length == 8 && memcmp(text.bytes, MCX_EMPTY.bytes, 8) == 0;
-}
 
 /* Whether that is such a place, and no value. */
 static inline bool mcx_is_stub(uint32_t flags, size_t length)
