@@ -70,6 +70,8 @@ class _Order:
         self.wait = _seconds("wait", wait, 0, 2 * self.lease)
         self.stale = _whole(_seconds("stale", stale, 0, 0))
         self.fallback = fallback or "compute"
+        if self.refresh + self.stale > _LONGEST:
+            raise ValueError(f"refresh and stale must not be more than {_LONGEST} seconds together")
         if self.ttl is not None and self.refresh >= self.ttl:
             raise ValueError(f"refresh must be less than ttl, and is {self.refresh} of {self.ttl} seconds")
 
@@ -77,6 +79,13 @@ class _Order:
     def kept(self) -> float | None:
         """Seconds for which the server keeps the value."""
         return None if self.ttl is None else self.ttl + self.stale
+
+
+def check(
+    ttl: Any, *, refresh: Any = None, lease: Any = None, wait: Any = None, stale: Any = None, fallback: Any = None
+) -> None:
+    """Raise TypeError or ValueError where one of these is wrong."""
+    _Order("", check, ttl, refresh, lease, wait, stale, fallback)
 
 
 def _ttl(ttl: Any) -> float:
@@ -126,7 +135,7 @@ class _Call:
     def __init__(self, cache: Cache[Any], order: _Order) -> None:
         self.cache = cache
         self.order = order
-        self.name = order.key.encode() if isinstance(order.key, str) else bytes(order.key)
+        self.name = b""  # of the key, when a look has found it right
         self.flights: dict[bytes, _Flight] = cache._flights_of_this_process()
         self.flight: _Flight | None = None
         self.began = time.monotonic()
@@ -136,6 +145,10 @@ class _Call:
     def run(self, looked: Any) -> Any:
         order = self.order
         if looked is None:
+            looked = self.look()
+        self.name = order.key.encode() if isinstance(order.key, str) else order.key
+        if isinstance(looked, DecodeError) and self.cache.errors == "miss":  # on_event has been told
+            self.cache.delete(order.key)
             looked = self.look()
         while True:
             if isinstance(looked, MemcacheError):
@@ -210,11 +223,10 @@ class _Call:
         """From now on the others of this process wait for this call."""
         flight = self.flight or _Flight()
         flight.computes = computes
-        if self.flight is None:
-            if computes:
-                self.flights[self.name] = flight
-            elif self.flights.setdefault(self.name, flight) is not flight:
-                return
+        if computes:
+            self.flights[self.name] = flight
+        elif self.flights.setdefault(self.name, flight) is not flight:
+            return
         self.flight = flight
 
     def land(self) -> None:
@@ -226,15 +238,15 @@ class _Call:
 
     def wait_a_little(self) -> bool:
         """Wait for another's value: False where there is no time left."""
+        other = self.flights.get(self.name)
+        if other is not None and other.computes and other.thread == threading.get_ident():
+            raise RuntimeError(f"get_or_set of {self.order.key!r} is called by its own factory")
         left = self.began + self.order.wait - time.monotonic()
         if left <= 0:
             return False
         if not self.waited:
             self.waited = True
             self.cache._count_fill(self.order.key, _FILL_WAITED)
-        other = self.flights.get(self.name)
-        if other is not None and other.computes and other.thread == threading.get_ident():
-            raise RuntimeError(f"get_or_set of {self.order.key!r} is called by its own factory")
         if other is None or other is self.flight:
             self.take_off()
         if self.flight is not None:
@@ -247,13 +259,7 @@ class _Call:
     # ---- what is left where something is missing
 
     def without_server(self, error: MemcacheError) -> Any:
-        if isinstance(error, DecodeError):
-            if self.cache.errors == "raise":
-                raise error
-            value = self.order.factory()
-            self.cache.set(self.order.key, value, self.order.kept)
-            return value
-        if self.order.fallback == "raise":
+        if self.order.fallback == "raise" or (isinstance(error, DecodeError) and self.cache.errors == "raise"):
             raise error
         return self.order.factory()
 
