@@ -31,6 +31,7 @@ _HIT, _WON, _TAKEN, _NO_LEASE, _NO_META = range(5)
 _FILL_WON, _FILL_LOST, _FILL_WAITED = range(3)
 
 _LONGEST = 60 * 60 * 24 * 30  # seconds; memcached takes more for a time of day
+_LAST_SECOND = 2**31 - 1  # that memcached can hold, since 1970
 _FIRST_DELAY, _LAST_DELAY = 0.005, 0.25  # seconds between two looks for another's value
 _LEASE_SUFFIX = b".lease"  # of the item that stands for a lease where there is no meta protocol
 
@@ -72,6 +73,8 @@ class _Order:
         self.fallback = fallback or "compute"
         if self.refresh + self.stale > _LONGEST:
             raise ValueError(f"refresh and stale must not be more than {_LONGEST} seconds together")
+        if self.kept is not None and self.kept > _LAST_SECOND - time.time():
+            raise ValueError(f"ttl is more than memcached can hold: {ttl!r}")
         if self.ttl is not None and self.refresh >= self.ttl:
             raise ValueError(f"refresh must be less than ttl, and is {self.refresh} of {self.ttl} seconds")
 
