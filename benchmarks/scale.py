@@ -223,11 +223,11 @@ def shared_client(kinds: list[Kind]) -> list[Table]:
         return []
     threads = [1, 2, 4]
     with servers(1, unix=True) as addresses:
-        arguments = {"servers": addresses, "threads": threads, "calls": 40_000, "rounds": 9}
+        arguments = {"servers": addresses, "threads": threads, "calls": 200_000, "rounds": 10}
         figures = run_target(KINDS[OURS], "shared_cpu", **arguments)
     rows = []
-    for count, rounds in zip(threads, figures):
-        shared_user, shared, own_user, own = (statistics.median(column) * 1e6 for column in zip(*rounds))
+    for count, figure in zip(threads, figures):
+        shared_user, shared, own_user, own = (seconds * 1e6 for seconds in figure)
         texts = [f"{shared_user:.2f}", f"{own_user:.2f}", f"{(shared_user / own_user - 1) * 100:+.0f} %"]
         texts += [f"{shared:.2f}", f"{own:.2f}", f"{(shared / own - 1) * 100:+.0f} %"]
         rows.append([str(count), *texts])

@@ -224,29 +224,28 @@ def cpu_used() -> tuple[float, float]:
     return usage.ru_utime, usage.ru_utime + usage.ru_stime
 
 
-def shared_cpu(kind: str, servers: list[str], threads: list[int], calls: int, rounds: int) -> list[list[list[float]]]:
-    """For each number of threads, all rounds: CPU seconds a call, in user space and in all, of one client that the
-    threads share; and of as many clients, one for each."""
+def shared_cpu(kind: str, servers: list[str], threads: list[int], calls: int, rounds: int) -> list[list[float]]:
+    """For each number of threads, CPU seconds a call, in user space and in all, of one client that the threads share;
+    then of as many clients, one for each. All rounds together: so many ticks find enough of them in user space."""
     if getattr(sys, "_is_gil_enabled", lambda: True)():
         raise RuntimeError("the GIL is on")
     shared = [KINDS[kind].open(servers, 0)] * max(threads)
     own = [KINDS[kind].open(servers, 0) for _ in shared]
     names = key_names(kind, max(threads))
     store(shared[0], names)
-    answer: list[list[list[float]]] = [[] for _ in threads]
+    answer = [[0.0] * 4 for _ in threads]
     for _ in range(rounds):
-        for place, count in enumerate(threads):
-            row = []
-            for clients in (shared, own):
-                runs = [get_all(clients[number], names[number : number + 1], calls) for number in range(count)]
+        for row, count in zip(answer, threads):
+            for place, clients in ((0, shared), (2, own)):
+                runs = [get_all(clients[at], names[at : at + 1], calls // count) for at in range(count)]
                 running = [threading.Thread(target=run) for run in runs]
                 before = cpu_used()
                 for thread in running:
                     thread.start()
                 for thread in running:
                     thread.join()
-                row += [(after - then) / (calls * count) for after, then in zip(cpu_used(), before)]
-            answer[place].append(row)
+                for more, (after, then) in enumerate(zip(cpu_used(), before)):
+                    row[place + more] += (after - then) / (calls // count * count * rounds)
     return answer
 
 
