@@ -126,6 +126,30 @@ def test_set_servers_while_others_call():
         check(mc, 99, 10)
 
 
+def test_servers_that_were_replaced_are_freed_while_64_threads_call(memcached):
+    """There is always a call in flight, and yet nothing is kept of what no call uses."""
+    mc = mcext.Client([memcached.address], socket_timeout=60)
+    done = threading.Event()
+    freed = threading.Semaphore(0)
+    replaced = []
+
+    def configure():
+        try:
+            for i in range(100):
+                replaced.append(weakref.finalize(mc.servers[0], freed.release))
+                mc.set_servers([(memcached.address, 2 + i % 2)])  # another weight: no server is the same
+            for _ in replaced:
+                assert freed.acquire(timeout=60), f"{sum(one.alive for one in replaced)} servers of 100 are kept"
+        finally:
+            done.set()
+
+    def calls():
+        while not done.is_set():
+            assert mc.get("nobody") is None
+
+    run_threads(configure, *[calls] * 64)
+
+
 def test_attributes_assigned_while_others_call(memcached):
     mc = mcext.Client([memcached.address], socket_timeout=60)
     done = threading.Event()
