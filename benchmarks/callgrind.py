@@ -22,11 +22,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from clients import KINDS, OURS, Kind
+from clients import CACHE, KINDS, OURS, Kind
 from environment import HERE, available_kinds, child_environment, import_tool, servers
 from workload import BY_NAME
 
 CALLS = ["get", "set", "incr", "get_str", "get_int", "get_dict", "get_dict_5", "get_multi_100", "set_multi_100"]
+CACHE_CALLS = ["get", "set", "incr", "get_item", "get_or_set", "get_multi_100", "set_multi_100"]
 MODES = ["bound", "attribute"]
 # Instructions that this project wants to reach, through a method bound once.
 REACH = {"get": 1300, "set": 1300, "get_multi_100": 50_000, "set_multi_100": 40_000}
@@ -41,7 +42,7 @@ def lengths(kind: Kind, name: str) -> tuple[int, int]:
     """The two run lengths; shorter ones do for the clients that take tens of thousands of instructions a call."""
     if name in BY_NAME and BY_NAME[name].keys > 1:
         return 10, 90
-    return (2000, 12_000) if kind.name == OURS else (1000, 4000)
+    return (2000, 12_000) if kind.name in (OURS, CACHE) else (1000, 4000)
 
 
 def run_sections(kind: Kind, sections: list[tuple[str, str, int]], addresses: list[str], folder: Path) -> list[Path]:
@@ -91,7 +92,7 @@ def count(
     there is one server, on a Unix socket."""
     # The empty method comes last: it is put on the client's type, which may have to notice that. In how many pieces a
     # long reply comes depends on the server and the load: of several figures the least is the one without such pieces.
-    samples = 8 if kind.name == OURS else 1  # of the others it is a small part of what they take
+    samples = 8 if kind.name in (OURS, CACHE) else 1  # of the others it is a small part of what they take
     names = [(call, mode) for call in calls for mode in modes for _ in range(samples if BY_NAME[call].keys > 1 else 1)]
     names += [("empty", mode) for mode in MODES] if look_up else []
     sections = [(name, mode, length) for name, mode in names for length in lengths(kind, name)]
@@ -179,7 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="instructions a call, counted by callgrind")
     parser.add_argument("--all", action="store_true", help="all clients, not only this one")
     parser.add_argument("--client", choices=list(KINDS), help="this client only")
-    parser.add_argument("--annotate", choices=CALLS, metavar="CALL", help="where the instructions of this call go")
+    parser.add_argument("--annotate", choices=sorted({*CALLS, *CACHE_CALLS}), metavar="CALL", help="where the instructions of this call go")
     parser.add_argument("--lines", type=int, default=30, help="functions to show with --annotate")
     options = parser.parse_args()
     if lack():

@@ -30,6 +30,13 @@ def _ours(servers: list[str], protocol: int) -> Any:
     return mcext.Client(servers, pickleProtocol=protocol)
 
 
+def _cache(servers: list[str], protocol: int) -> Any:
+    """The client for new code; its pickles have a protocol of their own."""
+    import mcext
+
+    return mcext.Cache(servers)
+
+
 def _customised(servers: list[str], protocol: int) -> Any:
     """A client whose class replaces an inside of python-memcached's, so that its calls go the way in Python."""
     import mcext
@@ -72,10 +79,12 @@ def _libmc(servers: list[str], protocol: int) -> Any:
 
 
 OURS = "mcext"
+CACHE = "mcext.Cache"
 KINDS = {
     kind.name: kind
     for kind in (
         Kind(OURS, "", "mcext", _ours),
+        Kind(CACHE, "", "mcext", _cache),
         Kind("mcext, customised", "", "mcext", _customised),
         Kind("python-memcached", "python-memcached", "memcache", _python_memcached),
         Kind("pymemcache", "pymemcache", "pymemcache", _pymemcache),

@@ -60,6 +60,8 @@ CALLS = [
     Call("get_dict", "get, small pickled dict", "get", SMALL_DICT, 1.25),
     Call("get_dict_5", "get, the same, protocol 5", "get", SMALL_DICT, 1.20, protocol=5),
     Call("incr", "incr", "incr", COUNTER, 1.10),
+    Call("get_item", "get_item, 100 bytes", "get_item", some_bytes(100), 1.30),
+    Call("get_or_set", "get_or_set, 100 bytes", "get_or_set", some_bytes(100), 1.25),
     Call("get_100k", "get, 100 kB", "get", some_bytes(100_000), 1.20),
     Call("get_1m", "get, 1 MB", "get", some_bytes(1_000_000), 1.50),
     Call("set_1m", "set, 1 MB", "set", some_bytes(1_000_000), 1.05),
@@ -71,6 +73,32 @@ CALLS = [
 BY_NAME = {call.name: call for call in CALLS}
 
 
+# What only some clients have, and what they call it.
+NAMES = {
+    "get": ("get",),
+    "set": ("set",),
+    "incr": ("incr",),
+    "get_multi": ("get_multi", "get_many"),
+    "set_multi": ("set_multi", "set_many"),
+    "get_item": ("get_item",),
+    "get_or_set": ("get_or_set",),
+}
+
+
+def find_methods(client: Any) -> dict[str, Any]:
+    """The client's methods, under the names that a Call has for them."""
+    found = {}
+    for method, names in NAMES.items():
+        for name in names:
+            if hasattr(client, name):
+                found.setdefault(method, getattr(client, name))
+    return found
+
+
+def never_called() -> Any:
+    raise RuntimeError("the value was to be found")
+
+
 class Bound:
     """One call of one client, ready to be repeated: its methods are looked up once, and each run is a plain loop."""
 
@@ -78,7 +106,7 @@ class Bound:
         self.call = call
         self.client = client
         self.keys = keys
-        self.methods = {name: getattr(client, name) for name in ("get", "set", "get_multi", "set_multi", "incr")}
+        self.methods = find_methods(client)
         self.mapping = {key: call.value for key in self.keys}
         for key in self.keys if store else []:
             if not self.methods["set"](key, call.value):
@@ -97,6 +125,10 @@ class Bound:
             expected, got = value + 1, self.methods["incr"](key, 1)
         elif self.call.method == "get_multi":
             expected, got = self.mapping, self.methods["get_multi"](self.keys)
+        elif self.call.method == "get_item":
+            expected, got = value, self.methods["get_item"](key).value
+        elif self.call.method == "get_or_set":
+            expected, got = value, self.methods["get_or_set"](key, never_called)
         else:
             self.methods["set_multi"](self.mapping)
             expected, got = self.mapping, self.methods["get_multi"](self.keys)
@@ -108,9 +140,12 @@ class Bound:
         method = self.methods[self.call.method]
         if len(self.keys) == 1:
             self.run_one(method, count)
-        elif self.call.method == "get":
+        elif self.call.method in ("get", "get_item"):
             for key in itertools.islice(itertools.cycle(self.keys), count):
                 method(key)
+        elif self.call.method == "get_or_set":
+            for key in itertools.islice(itertools.cycle(self.keys), count):
+                method(key, never_called)
         elif self.call.method == "set":
             value = self.call.value
             for key in itertools.islice(itertools.cycle(self.keys), count):
@@ -127,12 +162,15 @@ class Bound:
         """The same for one key, with the cheapest loop there is."""
         (key,) = self.keys
         value = self.call.value
-        if self.call.method == "get":
+        if self.call.method in ("get", "get_item"):
             for _ in itertools.repeat(None, count):
                 method(key)
         elif self.call.method == "set":
             for _ in itertools.repeat(None, count):
                 method(key, value)
+        elif self.call.method == "get_or_set":
+            for _ in itertools.repeat(None, count):
+                method(key, never_called)
         else:
             for _ in itertools.repeat(None, count):
                 method(key, 1)
@@ -149,14 +187,32 @@ class Bound:
         elif self.call.method == "incr":
             for _ in itertools.repeat(None, count):
                 client.incr(key, 1)
+        elif self.call.method == "get_item":
+            for _ in itertools.repeat(None, count):
+                client.get_item(key)
+        elif self.call.method == "get_or_set":
+            for _ in itertools.repeat(None, count):
+                client.get_or_set(key, never_called)
         elif self.call.method == "get_multi":
-            keys = self.keys
-            for _ in itertools.repeat(None, count):
-                client.get_multi(keys)
+            self.run_many_attribute("get_multi", self.keys, count)
         else:
-            mapping = self.mapping
+            self.run_many_attribute("set_multi", self.mapping, count)
+
+    def run_many_attribute(self, method: str, argument: Any, count: int) -> None:
+        client = self.client
+        name = self.methods[method].__name__
+        if name == "get_multi":
             for _ in itertools.repeat(None, count):
-                client.set_multi(mapping)
+                client.get_multi(argument)
+        elif name == "get_many":
+            for _ in itertools.repeat(None, count):
+                client.get_many(argument)
+        elif name == "set_multi":
+            for _ in itertools.repeat(None, count):
+                client.set_multi(argument)
+        else:
+            for _ in itertools.repeat(None, count):
+                client.set_many(argument)
 
 
 # --- the raw loop ---------------------------------------------------------------------------------

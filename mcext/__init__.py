@@ -14,11 +14,54 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from mcext import codecs as codecs
+    from mcext._core import Item as Item
+    from mcext.cache import Cache as Cache
+    from mcext.events import Event as Event
+    from mcext.tokens import ABSENT as ABSENT
     from mcext._core import Client as Client
+    from mcext.compress import Compression as Compression
+    from mcext.errors import AuthenticationError as AuthenticationError
+    from mcext.errors import ConflictError as ConflictError
+    from mcext.errors import ConnectionLost as ConnectionLost
+    from mcext.errors import DecodeError as DecodeError
+    from mcext.errors import LeaseTimeout as LeaseTimeout
+    from mcext.errors import MemcacheError as MemcacheError
+    from mcext.errors import Overloaded as Overloaded
+    from mcext.errors import PartialFailure as PartialFailure
+    from mcext.errors import ProtocolError as ProtocolError
+    from mcext.errors import ServerError as ServerError
+    from mcext.errors import ServerTimeout as ServerTimeout
+    from mcext.errors import ServerUnavailable as ServerUnavailable
+    from mcext.errors import ValueTooLarge as ValueTooLarge
     from mcext.unpickler import RestrictedUnpickler as RestrictedUnpickler
     from mcext.unpickler import restricted_unpickler as restricted_unpickler
 
-__all__ = ["Client", "RestrictedUnpickler", "__version__", "restricted_unpickler"]
+__all__ = [
+    "ABSENT",
+    "AuthenticationError",
+    "Cache",
+    "Client",
+    "Compression",
+    "ConflictError",
+    "ConnectionLost",
+    "DecodeError",
+    "Event",
+    "Item",
+    "LeaseTimeout",
+    "MemcacheError",
+    "Overloaded",
+    "PartialFailure",
+    "ProtocolError",
+    "RestrictedUnpickler",
+    "ServerError",
+    "ServerTimeout",
+    "ServerUnavailable",
+    "ValueTooLarge",
+    "__version__",
+    "codecs",
+    "restricted_unpickler",
+]
 
 __version__ = "1.0.0"
 
@@ -35,6 +78,27 @@ def __getattr__(name: str) -> object:
         from mcext import unpickler
 
         return getattr(unpickler, name)
+    if name == "Cache":
+        from mcext.cache import Cache
+
+        globals()[name] = Cache
+        return Cache
+    if name in ("ABSENT", "Event", "Item"):
+        from mcext import _core, events, tokens
+
+        return {"ABSENT": tokens.ABSENT, "Event": events.Event, "Item": _core.Item}[name]
+    if name == "codecs":
+        import mcext.codecs  # not from mcext: that would ask this function for the name
+
+        return mcext.codecs
+    if name == "Compression":
+        from mcext.compress import Compression
+
+        return Compression
+    if name in __all__ and not name.startswith("__"):
+        from mcext import errors
+
+        return getattr(errors, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

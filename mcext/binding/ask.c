@@ -7,6 +7,7 @@
 #include "call.h"
 #include "compat.h"
 #include "drive.h"
+#include "faults.h"
 #include "move.h"
 #include "target.h"
 #include "values.h"
@@ -52,19 +53,28 @@ static inline void begin(mcx_call *call, mc_leg *leg, const mcx_request *request
     mcx_move(call, leg);
     if (mc_leg_take_stored(leg)) {
         answer->type = MC_REPLY_STORED;
+        leg->good = 1;
     }
     else if (mc_leg_take_number(leg, &answer->number)) {
         answer->type = MC_REPLY_NUMBER;
     }
 }
 
-static void take_reply(mc_leg *leg, mcx_answer *answer)
+static void take_reply(mcx_call *call, mcx_target *target, mc_leg *leg, mcx_answer *answer)
 {
     const mc_reply *reply = &leg->exchange.reply;
+    int kept = 0;
 
     answer->type = reply->type;
     answer->number = reply->number;
-    if (!is_good(reply->type) && keep_line(answer, reply->line) < 0) {
+    leg->good = reply->type == MC_REPLY_STORED;
+    if (call->cache != NULL) {
+        kept = mc_reply_is_error(reply->type) ? mcx_fault_line(call, target->host, reply) : 0;
+    }
+    else if (!is_good(reply->type)) {
+        kept = keep_line(answer, reply->line);
+    }
+    if (kept < 0) {
         mc_leg_fail(leg, MC_RAISED);
     }
 }
@@ -86,11 +96,12 @@ int mcx_ask(mcx_call *call, mcx_target *target, const mcx_request *request, mcx_
             begin(call, &leg, request, answer);
         }
         else if (step == MC_LEG_REPLY) {
-            take_reply(&leg, answer);
+            take_reply(call, target, &leg, answer);
         }
     }
     /* Of a line that is no answer to this command the caller says what it is. */
-    if (UNLIKELY(leg.verdict.status == MC_MALFORMED) && leg.exchange.reply.line.length != 0) {
+    if (UNLIKELY(leg.verdict.status == MC_MALFORMED) && call->cache == NULL &&
+        leg.exchange.reply.line.length != 0) {
         told = keep_line(answer, leg.exchange.reply.line) == 0;
         leg.verdict.status = told ? MC_MALFORMED : MC_RAISED;
     }

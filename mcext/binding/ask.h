@@ -19,7 +19,7 @@ typedef struct {
 typedef struct {
     mc_reply_type type;
     uint64_t number;
-    PyObject *line; /* bytes; strong; where the answer is none of the good ones */
+    PyObject *line; /* bytes; strong; of a Client, where the answer is none of the good ones */
 } mcx_answer;
 
 /* Sends request to target and reads the answer. Ends target in every case. 1: answered (noreply:

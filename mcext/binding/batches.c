@@ -2,6 +2,7 @@
 #include "core/flow/leg.h"
 #include "core/wire/key.h"
 
+#include "cache_values.h"
 #include "compat.h"
 #include "multi.h"
 #include "shared.h"
@@ -31,7 +32,9 @@ size_t mcx_plain_length(const mcx_multi *all)
     const mcx_snapshot *snapshot = all->call->snapshot;
     size_t length = MC_COPY_UP_TO_OF_MANY;
 
-    if (all->noreply || all->min_compress != NULL) {
+    if (all->noreply || all->min_compress != NULL ||
+        (all->call->cache != NULL &&
+         (all->call->cache->encode != NULL || all->call->cache->min_compress != NULL))) {
         return 0;
     }
     if (snapshot->max_value_length != 0 && (size_t)snapshot->max_value_length < length) {
@@ -53,7 +56,7 @@ static int produce_set(mcx_multi *all, mcx_leg *leg)
 
     stored.owner = NULL;
     if (LIKELY(all->plain_length != 0 && mcx_plain_value(all->values[standing], &stored) &&
-               stored.text.length <= all->plain_length)) {
+               stored.text.length - 1 < all->plain_length)) {
         laid = mc_leg_store(&leg->io, text, stored.flags, all->time.text, stored.text, NULL, false);
     }
     else {
@@ -61,10 +64,13 @@ static int produce_set(mcx_multi *all, mcx_leg *leg)
         if (value == NULL) {
             return -1;
         }
-        kept = mcx_store_info(all->call, value, all->min_compress, &stored);
+        kept = all->call->cache != NULL
+                   ? mcx_cache_store_info(all->call, value, true, &stored)
+                   : mcx_store_info(all->call, value, all->min_compress, &stored);
         Py_DECREF(value);
         if (kept <= 0) {
             mc_leg_leave_out(&leg->io); /* too large: it is not stored, and nothing is sent */
+            all->items[number].too_large = kept == 0;
             mcx_stored_clear(&stored);
             return kept;
         }
@@ -93,11 +99,27 @@ static int produce_delete(mcx_multi *all, mcx_leg *leg)
     return 0;
 }
 
+static int produce_meta(mcx_multi *all, mcx_leg *leg)
+{
+    if (!mc_leg_line(&leg->io, all->texts[leg->items[leg->io.next]], all->meta_flags)) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+static int produce_one(mcx_multi *all, mcx_leg *leg)
+{
+    return all->command == MC_SET  ? produce_set(all, leg)
+           : all->command == MC_MG ? produce_meta(all, leg)
+                                   : produce_delete(all, leg);
+}
+
 WHOLE int mcx_batch_produce(mcx_multi *all, mcx_leg *leg)
 {
     mcx_batch_drop_values(leg);
     while (mc_leg_has_room(&leg->io)) {
-        if ((all->command == MC_SET ? produce_set(all, leg) : produce_delete(all, leg)) < 0) {
+        if (produce_one(all, leg) < 0) {
             return -1;
         }
     }

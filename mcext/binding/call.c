@@ -57,7 +57,7 @@ static COLD int has_no_module(void)
 }
 
 /* Bytes move through objects of a class of an application's own, perhaps. */
-static COLD int find_transport(mcx_call *call)
+COLD int mcx_call_find_transport(mcx_call *call)
 {
     if (mcx_find_socket_class(call->module, &call->socket_class) < 0) {
         return -1;
@@ -91,6 +91,7 @@ static INLINE int begin(mcx_call *call, PyObject *self, bool inner)
         return -1;
     }
     call->self = self;
+    call->cache = NULL;
     call->module = module;
     call->transport = &mc_native_transport;
     call->owner = 0;
@@ -102,7 +103,7 @@ static INLINE int begin(mcx_call *call, PyObject *self, bool inner)
         call->record = mcx_record_of(module, call->shared, self);
     }
     if (UNLIKELY(call->record == NULL) ||
-        (UNLIKELY(!mcx_socket_is_plain(module)) && find_transport(call) < 0)) {
+        (UNLIKELY(!mcx_socket_is_plain(module)) && mcx_call_find_transport(call) < 0)) {
         return give_up(call, -1);
     }
     if (UNLIKELY(inner)) {
@@ -178,7 +179,7 @@ static void reap_idle(mcx_call *call)
                           memory_order_relaxed);
 }
 
-static COLD void reap(mcx_call *call)
+COLD void mcx_call_reap(mcx_call *call)
 {
     PyObject *type, *value, *traceback;
 
@@ -189,9 +190,8 @@ static COLD void reap(mcx_call *call)
 
 PyObject *mcx_call_end(mcx_call *call, PyObject *result)
 {
-    if (UNLIKELY(call->clock.start >=
-                 atomic_load_explicit(&call->shared->next_reap, memory_order_relaxed))) {
-        reap(call);
+    if (UNLIKELY(mcx_call_is_to_reap(call))) {
+        mcx_call_reap(call);
     }
     mcx_shared_leave(call->snapshot);
     if (UNLIKELY(call->socket_class != NULL)) {

@@ -7,19 +7,34 @@
 #include "shared.h"
 #include "state.h"
 
+typedef struct mcx_cache mcx_cache;
+
+/* As it is written where it is told of. */
+static inline const char *mcx_command_name(mc_command command)
+{
+    return command == MC_META_PROBE ? "mn" : mc_commands[command].name.bytes;
+}
+
 /* One call of a client's method. */
 typedef struct {
     PyObject *self; /* borrowed: the caller's */
+    mcx_cache *cache; /* self, where it is a Cache (cache_call.h); NULL: it is a Client */
     mcx_module *module;
     mcx_shared *shared;
     mcx_snapshot *snapshot; /* valid until mcx_call_end */
-    mcx_record *record;     /* strong */
+    mcx_record *record;     /* strong; a Client's */
     mc_clock clock;
     const mc_transport *transport;
     PyObject *socket_class; /* strong; NULL: connections are native */
     uint64_t owner;
     bool debuglog_is_replaced;
     bool is_customised; /* found in its middle, before anything was sent: mcx_pure is the way */
+    /* Of a Cache's call: */
+    mc_command command;
+    bool raises;      /* what fails is raised; else it is a miss */
+    uint32_t flags;   /* of the value that is decoded */
+    PyObject *faults; /* strong; list of the exceptions for what failed, or NULL */
+    PyObject *events; /* strong; list of what on_event is to hear beside, or NULL */
 } mcx_call;
 
 /* The time since before went into the caller's own code (a key_encoder, a generator of keys, a
@@ -40,6 +55,17 @@ int mcx_call_begin_inner(mcx_call *call, PyObject *self);
 /* Enters the snapshot that is current: what begin does, and a call whose lists have changed. As
  * mcx_call_begin. */
 int mcx_call_enter(mcx_call *call);
+
+/* The transport of the connections that this call makes: what begin does. -1 with an exception. */
+int mcx_call_find_transport(mcx_call *call);
+
+/* Connections that have been idle for long are closed: what end does at times. An exception stays. */
+static inline bool mcx_call_is_to_reap(const mcx_call *call)
+{
+    return call->clock.start >=
+           atomic_load_explicit(&call->shared->next_reap, memory_order_relaxed);
+}
+void mcx_call_reap(mcx_call *call);
 
 /* Ends it; result (may be NULL) is passed through. */
 PyObject *mcx_call_end(mcx_call *call, PyObject *result);

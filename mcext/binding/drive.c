@@ -2,8 +2,11 @@
 
 #include "core/flow/leg.h"
 
+#include "cache.h"
 #include "call.h"
 #include "compat.h"
+#include "counters.h"
+#include "faults.h"
 #include "log.h"
 #include "move.h"
 #include "server.h"
@@ -68,7 +71,21 @@ static int report(mcx_target *target, const mc_verdict *verdict)
     return result;
 }
 
-static int conclude_failed(mcx_target *target, mc_leg *leg, bool told)
+/* The same of a Cache's call: a fault, whose caller says more. */
+static COLD int report_to_cache(mcx_call *call, mcx_target *target, const mc_leg *leg)
+{
+    PyObject *reason;
+    int result = mcx_fault_leg(call, target->host, leg);
+
+    if (result == 0 && leg->verdict.blame && target->host != NULL) {
+        reason = mcx_status_text(target->connection, leg->verdict.status);
+        result = reason ? mcx_mark_dead(call, target->host, reason) : -1;
+        Py_XDECREF(reason);
+    }
+    return result;
+}
+
+static int conclude_failed(mcx_call *call, mcx_target *target, mc_leg *leg, bool told)
 {
     const mc_verdict *verdict = &leg->verdict;
 
@@ -78,6 +95,9 @@ static int conclude_failed(mcx_target *target, mc_leg *leg, bool told)
     if (verdict->status == MC_NO_MEMORY) {
         PyErr_NoMemory();
         return -1;
+    }
+    if (call->cache != NULL) {
+        return report_to_cache(call, target, leg);
     }
     /* Without a host it could not be connected once more, which has been told. */
     return told || verdict->answered || target->host == NULL ? 0 : report(target, verdict);
@@ -89,7 +109,15 @@ int mcx_conclude(mcx_call *call, mcx_target *target, mc_leg *leg, bool told)
 
     target->asked = leg->asked;
     if (UNLIKELY(leg->verdict.status != MC_OK)) {
-        result = conclude_failed(target, leg, told);
+        result = conclude_failed(call, target, leg, told);
+    }
+    if (UNLIKELY(call->cache != NULL) && target->host != NULL) {
+        int64_t took = mcx_counters_note(call, target->host, leg);
+
+        if (UNLIKELY(mcx_is_slow(call->cache, took)) && result > 0 &&
+            mcx_event(call, "slow", target->host, NULL, leg->count) < 0) {
+            result = -1;
+        }
     }
     mcx_target_end(call, target, leg->verdict.keep);
     mc_leg_fini(leg);

@@ -1,27 +1,15 @@
 /* get: get, gets: one value of one server. */
-#include "core/flow/leg.h"
+#include "core/wire/command.h"
 #include "core/wire/key.h"
-#include "core/wire/number.h"
 
 #include "arguments.h"
 #include "call.h"
 #include "compat.h"
-#include "drive.h"
 #include "keys.h"
 #include "methods.h"
-#include "move.h"
 #include "pure.h"
 #include "record.h"
-#include "target.h"
-#include "values.h"
-
-/* What a retrieval brought: one of value (ready) and body (to be decoded). */
-typedef struct {
-    PyObject *value;
-    PyObject *body;
-    uint32_t flags;
-    bool found;
-} retrieved;
+#include "retrieve.h"
 
 static int remember_cas(mcx_call *call, mc_slice key, uint64_t cas)
 {
@@ -44,156 +32,24 @@ static int remember_cas(mcx_call *call, mc_slice key, uint64_t cas)
     return result;
 }
 
-/* A VALUE header has come: makes the object that the body goes into, or at once the value. */
-static mc_status take_body(mcx_call *call, mc_exchange *exchange, retrieved *got)
-{
-    mc_reply *reply = &exchange->reply;
-
-    if (LIKELY(exchange->body != NULL) && (got->flags & (MCX_FLAG_ZLIB | MCX_FLAG_PICKLE)) == 0) {
-        mc_slice text = {exchange->body, (size_t)reply->length};
-
-        got->value = mcx_decode(call, got->flags, text, NULL);
-        return got->value == NULL ? MC_RAISED : MC_OK;
-    }
-    got->body = PyBytes_FromStringAndSize(exchange->body, (Py_ssize_t)reply->length);
-    if (got->body == NULL) {
-        return MC_RAISED;
-    }
-    if (exchange->body == NULL) {
-        mc_exchange_give_room(exchange, PyBytes_AS_STRING(got->body));
-    }
-    return MC_OK;
-}
-
-static mc_status take_value(mcx_call *call, mc_exchange *exchange, retrieved *got)
-{
-    uint64_t cas = exchange->reply.cas;
-    bool remembers = exchange->reply.has_cas && call->snapshot->cache_cas;
-    mc_status status;
-
-    got->found = true;
-    got->flags = exchange->reply.flags;
-    status = take_body(call, exchange, got);
-    /* Behind that: it may run Python code, by which what the reply's views point to may move. */
-    if (status == MC_OK && remembers && remember_cas(call, *exchange->keys, cas) < 0) {
-        status = MC_RAISED;
-    }
-    return status;
-}
-
-/* The value of a retrieval that has ended well; got's references are given up. */
-static PyObject *value_of(mcx_call *call, retrieved *got, PyObject *default_value)
-{
-    PyObject *result;
-
-    if (!got->found) {
-        return Py_NewRef(default_value);
-    }
-    if (LIKELY(got->value != NULL)) {
-        result = got->value;
-        got->value = NULL;
-        return result;
-    }
-    if (got->body == NULL) {
-        return NULL; /* memory was out for it */
-    }
-    /* The connection is given back: what decoding runs may use this client again. */
-    mc_slice text = {PyBytes_AS_STRING(got->body), (size_t)PyBytes_GET_SIZE(got->body)};
-
-    result = mcx_decode(call, got->flags, text, got->body);
-    Py_CLEAR(got->body);
-    return result;
-}
-
-/* A value that takes no Python code to decode; NULL, perhaps without an exception, for any other.
- */
-static inline PyObject *plain_value_of(uint32_t flags, mc_slice text)
-{
-    PyObject *value = NULL;
-    uint64_t number;
-
-    if (LIKELY(flags == 0)) {
-        value = PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)text.length);
-    }
-    else if (flags == MCX_FLAG_TEXT) {
-        value = PyUnicode_DecodeUTF8(text.bytes, (Py_ssize_t)text.length, NULL);
-        if (UNLIKELY(value == NULL) && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
-            PyErr_Clear();
-        }
-    }
-    else if (flags == MCX_FLAG_INTEGER && mc_number_parse(text.bytes, text.length, &number)) {
-        value = PyLong_FromUnsignedLongLong(number);
-    }
-    return value;
-}
-
-/* The reply in one look, where it is what comes mostly: true where that was all. */
-static inline bool take_plain(mc_leg *leg, retrieved *got)
-{
-    mc_slice body;
-    int found = mc_leg_take_value(leg, &got->flags, &body);
-
-    if (LIKELY(found > 0)) {
-        got->found = true;
-        got->value = plain_value_of(got->flags, body);
-        if (UNLIKELY(got->value == NULL) && !PyErr_Occurred()) {
-            got->body = PyBytes_FromStringAndSize(body.bytes, (Py_ssize_t)body.length);
-        }
-    }
-    return found >= 0;
-}
-
-static void read_events(mcx_call *call, mcx_target *target, mc_leg *leg, retrieved *got)
-{
-    for (;;) {
-        switch (mcx_drive(call, target, leg)) {
-        case MC_LEG_VALUE:
-            mc_leg_fail(leg, take_value(call, &leg->exchange, got));
-            break;
-        case MC_LEG_OVER:
-            return;
-        default:
-            break;
-        }
-    }
-}
-
 /* get and gets behind key_encoder. default_value is borrowed. */
 static PyObject *retrieve(mcx_call *call, mc_command command, const mcx_key *key,
                           PyObject *default_value)
 {
-    mcx_target target;
-    mc_leg leg;
-    retrieved got = {0};
+    mcx_retrieved got = {0};
     PyObject *result = NULL;
-    int there = mcx_select(call, key, &target);
+    int there = mcx_retrieve(call, command, key, &got);
 
-    if (UNLIKELY(there <= 0)) {
-        return there < 0 ? NULL : Py_NewRef(default_value);
+    if (LIKELY(there >= 0)) {
+        if (UNLIKELY(there == 0 || !got.found)) {
+            result = Py_NewRef(default_value);
+        }
+        else if (command == MC_GET || !call->snapshot->cache_cas ||
+                 remember_cas(call, key->text, got.cas) == 0) {
+            result = mcx_retrieved_value(call, &got);
+        }
     }
-    if (UNLIKELY(mcx_count(call, (int)command) < 0)) {
-        mcx_target_end(call, &target, true);
-        return NULL;
-    }
-    mc_leg_init(&leg, command, &key->text, 1);
-    leg.max_length = (uint64_t)call->snapshot->max_length;
-    leg.probe = target.probe;
-    mc_leg_begin(&leg, target.connection, &call->clock);
-    if (LIKELY(mc_leg_next(&leg) == MC_LEG_MOVE)) {
-        mcx_move(call, &leg);
-    }
-    if (UNLIKELY(!take_plain(&leg, &got))) {
-        read_events(call, &target, &leg, &got);
-    }
-    there = mcx_conclude(call, &target, &leg, false);
-    if (LIKELY(there > 0)) {
-        result = value_of(call, &got, default_value);
-    }
-    else if (there == 0) {
-        result = Py_NewRef(default_value);
-    }
-    Py_XDECREF(got.value);
-    Py_XDECREF(got.body);
+    mcx_retrieved_clear(&got);
     return result;
 }
 

@@ -3,6 +3,7 @@
 
 #include "core/wire/key.h"
 
+#include "cache_call.h"
 #include "call.h"
 #include "compat.h"
 #include "keys.h"
@@ -97,6 +98,44 @@ static int check_hashable(PyObject *object)
     return -1;
 }
 
+/* Puts the prefix before the text, which owner keeps alive until then; both may be without. */
+static int prepend(mcx_multi *all, mc_slice prefix, mc_slice *text, PyObject **owner)
+{
+    char *room;
+
+    if (prefix.length == 0) {
+        return 0;
+    }
+    room = reserve_text(all, prefix.length + text->length);
+    if (room == NULL) {
+        return -1;
+    }
+    memcpy(room, prefix.bytes, prefix.length);
+    memcpy(room + prefix.length, text->bytes, text->length);
+    *text = (mc_slice){room, prefix.length + text->length};
+    Py_CLEAR(*owner);
+    return 0;
+}
+
+/* A key of a Cache's call. */
+static int add_cache_item(mcx_multi *all, size_t number, PyObject *object, mc_slice prefix)
+{
+    PyObject *owner;
+    mc_slice text;
+
+    if (check_hashable(object) < 0 || mcx_cache_key_view(object, &text, &owner) < 0) {
+        return -1;
+    }
+    if (mcx_cache_key_check(text, prefix.length, object) < 0 ||
+        prepend(all, prefix, &text, &owner) < 0) {
+        Py_DECREF(owner);
+        return -1;
+    }
+    all->texts[number] = text;
+    all->details[number].owner = owner;
+    return 0;
+}
+
 static int add_item(mcx_multi *all, size_t number, PyObject *object, mc_slice prefix)
 {
     mcx_call *call = all->call;
@@ -135,19 +174,7 @@ static int add_item(mcx_multi *all, size_t number, PyObject *object, mc_slice pr
         Py_XDECREF(owner);
         return -1;
     }
-    if (prefix.length != 0) {
-        char *room = reserve_text(all, prefix.length + text.length);
-
-        if (room == NULL) {
-            Py_XDECREF(owner);
-            return -1;
-        }
-        memcpy(room, prefix.bytes, prefix.length);
-        memcpy(room + prefix.length, text.bytes, text.length);
-        text = (mc_slice){room, prefix.length + text.length};
-        Py_CLEAR(owner);
-    }
-    if (check_sent(all, text) < 0) {
+    if (prepend(all, prefix, &text, &owner) < 0 || check_sent(all, text) < 0) {
         Py_XDECREF(owner);
         return -1;
     }
@@ -338,7 +365,8 @@ static int check_keys(mcx_multi *all, PyObject *prefix_object)
     if (read_prefix(all, prefix_object, &prefix, &owner) < 0) {
         return -1;
     }
-    bool plain = prefix.length == 0 && all->call->snapshot->plain_key_length != 0;
+    bool plain = prefix.length == 0 &&
+                 (all->call->snapshot->plain_key_length != 0 || all->call->cache != NULL);
     size_t limit = (size_t)all->call->snapshot->max_key_length;
     size_t most = all->command == MC_SET ? MC_PROTOCOL_KEY_LENGTH : SIZE_MAX;
     size_t longest = limit == 0 || limit > most ? most : limit;
@@ -357,7 +385,8 @@ static int check_keys(mcx_multi *all, PyObject *prefix_object)
             }
         }
         if ((all->details == NULL && make_details(all, count) < 0) ||
-            add_item(all, i, object, prefix) < 0) {
+            (all->call->cache != NULL ? add_cache_item(all, i, object, prefix)
+                                      : add_item(all, i, object, prefix)) < 0) {
             result = -1;
             goto done;
         }

@@ -5,12 +5,17 @@
 #include "core/flow/fanout.h"
 #include "core/net/clock.h"
 #include "core/wire/key.h"
+#include "core/wire/meta.h"
 #include "core/wire/reply.h"
 
+#include "cache_call.h"
+#include "cache_item.h"
+#include "cache_meta.h"
 #include "call.h"
 #include "choose.h"
 #include "compat.h"
 #include "drive.h"
+#include "faults.h"
 #include "keys.h"
 #include "log.h"
 #include "move.h"
@@ -144,10 +149,10 @@ static int distribute(mcx_multi *all)
         bool all_of_them = each->count == all->count;
 
         each->items = PyMem_New(uint32_t, each->count + 1);
-        if (all->command == MC_GET) {
+        if (mcx_multi_reads(all)) {
             each->keys = all_of_them ? all->texts : PyMem_New(mc_slice, each->count + 1);
         }
-        if (each->items == NULL || (all->command == MC_GET && each->keys == NULL)) {
+        if (each->items == NULL || (mcx_multi_reads(all) && each->keys == NULL)) {
             PyErr_NoMemory();
             return -1;
         }
@@ -179,12 +184,27 @@ int mcx_legs_choose(mcx_multi *all)
 
 /* ---- events --------------------------------------------------------------------------------- */
 
+/* What cannot be decoded of a Cache's values is its own key's failure alone. */
+static COLD int keep_fault(mcx_multi *all, mcx_leg *each, size_t index)
+{
+    PyObject *key = all->items[each->items[index]].object;
+
+    if (mcx_fault_keep(all->call, each->target.host) < 0 ||
+        (all->undone == NULL && (all->undone = PyList_New(0)) == NULL)) {
+        return -1;
+    }
+    return PyList_Append(all->undone, key);
+}
+
 /* Steals value, of the leg's key number index; NULL: there is an exception. */
 static inline int keep_value(mcx_multi *all, mcx_leg *each, size_t index, PyObject *value)
 {
     int result = -1;
 
-    if (LIKELY(value != NULL)) {
+    if (UNLIKELY(value == NULL) && all->call->cache != NULL) {
+        result = keep_fault(all, each, index);
+    }
+    else if (LIKELY(value != NULL)) {
         size_t number = each->items[index];
         mcx_item *of = &all->items[number], *standing = &all->items[mcx_standing_of(all, number)];
 
@@ -193,9 +213,41 @@ static inline int keep_value(mcx_multi *all, mcx_leg *each, size_t index, PyObje
             standing->found_by = of->leg;
             result = mcx_dict_put(all->result, standing->object, value);
         }
+        each->io.good++;
         Py_DECREF(value);
     }
     return result;
+}
+
+/* A lease came with a stale item: it is noted, to be given back. */
+static int note_won(mcx_multi *all, mcx_leg *each, size_t number)
+{
+    mcx_won *won = PyMem_Realloc(all->won, (all->won_count + 1) * sizeof *won);
+
+    if (won == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    all->won = won;
+    won[all->won_count++] = (mcx_won){number, each->reply.cas};
+    return 0;
+}
+
+/* The value of the header each->reply, or the Item. body: as of mcx_decode. */
+static int keep_decoded(mcx_multi *all, mcx_leg *each, mc_slice text, PyObject *body)
+{
+    size_t index = each->io.exchange.index;
+    const mc_reply *reply = &each->reply;
+    PyObject *value = mcx_decode(all->call, reply->flags, text, body);
+
+    if (UNLIKELY(all->command == MC_MG)) {
+        if (mc_meta_has(reply, 'W') && note_won(all, each, each->items[index]) < 0) {
+            Py_XDECREF(value);
+            return -1;
+        }
+        value = mcx_item_new(all->call->module, reply, reply->flags, reply->cas, value);
+    }
+    return keep_value(all, each, index, value);
 }
 
 static int take_value(mcx_multi *all, mcx_leg *each)
@@ -204,16 +256,18 @@ static int take_value(mcx_multi *all, mcx_leg *each)
     mc_exchange *exchange = &each->io.exchange;
     size_t length = (size_t)exchange->reply.length;
 
+    if (call->cache != NULL && mcx_is_stub(exchange->reply.flags, length) &&
+        exchange->body != NULL) {
+        return 0;
+    }
+    each->reply = exchange->reply;
     if (exchange->body != NULL) {
-        return keep_value(
-            all, each, exchange->index,
-            mcx_decode(call, exchange->reply.flags, (mc_slice){exchange->body, length}, NULL));
+        return keep_decoded(all, each, (mc_slice){exchange->body, length}, NULL);
     }
     each->body = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length);
     if (each->body == NULL) {
         return -1;
     }
-    each->flags = exchange->reply.flags;
     mc_exchange_give_room(exchange, PyBytes_AS_STRING(each->body));
     return 0;
 }
@@ -221,13 +275,33 @@ static int take_value(mcx_multi *all, mcx_leg *each)
 static int take_filled(mcx_multi *all, mcx_leg *each)
 {
     PyObject *body = each->body;
-    mc_slice text = {PyBytes_AS_STRING(body), (size_t)PyBytes_GET_SIZE(body)};
-    PyObject *value;
+    int result;
 
     each->body = NULL;
-    value = mcx_decode(all->call, each->flags, text, body);
+    result = keep_decoded(all, each, mcx_bytes_of(body), body);
     Py_DECREF(body);
-    return keep_value(all, each, each->io.exchange.index, value);
+    return result;
+}
+
+/* The same of a Cache. */
+static int take_cache_answer(mcx_multi *all, mcx_leg *each)
+{
+    mc_exchange *exchange = &each->io.exchange;
+    mc_reply *reply = &exchange->reply;
+
+    if (mc_reply_is_error(reply->type)) {
+        each->failed = true;
+        if (each->command == MC_MG) { /* another server stands there now */
+            mc_server_forget_meta(&each->target.host->server);
+        }
+        return mcx_fault_line(all->call, each->target.host, reply);
+    }
+    if (all->command == MC_SET) {
+        all->items[each->items[exchange->index]].stored = reply->type == MC_REPLY_STORED;
+        each->io.good += reply->type == MC_REPLY_STORED;
+    }
+    all->deleted += reply->type == MC_REPLY_DELETED;
+    return 0;
 }
 
 static int take_answer(mcx_multi *all, mcx_leg *each)
@@ -235,6 +309,9 @@ static int take_answer(mcx_multi *all, mcx_leg *each)
     mc_exchange *exchange = &each->io.exchange;
     mc_reply *reply = &exchange->reply;
 
+    if (UNLIKELY(all->call->cache != NULL)) {
+        return take_cache_answer(all, each);
+    }
     if (all->command == MC_SET) {
         all->items[each->items[exchange->index]].stored = reply->type == MC_REPLY_STORED;
     }
@@ -256,12 +333,16 @@ static int take_values(mcx_multi *all, mcx_leg *each)
     uint32_t flags;
     int result = 0;
     /* What decodes a value or compares a key may be Python code, which must not find a run open. */
-    bool plain = all->details == NULL;
+    bool plain = all->details == NULL && !mcx_has_codec(all->call);
+    bool has_stubs = all->call->cache != NULL;
 
     mc_exchange_begin_run(exchange, &run);
     while (result == 0 && mc_value_run_next(&run, &flags, &text)) {
         size_t index = (size_t)(run.key - exchange->keys) - 1;
 
+        if (UNLIKELY(text.length == 0) && flags == 0 && has_stubs) {
+            continue;
+        }
         if (LIKELY(flags == 0 && plain)) {
             result = keep_value(all, each, index,
                                 PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)text.length));
@@ -284,8 +365,9 @@ static int take_plain(mcx_multi *all, mcx_leg *each)
         for (size_t end = at + count; at < end; at++) {
             all->items[each->items[at]].stored = true;
         }
+        each->io.good += count;
     }
-    else if (all->command == MC_GET) {
+    else if (each->command == MC_GET) {
         return take_values(all, each);
     }
     return 0;
@@ -296,7 +378,8 @@ static int end_leg(mcx_multi *all, mcx_leg *each)
     each->over = true;
     mcx_batch_drop_values(each);
     Py_CLEAR(each->body);
-    all->failed |= each->io.verdict.status != MC_OK;
+    each->failed |= each->io.verdict.status != MC_OK;
+    all->failed |= each->failed;
     if (each->target.connection != NULL) {
         each->target.connection->overtime = 0;
     }
@@ -311,7 +394,7 @@ static void begin_again(mcx_multi *all, mcx_leg *each)
 
     mcx_batch_drop_values(each);
     Py_CLEAR(each->body);
-    if (all->command != MC_GET) {
+    if (!mcx_multi_reads(all)) {
         memmove(each->items + io->sent, each->items + io->next,
                 (io->count - io->next) * sizeof *each->items);
         io->count = io->sent + (io->count - io->next);
@@ -451,6 +534,20 @@ static int step(mcx_multi *all, mc_leg **ios, struct pollfd *polls, bool *arrive
     return 0;
 }
 
+/* An mg is for servers that have it. 1; 0: the leg has no connection any more; -1. */
+static int choose_command(mcx_multi *all, mcx_leg *each)
+{
+    mc_meta_level level;
+
+    each->command = all->command;
+    if (LIKELY(all->command != MC_MG)) {
+        return 1;
+    }
+    level = mcx_meta_level(all->call, &each->target);
+    each->command = level == MC_META_NONE ? MC_GETS : MC_MG;
+    return level != MC_META_UNKNOWN ? 1 : PyErr_Occurred() ? -1 : 0;
+}
+
 /* Each leg's first batch is laid out. */
 static int begin(mcx_multi *all, mc_leg **ios)
 {
@@ -459,7 +556,18 @@ static int begin(mcx_multi *all, mc_leg **ios)
         mc_leg *io = ios[i] = &each->io;
 
         all->call->clock.timeout = each->timeout;
-        mc_leg_init(io, all->command, each->keys, each->count);
+        int chosen = choose_command(all, each);
+
+        if (UNLIKELY(chosen <= 0)) {
+            each->over = each->failed = all->failed = true;
+            if (chosen < 0) {
+                return -1;
+            }
+            mc_leg_init(io, MC_GET, NULL, 0);
+            mc_leg_fail(io, MC_CLOSED);
+            continue;
+        }
+        mc_leg_init(io, each->command, each->keys, each->count);
         mc_leg_use_room(io, each->pieces, sizeof each->pieces / sizeof *each->pieces);
         io->noreply = all->noreply;
         io->probe = each->target.probe;
@@ -469,7 +577,7 @@ static int begin(mcx_multi *all, mc_leg **ios)
     for (size_t i = 0; i < all->leg_count; i++) {
         mcx_leg *each = all->legs[i];
 
-        if (take_on(all, each) < 0 ||
+        if ((!each->over && take_on(all, each) < 0) ||
             (!each->over && each->io.in_turn && send_ahead(all, each) < 0)) {
             return -1;
         }

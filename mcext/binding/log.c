@@ -71,36 +71,6 @@ int mcx_debuglog(mcx_call *call, const char *format, ...)
     return failed;
 }
 
-PyObject *mcx_forgive(mcx_call *call, const char *format)
-{
-    PyObject *error;
-    int result;
-
-    if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) {
-        return NULL;
-    }
-#if PY_VERSION_HEX >= 0x030C0000
-    error = PyErr_GetRaisedException();
-#else
-    {
-        PyObject *type, *traceback;
-
-        PyErr_Fetch(&type, &error, &traceback);
-        PyErr_NormalizeException(&type, &error, &traceback);
-        Py_XDECREF(type);
-        Py_XDECREF(traceback);
-    }
-#endif
-    result = mcx_debuglog(call, format, error);
-    Py_DECREF(error);
-    return result < 0 ? NULL : Py_NewRef(Py_None);
-}
-
-PyObject *mcx_give_up(mcx_call *call, const char *format, const char *why)
-{
-    return mcx_debuglog(call, format, why) < 0 ? NULL : Py_NewRef(Py_None);
-}
-
 int mcx_server_debuglog(mcx_server *host, const char *format, ...)
 {
     PyObject *type, *value, *traceback, *text, *line = NULL;

@@ -9,12 +9,6 @@
  * that is set stays. */
 int mcx_debuglog(mcx_call *call, const char *format, ...);
 
-/* The exception that is set becomes a debug line and the answer None, unless it is nobody's data.
- * format has one %S, for the exception. */
-PyObject *mcx_forgive(mcx_call *call, const char *format);
-/* None, with a debug line; format has one %s, for the reason. */
-PyObject *mcx_give_up(mcx_call *call, const char *format, const char *why);
-
 /* The same of a host, on sys.stderr. */
 int mcx_server_debuglog(mcx_server *host, const char *format, ...);
 

@@ -13,6 +13,7 @@
 #include "core/wire/key.h"
 
 #include "arguments.h"
+#include "cache_type.h"
 #include "call.h"
 #include "choose.h"
 #include "client_type.h"
@@ -238,6 +239,7 @@ static int module_exec(PyObject *module_object)
         add_type(module_object, &mcx_owner_spec, &module->owner_type) < 0 ||
         add_type(module_object, &mcx_server_spec, &module->server_type) < 0 ||
         add_type(module_object, &mcx_stream_spec, &module->stream_type) < 0 ||
+        mcx_add_cache_type(module, module_object) < 0 ||
         mcx_add_client_type(module, module_object) < 0 || mcx_find_client_originals(module) < 0) {
         return -1;
     }
@@ -264,6 +266,8 @@ static int module_exec(PyObject *module_object)
         CALL(module->server_type);                                                                 \
         CALL(module->stream_type);                                                                 \
         CALL(module->record_type);                                                                 \
+        CALL(module->cache_type);                                                                  \
+        CALL(module->item_type);                                                                   \
         CALL(module->owner_type);                                                                  \
         CALL(module->host_type);                                                                   \
         CALL(module->local_type);                                                                  \

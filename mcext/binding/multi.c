@@ -25,9 +25,7 @@ static PyObject *keys_of(mcx_module *module, PyObject *mapping)
     return keys;
 }
 
-/* The whole of a multi call: count it, take the keys, choose, send, read. keys: an iterable, or
- * NULL for those of the mapping. */
-static int run_multi(mcx_multi *all, int what, PyObject *keys, PyObject *prefix)
+int mcx_multi_run(mcx_multi *all, int what, PyObject *keys, PyObject *prefix)
 {
     mcx_call *call = all->call;
     PyObject *asked_for = NULL;
@@ -35,7 +33,7 @@ static int run_multi(mcx_multi *all, int what, PyObject *keys, PyObject *prefix)
 
     assert(keys != NULL || all->mapping != NULL);
 
-    if (mcx_count(call, what) < 0) {
+    if (call->cache == NULL && mcx_count(call, what) < 0) {
         return -1;
     }
     if (keys == NULL && !PyDict_CheckExact(all->mapping)) {
@@ -53,19 +51,21 @@ static int run_multi(mcx_multi *all, int what, PyObject *keys, PyObject *prefix)
     if (all->values == NULL) {
         all->plain_length = 0; /* to ask for a value may run any code */
     }
-    if (result == 0 && all->command == MC_GET) {
+    if (result == 0 && mcx_multi_reads(all)) {
         all->result = mcx_dict_for((Py_ssize_t)all->count);
         result = all->result != NULL ? 0 : -1;
     }
     return result < 0 ? -1 : mcx_legs_run(all);
 }
 
-static void finish(mcx_multi *all)
+void mcx_multi_finish(mcx_multi *all)
 {
     mcx_legs_fini(all);
     mcx_items_fini(all);
     Py_XDECREF(all->time.owner);
     Py_XDECREF(all->result);
+    Py_XDECREF(all->undone);
+    PyMem_Free(all->won);
 }
 
 static const mcx_signature get_multi_signature = {
@@ -85,10 +85,10 @@ static PyObject *client_get_multi(PyObject *self, PyObject *const *args, Py_ssiz
     if (begun != 0) {
         return begun < 0 ? NULL : mcx_pure(self, MCX_PURE_get_multi, args, nargs, kwnames);
     }
-    if (run_multi(&all, MCX_COUNT_GET_MULTI, values[0], values[1]) == 0) {
+    if (mcx_multi_run(&all, MCX_COUNT_GET_MULTI, values[0], values[1]) == 0) {
         result = Py_NewRef(all.result);
     }
-    finish(&all);
+    mcx_multi_finish(&all);
     return mcx_call_end(&call, result);
 }
 
@@ -139,10 +139,10 @@ static PyObject *client_set_multi(PyObject *self, PyObject *const *args, Py_ssiz
         return begun < 0 ? NULL : mcx_pure(self, MCX_PURE_set_multi, args, nargs, kwnames);
     }
     all.plain_length = mcx_plain_length(&all);
-    if (run_multi(&all, MCX_COUNT_SET_MULTI, NULL, values[2]) == 0) {
+    if (mcx_multi_run(&all, MCX_COUNT_SET_MULTI, NULL, values[2]) == 0) {
         result = not_stored(&all);
     }
-    finish(&all);
+    mcx_multi_finish(&all);
     return mcx_call_end(&call, result);
 }
 
@@ -172,13 +172,13 @@ static PyObject *client_delete_multi(PyObject *self, PyObject *const *args, Py_s
         Py_XDECREF(all.time.owner);
         return begun < 0 ? NULL : mcx_pure(self, MCX_PURE_delete_multi, args, nargs, kwnames);
     }
-    if (run_multi(&all, MCX_COUNT_DELETE_MULTI, values[0], values[2]) == 0) {
+    if (mcx_multi_run(&all, MCX_COUNT_DELETE_MULTI, values[0], values[2]) == 0) {
         for (size_t i = 0; i < all.count; i++) {
             all.failed |= all.items[i].leg == 0;
         }
         result = PyLong_FromLong(!all.failed);
     }
-    finish(&all);
+    mcx_multi_finish(&all);
     return mcx_call_end(&call, result);
 }
 

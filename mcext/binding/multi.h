@@ -18,7 +18,10 @@ typedef struct {
     union {
         uint32_t
             found_by; /* get_multi, of the one that stands: whose value is in the result, or 0 */
-        bool stored;  /* set_multi: the server said so, or it was sent with noreply */
+        struct {
+            bool stored;    /* set_multi: the server said so, or it was sent with noreply */
+            bool too_large; /* and so it was not sent */
+        };
     };
 } mcx_item;
 
@@ -32,16 +35,24 @@ typedef struct {
 /* Values that a batch points to. */
 #define MCX_BATCH_VALUES 64
 
+/* An item whose mg was given a lease that nobody asked for. */
+typedef struct {
+    size_t number;
+    uint64_t cas;
+} mcx_won;
+
 typedef struct {
     mc_leg io;
+    mc_command command; /* the call's; gets in place of mg where the server has no meta protocol */
     mcx_target target;
     mc_slice *keys;  /* retrieval: the items' texts, count of them */
     uint32_t *items; /* which item each is; those sent stand first */
     size_t count;
     int64_t timeout; /* its host's, of the whole call */
     bool over;
+    bool failed; /* a Cache's: not all of it was answered, or with an error */
     PyObject *body; /* of a value that is on its way into it */
-    uint32_t flags;
+    mc_reply reply; /* and its header; the views are not valid */
     int value_count;
     PyObject *values[MCX_BATCH_VALUES]; /* strong: what pieces point into */
     struct iovec pieces[2 * MCX_BATCH_VALUES + 1];
@@ -55,7 +66,8 @@ typedef struct mcx_arena {
 
 typedef struct {
     mcx_call *call;
-    mc_command command; /* MC_GET, MC_SET, MC_DELETE */
+    mc_command command; /* MC_GET, MC_SET, MC_DELETE; MC_MG: Items */
+    mc_slice meta_flags; /* of an mg */
     mc_slice *texts;    /* with the prefix: count of them, as of items, details and values */
     mcx_item *items;
     mcx_detail *details; /* NULL: every key is an ASCII str, sent as it is */
@@ -68,12 +80,21 @@ typedef struct {
     mcx_decimal time;
     bool noreply;
     bool failed;       /* delete_multi: a server failed */
+    size_t deleted;    /* and how many keys were there */
+    mcx_won *won;      /* owned: won_count of them */
+    size_t won_count;
+    PyObject *undone;  /* a Cache's: strong; keys whose value cannot be decoded, or NULL */
     PyObject *result;  /* get_multi: dict */
     PyObject *mapping; /* set_multi; borrowed */
     PyObject **values; /* strong: its values, where it is a dict; else they are asked for */
     PyObject *min_compress;
     size_t plain_length; /* set_multi: a plain value up to this length goes out as it is */
 } mcx_multi;
+
+static inline bool mcx_multi_reads(const mcx_multi *all)
+{
+    return all->command == MC_GET || all->command == MC_MG;
+}
 
 /* The item whose object stands for the text of item number. */
 static inline size_t mcx_standing_of(const mcx_multi *all, size_t number)
@@ -85,6 +106,13 @@ static inline PyObject *mcx_hash_of(const mcx_multi *all, size_t number)
 {
     return all->details == NULL ? NULL : all->details[number].hash;
 }
+
+/* ---- multi.c -------------------------------------------------------------------------------- */
+
+/* The whole of a multi call: count it, take the keys, choose, send, read. what: MCX_COUNT_*. keys:
+ * an iterable, or NULL for those of the mapping. -1 with an exception. */
+int mcx_multi_run(mcx_multi *all, int what, PyObject *keys, PyObject *prefix);
+void mcx_multi_finish(mcx_multi *all);
 
 /* ---- items.c -------------------------------------------------------------------------------- */
 

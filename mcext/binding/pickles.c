@@ -6,7 +6,7 @@
 
 #include "call.h"
 #include "compat.h"
-#include "log.h"
+#include "forgive.h"
 #include "shared.h"
 #include "state.h"
 #include "values.h"
@@ -194,6 +194,9 @@ PyObject *mcx_unpickle(mcx_call *call, mc_slice text, PyObject *body)
     PyObject *result = NULL;
     int has_load;
 
+    if (mcx_is_empty(text)) {
+        return PyBytes_FromStringAndSize(NULL, 0);
+    }
     if (!snapshot->allow_pickle) {
         return mcx_give_up(call, "Pickle error: %s\n", "allow_pickle is False");
     }

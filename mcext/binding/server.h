@@ -19,6 +19,8 @@ typedef struct {
     PyObject *connect_timeout; /* NULL or None: socket_timeout */
     _Atomic int64_t dead_retry_us, timeout, connect_within;
     _Atomic int is_debug, does_flush;
+    PyObject *written;             /* of a Cache: its address as users wrote it; strong or NULL */
+    struct mcx_counters *counters; /* of a Cache: owned; NULL: nothing is counted */
     PyObject *streams; /* mcext.pure.stream.Streams, or NULL: set once */
 } mcx_server;
 

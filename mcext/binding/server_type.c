@@ -300,6 +300,8 @@ static void server_dealloc(PyObject *self)
         mc_pool_check_fork_slow(&host->server.pool);
         mc_server_fini(&host->server);
     }
+    PyMem_Free(host->counters);
+    Py_CLEAR(host->written);
     Py_CLEAR(host->address);
     Py_CLEAR(host->ip);
     Py_CLEAR(host->port);

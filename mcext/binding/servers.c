@@ -1,14 +1,10 @@
 /* servers: the methods that speak to servers rather than about a key: statistics, flush. */
-#include <string.h>
-
-#include "core/flow/leg.h"
 #include "core/wire/key.h"
-#include "core/wire/reply.h"
 
 #include "arguments.h"
 #include "ask.h"
 #include "call.h"
-#include "drive.h"
+#include "listing.h"
 #include "log.h"
 #include "methods.h"
 #include "pure.h"
@@ -17,115 +13,6 @@
 #include "values.h"
 
 /* ---- statistics ----------------------------------------------------------------------------- */
-
-enum {
-    SHAPE_STATS,
-    SHAPE_SLAB_STATS,
-    SHAPE_SLABS
-};
-
-static PyObject *text_of(mc_slice slice)
-{
-    return PyUnicode_DecodeUTF8(slice.bytes, (Py_ssize_t)slice.length, "replace");
-}
-
-/* dict[name][field] = value */
-static int set_nested(PyObject *dict, PyObject *name, PyObject *field, PyObject *value)
-{
-    PyObject *inner = NULL;
-    int result = -1;
-
-    if (name == NULL || field == NULL || value == NULL) {
-        return -1;
-    }
-    if (PyDict_GetItemRef(dict, name, &inner) < 0) {
-        return -1;
-    }
-    if (inner == NULL || !PyDict_Check(inner)) {
-        Py_XSETREF(inner, PyDict_New());
-        if (inner == NULL || PyDict_SetItem(dict, name, inner) < 0) {
-            goto done;
-        }
-    }
-    result = PyDict_SetItem(inner, field, value);
-done:
-    Py_XDECREF(inner);
-    return result;
-}
-
-static bool starts_with(mc_slice text, const char *prefix)
-{
-    return text.length >= strlen(prefix) && memcmp(text.bytes, prefix, strlen(prefix)) == 0;
-}
-
-/* One row of a listing into the dict, in python-memcached's shape for that method. */
-static int add_row(PyObject *dict, const mc_reply *reply, int shape)
-{
-    mc_slice name = reply->key;
-    PyObject *value = text_of(reply->text);
-    PyObject *outer = NULL, *field = NULL;
-    int result = -1;
-
-    if (value == NULL) {
-        return -1;
-    }
-    if (shape == SHAPE_SLABS) { /* items:1:number */
-        const char *colon = memchr(name.bytes, ':', name.length);
-
-        if (colon != NULL) {
-            name.length -= (size_t)(colon + 1 - name.bytes);
-            name.bytes = colon + 1;
-        }
-    }
-    const char *colon = name.length ? memchr(name.bytes, ':', name.length) : NULL;
-    if (shape == SHAPE_STATS || colon == NULL || starts_with(name, "active_slabs") ||
-        starts_with(name, "total_malloced")) {
-        field = text_of(name);
-        result = field ? PyDict_SetItem(dict, field, value) : -1;
-    }
-    else {
-        mc_slice number = {name.bytes, (size_t)(colon - name.bytes)};
-        mc_slice rest = {colon + 1, name.length - number.length - 1};
-
-        outer = text_of(number);
-        field = text_of(rest);
-        result = set_nested(dict, outer, field, value);
-    }
-    Py_XDECREF(outer);
-    Py_XDECREF(field);
-    Py_DECREF(value);
-    return result;
-}
-
-/* The statistics of one connected host: a dict, or NULL without an exception where it failed. */
-static PyObject *list_host(mcx_call *call, mcx_target *target, mc_slice argument, int shape)
-{
-    static const mc_slice none = {NULL, 0};
-    PyObject *dict = PyDict_New();
-    mc_leg leg;
-    mc_leg_step step;
-
-    if (dict == NULL) {
-        mcx_target_end(call, target, false);
-        return NULL;
-    }
-    mc_leg_init(&leg, MC_STATS, NULL, 1);
-    leg.probe = target->probe;
-    mc_leg_begin(&leg, target->connection, &call->clock);
-    while ((step = mcx_drive(call, target, &leg)) != MC_LEG_OVER) {
-        if (step == MC_LEG_PRODUCE && !(mc_leg_line(&leg, none, argument) && mc_leg_ready(&leg))) {
-            mc_leg_fail(&leg, MC_NO_MEMORY);
-        }
-        else if (step == MC_LEG_REPLY && !mc_reply_is_error(leg.exchange.reply.type) &&
-                 add_row(dict, &leg.exchange.reply, shape) < 0) {
-            mc_leg_fail(&leg, MC_RAISED);
-        }
-    }
-    if (mcx_conclude(call, target, &leg, false) <= 0) {
-        Py_CLEAR(dict);
-    }
-    return dict;
-}
 
 static PyObject *list_all(mcx_call *call, mc_slice argument, int shape)
 {
@@ -141,7 +28,7 @@ static PyObject *list_all(mcx_call *call, mc_slice argument, int shape)
             continue;
         }
         if (there > 0) {
-            dict = list_host(call, &target, argument, shape);
+            dict = mcx_list_host(call, &target, argument, shape);
             if (dict == NULL && !PyErr_Occurred()) {
                 continue;
             }
@@ -158,37 +45,6 @@ static PyObject *list_all(mcx_call *call, mc_slice argument, int shape)
     return list;
 }
 
-/* The argument of stats: text without anything that ends or hides a line. */
-static int stats_argument(PyObject *object, mc_slice *argument)
-{
-    Py_ssize_t length;
-
-    *argument = (mc_slice){NULL, 0};
-    if (object == NULL || object == Py_None) {
-        return 0;
-    }
-    if (!PyUnicode_Check(object)) {
-        PyErr_Format(PyExc_TypeError, "stat_args must be a str, not %.100s",
-                     Py_TYPE(object)->tp_name);
-        return -1;
-    }
-    argument->bytes = PyUnicode_AsUTF8AndSize(object, &length);
-    if (argument->bytes == NULL) {
-        return -1;
-    }
-    argument->length = (size_t)length;
-    for (size_t i = 0; i < argument->length; i++) {
-        unsigned char byte = (unsigned char)argument->bytes[i];
-
-        if (byte < 0x20 || byte == 0x7f) {
-            PyErr_Format(PyExc_ValueError, "stat_args must not hold control characters: %R",
-                         object);
-            return -1;
-        }
-    }
-    return 0;
-}
-
 static const mcx_signature get_stats_signature = {
     .method = "get_stats", .count = 1, .required = 0, .names = {"stat_args"}};
 
@@ -200,14 +56,14 @@ static PyObject *client_get_stats(PyObject *self, PyObject *const *args, Py_ssiz
     mcx_call call;
 
     if (mcx_bind(&get_stats_signature, args, nargs, kwnames, values) < 0 ||
-        stats_argument(values[0], &argument) < 0) {
+        mcx_stats_argument(values[0], "stat_args", &argument) < 0) {
         return NULL;
     }
     int begun = mcx_call_begin_listed(&call, self);
     if (begun != 0) {
         return begun < 0 ? NULL : mcx_pure(self, MCX_PURE_get_stats, args, nargs, kwnames);
     }
-    return mcx_call_end(&call, list_all(&call, argument, SHAPE_STATS));
+    return mcx_call_end(&call, list_all(&call, argument, MCX_SHAPE_STATS));
 }
 
 static const mcx_signature get_slab_stats_signature = {.method = "get_slab_stats"};
@@ -224,7 +80,7 @@ static PyObject *client_get_slab_stats(PyObject *self, PyObject *const *args, Py
     if (begun != 0) {
         return begun < 0 ? NULL : mcx_pure(self, MCX_PURE_get_slab_stats, args, nargs, kwnames);
     }
-    return mcx_call_end(&call, list_all(&call, (mc_slice){"slabs", 5}, SHAPE_SLAB_STATS));
+    return mcx_call_end(&call, list_all(&call, (mc_slice){"slabs", 5}, MCX_SHAPE_SLAB_STATS));
 }
 
 static const mcx_signature get_slabs_signature = {.method = "get_slabs"};
@@ -241,7 +97,7 @@ static PyObject *client_get_slabs(PyObject *self, PyObject *const *args, Py_ssiz
     if (begun != 0) {
         return begun < 0 ? NULL : mcx_pure(self, MCX_PURE_get_slabs, args, nargs, kwnames);
     }
-    return mcx_call_end(&call, list_all(&call, (mc_slice){"items", 5}, SHAPE_SLABS));
+    return mcx_call_end(&call, list_all(&call, (mc_slice){"items", 5}, MCX_SHAPE_SLABS));
 }
 
 /* ---- flush ---------------------------------------------------------------------------------- */

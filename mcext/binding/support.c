@@ -11,6 +11,7 @@
 #include "arguments.h"
 #include "call.h"
 #include "choose.h"
+#include "counters.h"
 #include "keys.h"
 #include "options.h"
 #include "replaced.h"
@@ -200,7 +201,15 @@ static PyObject *module_decode(PyObject *self, PyObject *args)
     return mcx_call_end(&call, result);
 }
 
+static PyObject *module_counter_names(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    return mcx_counter_names();
+}
+
 PyMethodDef mcx_support_functions[] = {
+    {"_counter_names", module_counter_names, METH_NOARGS, NULL},
     {"_same_key", module_same_key, METH_O,
      "_same_key($module, key, /)\n--\n\nThe key_encoder where none was given: key itself."},
     {"_set_host_type", module_set_host_type, METH_O,

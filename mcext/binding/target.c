@@ -11,6 +11,8 @@
 #include "call.h"
 #include "choose.h"
 #include "compat.h"
+#include "counters.h"
+#include "faults.h"
 #include "keys.h"
 #include "log.h"
 #include "move.h"
@@ -38,7 +40,21 @@ static mc_status flush_first(mcx_call *call, mc_connection *connection, bool *cl
     return leg.verdict.status;
 }
 
-static int connect_failed(mcx_server *host, mc_connection *connection, mc_status status)
+int mcx_mark_dead(mcx_call *call, mcx_server *host, PyObject *reason)
+{
+    if (call->cache != NULL) {
+        if (host->counters != NULL) {
+            mcx_count_up(&host->counters->dead_marks, 1);
+        }
+        if (mcx_event(call, "dead", host, NULL, 0) < 0) {
+            return -1;
+        }
+    }
+    return mcx_server_mark_dead(host, reason);
+}
+
+static int connect_failed(mcx_call *call, mcx_server *host, mc_connection *connection,
+                          mc_status status)
 {
     PyObject *text, *reason = NULL;
     int result = -1;
@@ -49,16 +65,27 @@ static int connect_failed(mcx_server *host, mc_connection *connection, mc_status
         }
         return -1;
     }
+    if (call->cache != NULL && mcx_fault_connect(call, host, connection, status) < 0) {
+        return -1;
+    }
     text = mcx_status_text(connection, status);
     if (text != NULL) {
         reason = PyUnicode_FromFormat("connect: %U", text);
     }
     if (reason != NULL) {
-        result = mcx_server_mark_dead(host, reason);
+        result = mcx_mark_dead(call, host, reason);
     }
     Py_XDECREF(text);
     Py_XDECREF(reason);
     return result;
+}
+
+static int note_connect(mcx_call *call, mcx_server *host)
+{
+    if (host->counters != NULL) {
+        mcx_count_up(&host->counters->connects, 1);
+    }
+    return mcx_event(call, "connect", host, NULL, 0);
 }
 
 /* Opens connection, which the call owns. 1, or 0 and -1: then it has been given back. */
@@ -76,6 +103,10 @@ static int open_connection(mcx_call *call, mcx_server *host, mc_connection *conn
     status = mcx_server_open(host, connection, &call->clock);
     if (status == MC_OK) {
         mc_pool_opened(connection);
+        if (call->cache != NULL && note_connect(call, host) < 0) {
+            mc_pool_give(connection, false, 0);
+            return -1;
+        }
         if (atomic_exchange(&host->server.flush_on_connect, 0)) {
             bool clean;
 
@@ -92,7 +123,7 @@ static int open_connection(mcx_call *call, mcx_server *host, mc_connection *conn
     if (status == MC_OK) {
         return 1;
     }
-    int result = connect_failed(host, connection, status);
+    int result = connect_failed(call, host, connection, status);
     mc_pool_give(connection, false, 0);
     return result;
 }
@@ -109,6 +140,9 @@ static COLD int check_mark(mcx_call *call, mcx_server *host, bool *probe)
     mc_server_health health = mc_server_check(&host->server, now);
 
     *probe = health == MC_SERVER_PROBE;
+    if (health == MC_SERVER_DEAD && call->cache != NULL && mcx_fault_dead(call, host) < 0) {
+        return -1;
+    }
     return health != MC_SERVER_DEAD;
 }
 
@@ -296,6 +330,9 @@ int mcx_select(mcx_call *call, const mcx_key *key, mcx_target *target)
         int found = select_once(call, key, target, &is_stale);
 
         if (LIKELY(!is_stale)) {
+            if (UNLIKELY(call->cache != NULL) && found > 0) {
+                Py_CLEAR(call->faults); /* of servers that were passed by */
+            }
             return found;
         }
         if (again == 10) { /* somebody changes it all the time */

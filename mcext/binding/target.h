@@ -27,6 +27,9 @@ int mcx_connect_host(mcx_call *call, mcx_server *host, mcx_target *target);
  * is not 1 the target has no host any more. */
 int mcx_reconnect(mcx_call *call, mcx_target *target);
 
+/* The server is marked dead, with what a Cache's call tells of that. 0, or -1 with an exception. */
+int mcx_mark_dead(mcx_call *call, mcx_server *host, PyObject *reason);
+
 /* Gives the target's connection back; clean: its stream is in step. An exception stays. */
 void mcx_target_end(mcx_call *call, mcx_target *target, bool clean);
 

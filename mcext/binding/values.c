@@ -4,8 +4,11 @@
 #include "core/wire/key.h"
 #include "core/wire/number.h"
 
+#include "cache_call.h"
 #include "call.h"
+#include "codec.h"
 #include "compat.h"
+#include "forgive.h"
 #include "log.h"
 #include "pickles.h"
 #include "shared.h"
@@ -166,7 +169,24 @@ static PyObject *decode_plain(mcx_call *call, uint32_t flags, mc_slice text, PyO
     if (flags & MCX_FLAG_PICKLE) {
         return mcx_unpickle(call, text, body);
     }
+    if (call->cache != NULL) {
+        return mcx_give_up(call, "%s", "unknown flags");
+    }
     return mcx_debuglog(call, "unknown flags on get: %x\n", flags) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* What a Cache's own codec decodes, or nobody. */
+static COLD PyObject *decode_uncommon(mcx_call *call, uint32_t flags, mc_slice text, PyObject *body)
+{
+    if (!mcx_has_codec(call)) {
+        return mcx_give_up(call, "%s", "unknown flags");
+    }
+    if (flags == MCX_FLAG_PICKLE && mcx_is_empty(text)) {
+        flags = 0;
+        text.length = 0;
+        body = NULL;
+    }
+    return mcx_codec_decode(call, flags, text, body);
 }
 
 PyObject *mcx_decode(mcx_call *call, uint32_t flags, mc_slice text, PyObject *body)
@@ -176,6 +196,12 @@ PyObject *mcx_decode(mcx_call *call, uint32_t flags, mc_slice text, PyObject *bo
 
     if (body != NULL) {
         text = mcx_bytes_of(body);
+    }
+    if (UNLIKELY(call->cache != NULL)) {
+        call->flags = flags;
+        if (flags > MCX_FLAGS || mcx_has_codec(call)) {
+            return decode_uncommon(call, flags, text, body);
+        }
     }
     if (LIKELY(!(flags & MCX_FLAG_ZLIB))) {
         return decode_plain(call, flags, text, body);

@@ -3,6 +3,7 @@
  * or the buffer of a connection that this call owns. */
 #include "zlibs.h"
 
+#include <string.h>
 #define ZLIB_CONST
 #include <zlib.h>
 
@@ -10,8 +11,9 @@
 
 #include "call.h"
 #include "compat.h"
-#include "log.h"
+#include "forgive.h"
 #include "shared.h"
+#include "state.h"
 #include "values.h"
 
 #define MAX_CHUNK ((size_t)1 << 30) /* of what zlib gets at once: its counts have 32 bits */
@@ -282,6 +284,28 @@ done:
     return result;
 }
 
+static bool is_zstd(mc_slice text)
+{
+    return text.length >= 4 && memcmp(text.bytes, "\x28\xb5\x2f\xfd", 4) == 0;
+}
+
+/* As mcx_decompress, by mcext.compress.decompress(bytes, limit). */
+static COLD PyObject *decompress_zstd(mcx_call *call, mc_slice text, PyObject *body,
+                                      PyObject **plain)
+{
+    PyObject *function = mcx_import("mcext.compress", "decompress");
+    PyObject *bytes = function ? mcx_view_bytes(text, body) : NULL;
+
+    *plain = bytes ? PyObject_CallFunction(function, "On", bytes, call->snapshot->max_length) : NULL;
+    Py_XDECREF(function);
+    Py_XDECREF(bytes);
+    if (*plain != NULL && !PyBytes_Check(*plain)) {
+        PyErr_SetString(PyExc_TypeError, "mcext.compress.decompress did not return bytes");
+        Py_CLEAR(*plain);
+    }
+    return *plain == NULL ? mcx_forgive(call, "") : NULL;
+}
+
 PyObject *mcx_decompress(mcx_call *call, mc_slice text, PyObject *body, PyObject **plain)
 {
     const mcx_snapshot *snapshot = call->snapshot;
@@ -289,6 +313,9 @@ PyObject *mcx_decompress(mcx_call *call, mc_slice text, PyObject *body, PyObject
     PyObject *answer;
     const char *why;
 
+    if (UNLIKELY(call->cache != NULL) && is_zstd(text)) {
+        return decompress_zstd(call, text, body, plain);
+    }
     if (LIKELY(snapshot->native_decompressor)) {
         *plain = decompress_native(text, snapshot->max_length, &why);
         return why != NULL ? mcx_give_up(call, DECOMPRESSION_ERROR, why) : NULL;

@@ -19,7 +19,7 @@ typedef struct {
     const uint64_t *cas;
     uint64_t left_out; /* bits: commands that are not sent */
     mc_slice key;      /* of all commands, in place of k0, k1 ... */
-    bool stays, noreply, probe, in_turn, late, many_pieces;
+    bool stays, noreply, once, probe, in_turn, late, many_pieces;
     uint64_t max_length;
     uint32_t unanswered;    /* of the connection, before */
     const char *said[4];    /* by the server: [i] once i + 1 batches have left */
@@ -87,7 +87,8 @@ static inline bool lay_out(const task *asked, mc_leg *leg)
 {
     static const mc_slice none = {"", 0}, never = {"0", 1};
     mc_family family = mc_commands[asked->command].family;
-    bool has_key = asked->command != MC_FLUSH_ALL && asked->command != MC_VERSION;
+    bool has_key = asked->command != MC_FLUSH_ALL && asked->command != MC_VERSION &&
+                   asked->command != MC_META_PROBE;
     mc_slice key = asked->key.length != 0 ? asked->key : keys[leg->next];
 
     if (leg->next < 64 && (asked->left_out >> leg->next & 1)) {
@@ -170,13 +171,23 @@ static inline void take_quick(const task *asked, mc_leg *leg, leg_story *told)
     mc_family family = mc_commands[asked->command].family;
     uint64_t number;
     uint32_t flags;
+    mc_reply reply;
     mc_slice body;
+    int found;
 
     if (asked->command == MC_GET && mc_leg_take_value(leg, &flags, &body) > 0) {
         add(told, 'v', 0, '=', body.bytes, body.length);
     }
     else if (family == MC_FAMILY_STORAGE && mc_leg_take_stored(leg)) {
         add(told, 'r', 0, ':', "STORED", 6);
+    }
+    else if (family == MC_FAMILY_META && (found = mc_leg_take_meta(leg, &reply, &body)) >= 0) {
+        if (found > 0) {
+            add(told, 'v', 0, '=', body.bytes, body.length);
+        }
+        else {
+            add(told, 'r', 0, ':', reply.line.bytes, reply.line.length);
+        }
     }
     else if (family == MC_FAMILY_NUMBER && mc_leg_take_number(leg, &number)) {
         char digits[32];
@@ -330,6 +341,7 @@ static inline void play(const task *asked, telling how, leg_story *told)
     memset(leg, 0xee, sizeof *leg); /* init and begin set all that is read */
     mc_leg_init(leg, asked->command, asked->key.length != 0 ? &asked->key : keys, asked->count);
     leg->noreply = asked->noreply;
+    leg->once = asked->once;
     leg->probe = asked->probe;
     if (asked->max_length != 0) {
         leg->max_length = asked->max_length;

@@ -16,6 +16,8 @@ typedef struct {
     size_t mark; /* an error line is marked, with so many keys asked for; 0: none is */
 } request;
 
+#define CLASSIC_COMMANDS MC_MG /* the meta commands, which come last, have tests of their own */
+
 static mc_slice keys[2 * MC_KEYS_PER_GET + 2];
 static char names[sizeof keys / sizeof *keys][8];
 

@@ -11,7 +11,7 @@ static void only_what_may_be_executed_twice_is_repeatable(void)
     for (int command = 0; command < MC_COMMANDS; command++) {
         bool twice = command == MC_GET || command == MC_GETS || command == MC_SET ||
                      command == MC_TOUCH || command == MC_DELETE || command == MC_STATS ||
-                     command == MC_VERSION;
+                     command == MC_VERSION || command == MC_MG || command == MC_META_PROBE;
 
         CHECK(mc_commands[command].repeatable == twice);
     }
@@ -32,6 +32,12 @@ static void each_answer_belongs_to_its_commands_alone(void)
         {MC_REPLY_NUMBER, "incr decr "},
         {MC_REPLY_OK, "flush_all "},
         {MC_REPLY_VERSION, "version "},
+        {MC_REPLY_VALUE, "mg "},
+        {MC_REPLY_HD, "mg md mn\r\nmg AA== b k O1 "},
+        {MC_REPLY_EN, "mg mn\r\nmg AA== b k O1 "},
+        {MC_REPLY_NF, "md "},
+        {MC_REPLY_EX, "md "},
+        {MC_REPLY_MN, "mn\r\nmg AA== b k O1 "},
     };
     uint32_t others = UINT32_MAX; /* types that are nobody's answer */
 

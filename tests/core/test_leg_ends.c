@@ -10,28 +10,28 @@
 /* What one command of each kind sends. */
 static const char *line_of(mc_command command)
 {
-    static const char *const lines[MC_COMMANDS] = {"get k0\r\n",
-                                                   "gets k0\r\n",
-                                                   "set k0 7 0 1\r\nx\r\n",
-                                                   "add k0 7 0 1\r\nx\r\n",
-                                                   "replace k0 7 0 1\r\nx\r\n",
-                                                   "append k0 7 0 1\r\nx\r\n",
-                                                   "prepend k0 7 0 1\r\nx\r\n",
-                                                   "cas k0 7 0 1\r\nx\r\n",
-                                                   "delete k0\r\n",
-                                                   "touch k0\r\n",
-                                                   "incr k0\r\n",
-                                                   "decr k0\r\n",
-                                                   "flush_all\r\n",
-                                                   "stats\r\n",
-                                                   "version\r\n"};
+    static const char *const lines[] = {"get k0\r\n",
+                                        "gets k0\r\n",
+                                        "set k0 7 0 1\r\nx\r\n",
+                                        "add k0 7 0 1\r\nx\r\n",
+                                        "replace k0 7 0 1\r\nx\r\n",
+                                        "append k0 7 0 1\r\nx\r\n",
+                                        "prepend k0 7 0 1\r\nx\r\n",
+                                        "cas k0 7 0 1\r\nx\r\n",
+                                        "delete k0\r\n",
+                                        "touch k0\r\n",
+                                        "incr k0\r\n",
+                                        "decr k0\r\n",
+                                        "flush_all\r\n",
+                                        "stats\r\n",
+                                        "version\r\n"};
 
     return lines[command];
 }
 
 static const char *answer_of(mc_command command)
 {
-    static const char *const answers[MC_COMMANDS] = {
+    static const char *const answers[CLASSIC_COMMANDS] = {
         "END\r\n",    "END\r\n",    "STORED\r\n", "STORED\r\n",  "STORED\r\n",
         "STORED\r\n", "STORED\r\n", "STORED\r\n", "DELETED\r\n", "TOUCHED\r\n",
         "7\r\n",      "7\r\n",      "OK\r\n",     "END\r\n",     "VERSION 1\r\n"};
@@ -52,7 +52,7 @@ static bool may_be_sent_twice(mc_command command)
 
 static void closed_before_a_word_what_may_is_sent_once_more(void)
 {
-    for (mc_command command = 0; command < MC_COMMANDS; command++) {
+    for (mc_command command = 0; command < CLASSIC_COMMANDS; command++) {
         const char *ran = reads_only(command) ? "" : " ran";
         const char *answer = answer_of(command);
         bool twice = may_be_sent_twice(command);
@@ -192,7 +192,7 @@ static void what_was_not_laid_out_has_not_run(void)
 
 static void an_answer_before_its_request_is_taken_and_the_stream_is_not_kept(void)
 {
-    for (mc_command command = 0; command < MC_COMMANDS; command++) {
+    for (mc_command command = 0; command < CLASSIC_COMMANDS; command++) {
         int replies = 0;
         mc_leg_step step;
 
@@ -278,7 +278,7 @@ static void in_turn_what_answers_the_next_batch_already_costs_the_stream(void)
 
 static void behind_the_reply_nothing_may_stand(void)
 {
-    for (mc_command command = 0; command < MC_COMMANDS; command++) {
+    for (mc_command command = 0; command < CLASSIC_COMMANDS; command++) {
         char said[64], wanted[64] = "> OK";
         const char *answer = answer_of(command);
 
@@ -442,7 +442,7 @@ static void the_short_ways_tell_what_they_took(void)
 /* Another command's usual reply is no answer to this one, whichever way is tried. */
 static void no_short_way_takes_another_commands_reply(void)
 {
-    static const char *const said[] = {"STORED\r\n", "42\r\n", "END\r\n",
+    static const char *const said[] = {"STORED\r\n", "42\r\n", "END\r\n", "VA 1 kk0\r\nx\r\n",
                                        "VALUE k0 0 1\r\nx\r\nEND\r\n"};
 
     for (int command = 0; command < MC_COMMANDS; command++) {
@@ -463,6 +463,7 @@ static void no_short_way_takes_another_commands_reply(void)
             CHECK(family == MC_FAMILY_STORAGE || !mc_leg_take_stored(&leg));
             CHECK(family == MC_FAMILY_NUMBER || !mc_leg_take_number(&leg, &number));
             CHECK(command == MC_GET || mc_leg_take_value(&leg, &flags, &body) < 0);
+            CHECK(command == MC_MG || mc_leg_take_meta(&leg, &leg.exchange.reply, &body) < 0);
             mc_leg_fini(&leg);
         }
     }

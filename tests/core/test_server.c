@@ -88,6 +88,43 @@ static void a_dead_mark_disconnects(void)
     mc_server_fini(&server);
 }
 
+static void what_a_server_has_of_meta_is_known_until_it_proves_wrong(void)
+{
+    static const mc_meta_level proven[] = {MC_META_LEASES, MC_META_STABLE};
+
+    make();
+    CHECK(mc_server_meta(&server, 1000) == MC_META_UNKNOWN);
+    for (size_t i = 0; i < 2; i++) {
+        mc_server_set_meta(&server, proven[i], 1000);
+        CHECK(mc_server_meta(&server, 0) == proven[i]);
+        CHECK(mc_server_meta(&server, INT64_MAX) == proven[i]);
+        mc_server_forget_meta(&server);
+        CHECK(mc_server_meta(&server, 1000) == MC_META_UNKNOWN);
+    }
+    mc_server_set_meta(&server, MC_META_STABLE, 1000);
+    mc_server_mark_dead(&server, 5000); /* another one may stand there when it is back */
+    CHECK(mc_server_meta(&server, 1000) == MC_META_UNKNOWN);
+    mc_server_set_meta(&server, MC_META_STABLE, 1000);
+    mc_server_set_meta(&server, MC_META_UNKNOWN, 1000);
+    CHECK(mc_server_meta(&server, 1000) == MC_META_UNKNOWN);
+    mc_server_fini(&server);
+}
+
+static void that_it_has_none_is_believed_for_a_minute(void)
+{
+    const int64_t now = INT64_C(1700000000000000), minute = 60 * INT64_C(1000000);
+
+    make();
+    mc_server_set_meta(&server, MC_META_NONE, now);
+    CHECK(mc_server_meta(&server, now) == MC_META_NONE);
+    CHECK(mc_server_meta(&server, now + minute - 1) == MC_META_NONE);
+    CHECK(mc_server_meta(&server, now + minute) == MC_META_UNKNOWN);
+    CHECK(mc_server_meta(&server, now - 1) == MC_META_UNKNOWN); /* the clock was set back */
+    mc_server_set_meta(&server, MC_META_STABLE, now);
+    CHECK(mc_server_meta(&server, now) == MC_META_STABLE);
+    mc_server_fini(&server);
+}
+
 static void a_probe_of_the_parent_is_nobodys_in_the_child(void)
 {
     make();
@@ -188,6 +225,8 @@ int main(void)
     PROMISE(a_probe_that_fails_marks_anew);
     PROMISE(a_probe_given_up_is_for_the_next_call);
     PROMISE(a_dead_mark_disconnects);
+    PROMISE(what_a_server_has_of_meta_is_known_until_it_proves_wrong);
+    PROMISE(that_it_has_none_is_believed_for_a_minute);
     PROMISE(a_probe_of_the_parent_is_nobodys_in_the_child);
     PROMISE(a_probe_that_ends_between_a_look_and_the_next_probe_is_seen);
     PROMISE(out_of_memory_is_told);

@@ -525,7 +525,7 @@ static void read_listing(reader *self)
 }
 
 /* Answers by command, in the words of protocol.txt; "#" is a number, "VERSION " begins a line. */
-static const char *const answers[MC_COMMANDS][5] = {
+static const char *const answers[MC_MG][5] = {
     [MC_SET] = {"STORED", "NOT_STORED"},
     [MC_ADD] = {"STORED", "NOT_STORED"},
     [MC_REPLACE] = {"STORED", "NOT_STORED"},
@@ -678,7 +678,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     request asked = {
-        .command = (mc_command)(data[0] % MC_COMMANDS),
+        .command = (mc_command)(data[0] % MC_MG),
         .replies = reply_counts[data[1] % (sizeof reply_counts / sizeof *reply_counts)],
         .marker = data[2] & 1,
         .max_length = data[2] & 2 ? (uint64_t)(data[2] >> 2) : UINT64_MAX,

@@ -90,9 +90,9 @@ static bool is_storage(void)
     return asked.command >= MC_SET && asked.command <= MC_CAS;
 }
 
-static const char *const words[MC_COMMANDS] = {
-    "get",    "gets",  "set",  "add",  "replace",   "append", "prepend", "cas",
-    "delete", "touch", "incr", "decr", "flush_all", "stats",  "version"};
+static const char *const words[MC_MG] = {"get",    "gets",    "set",       "add",    "replace",
+                                         "append", "prepend", "cas",       "delete", "touch",
+                                         "incr",   "decr",    "flush_all", "stats",  "version"};
 
 static void write_gets(void)
 {
@@ -447,7 +447,7 @@ static bool take_quick(void)
 
 static void fail(mc_status status)
 {
-    static const bool repeatable[MC_COMMANDS] = {
+    static const bool repeatable[MC_MG] = {
         [MC_GET] = true,   [MC_GETS] = true,  [MC_SET] = true,    [MC_DELETE] = true,
         [MC_TOUCH] = true, [MC_STATS] = true, [MC_VERSION] = true};
 
@@ -526,7 +526,7 @@ static void read_request(const uint8_t *data)
 {
     static const mc_status ends[] = {MC_CLOSED, MC_TIMEOUT, MC_FAILED, MC_INTERRUPTED};
 
-    asked = (request){.command = (mc_command)(data[0] % MC_COMMANDS),
+    asked = (request){.command = (mc_command)(data[0] % MC_MG),
                       .count = counts[data[1] % (sizeof counts / sizeof *counts)],
                       .unanswered = owed[data[1] / 16 % (sizeof owed / sizeof *owed)],
                       .noreply = data[2] & 1,

@@ -25,8 +25,8 @@ mode=${1:-${FUZZ_SECONDS:-60}}
 targets=$*
 if [ -z "$targets" ]; then
     case $mode in
-    --*) targets="number key address reply exchange leg pool" ;;
-    *) targets="number key address reply exchange leg pool value" ;;
+    --*) targets="number key address reply exchange meta leg pool" ;;
+    *) targets="number key address reply exchange meta leg pool value" ;;
     esac
 fi
 # The target `pool` takes more of the core than what is pure; its streams are no sockets.
@@ -34,7 +34,7 @@ linked=
 for name in fleet/pool fleet/lock net/connection net/socket net/clock net/process; do
     linked="$linked $root/mcext/core/$name.c"
 done
-pure="wire/number wire/buffer wire/key wire/key_index fleet/hash fleet/ring wire/command wire/request wire/reply wire/exchange flow/leg net/address"
+pure="wire/number wire/buffer wire/key wire/key_index fleet/hash fleet/ring wire/command wire/request wire/reply wire/meta wire/exchange flow/leg net/address"
 core=
 for name in $pure; do
     core="$core $root/mcext/core/$name.c"
@@ -128,7 +128,7 @@ case $mode in
         profiles="$profiles $build/$target.profraw"
         objects="$objects -object $build/coverage_$target"
     done
-    for name in $pure wire/retrieval flow/leg_ends; do
+    for name in $pure wire/retrieval flow/leg_ends flow/leg_meta; do
         name=${name#*/}
         clang $warnings -g -O0 -fprofile-instr-generate -fcoverage-mapping \
             "$root/tests/core/test_$name.c" $core $linked -lz -lpthread -o "$build/coverage_test_$name"

@@ -63,9 +63,35 @@ void mc_server_mark_alive(mc_server *server)
     mc_server_give_up_probe(server);
 }
 
+/* Level and time are one word, so that nobody sees half of a change. Nothing else is told with it,
+ * so no order is needed. */
+mc_meta_level mc_server_meta(mc_server *server, int64_t now)
+{
+    int64_t meta = atomic_load_explicit(&server->meta, memory_order_relaxed);
+
+    if (meta <= 0) {
+        return (mc_meta_level)-meta;
+    }
+    /* A clock that was set back does not prolong it. */
+    return meta > now && meta - now <= MC_META_NONE_FOR ? MC_META_NONE : MC_META_UNKNOWN;
+}
+
+void mc_server_set_meta(mc_server *server, mc_meta_level level, int64_t now)
+{
+    int64_t meta = level == MC_META_NONE ? now + MC_META_NONE_FOR : -(int64_t)level;
+
+    atomic_store_explicit(&server->meta, meta, memory_order_relaxed);
+}
+
+void mc_server_forget_meta(mc_server *server)
+{
+    mc_server_set_meta(server, MC_META_UNKNOWN, 0);
+}
+
 void mc_server_mark_dead(mc_server *server, int64_t until)
 {
     atomic_store_explicit(&server->dead_until, until, memory_order_release);
     mc_server_give_up_probe(server);
+    mc_server_forget_meta(server);
     mc_pool_disconnect(&server->pool);
 }

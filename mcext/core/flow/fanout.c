@@ -10,6 +10,7 @@ mc_status mc_leg_send(mc_leg *leg, mc_clock *clock)
             mc_connection_send(leg->connection, leg->pieces, leg->piece_count, &moved, clock);
 
         leg->moved = true;
+        leg->bytes_out += moved;
         if (status != MC_OK) {
             return status;
         }

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "core/wire/meta.h"
 #include "core/wire/number.h"
 #include "core/wire/request.h"
 
@@ -13,6 +14,9 @@ enum {
 
 /* What is laid out before it has to be sent. */
 #define BATCH_BYTES ((size_t)262144)
+/* The same of meta commands where the replies are read behind the batch: a server that waits until
+ * somebody takes a value reads no further, and the rest has to find room on the way. */
+#define BATCH_IN_TURN ((size_t)16384)
 
 /* The same as MC_COPY_UP_TO_OF_MANY, of one command. */
 #define COPY_UP_TO ((size_t)16384)
@@ -46,8 +50,10 @@ void mc_leg_init(mc_leg *leg, mc_command command, const mc_slice *keys, size_t c
     leg->max_length = UINT64_MAX;
     leg->command = command;
     leg->family = mc_commands[command].family;
-    leg->noreply = leg->probe = leg->retried = leg->moved = false;
+    leg->noreply = leg->once = leg->probe = leg->retried = leg->moved = false;
     leg->state = STATE_RUNNING;
+    leg->good = 0;
+    leg->bytes_in = leg->bytes_out = 0;
 }
 
 void mc_leg_note_time(mc_leg *leg, const mc_clock *clock)
@@ -58,7 +64,8 @@ void mc_leg_note_time(mc_leg *leg, const mc_clock *clock)
 void mc_leg_begin(mc_leg *leg, mc_connection *connection, const mc_clock *clock)
 {
     bool marker = connection->unanswered != 0 && !leg->noreply && leg->count != 0;
-    size_t replies = is_retrieval(leg) ? leg->count : leg->family == MC_FAMILY_LISTING;
+    /* The probe is one command more than is counted. */
+    size_t replies = is_retrieval(leg) ? leg->count : leg->family >= MC_FAMILY_LISTING;
 
     leg->connection = connection;
     leg->state = STATE_RUNNING;
@@ -85,8 +92,15 @@ static mc_leg_step end(mc_leg *leg, mc_verdict verdict)
 
 static bool may_be_repeated(const mc_leg *leg, mc_status status)
 {
-    return status == MC_CLOSED && !leg->exchange.started && !leg->retried &&
+    return status == MC_CLOSED && !leg->exchange.started && !leg->retried && !leg->once &&
            mc_commands[leg->command].repeatable;
+}
+
+/* Nothing is changed on the server by it. */
+static bool only_reads(const mc_leg *leg)
+{
+    return is_retrieval(leg) || leg->family >= MC_FAMILY_LISTING ||
+           (leg->command == MC_MG && !leg->once);
 }
 
 static void end_failed(mc_leg *leg, mc_status status)
@@ -97,8 +111,7 @@ static void end_failed(mc_leg *leg, mc_status status)
     (void)end(leg, (mc_verdict){.status = status,
                                 .blame = status == MC_TIMEOUT && !leg->late,
                                 .answered = answered,
-                                .may_have_run = leg->asked && !is_retrieval(leg) &&
-                                                leg->family != MC_FAMILY_LISTING});
+                                .may_have_run = leg->asked && !only_reads(leg)});
 }
 
 void mc_leg_fail(mc_leg *leg, mc_status status)
@@ -143,8 +156,9 @@ static bool open_batch(mc_leg *leg)
 
 bool mc_leg_has_room(const mc_leg *leg)
 {
-    return leg->next < leg->count &&
-           mc_buffer_length(output_of(leg)) + leg->outside < BATCH_BYTES &&
+    size_t most = leg->family == MC_FAMILY_META && leg->in_turn ? BATCH_IN_TURN : BATCH_BYTES;
+
+    return leg->next < leg->count && mc_buffer_length(output_of(leg)) + leg->outside < most &&
            leg->made + 2 < leg->room;
 }
 
@@ -288,8 +302,8 @@ static int room_of_body(mc_leg *leg, bool may_wait, struct iovec pieces[2], bool
     char *room;
 
     if (may_wait && exchange->missing >= WHOLE_BODY && exchange->replies == 1) {
-        *all = true; /* the rest of the reply is known to the byte: CRLF END CRLF */
-        tail = 7;
+        *all = true; /* the rest of the reply is known to the byte: CRLF, and of a get END CRLF */
+        tail = leg->family == MC_FAMILY_META ? 2 : 7;
     }
     room = mc_buffer_reserve(in, tail);
     if (room == NULL) {
@@ -319,6 +333,7 @@ void mc_leg_received(mc_leg *leg, size_t size)
 {
     mc_exchange *exchange = &leg->exchange;
 
+    leg->bytes_in += size;
     if (exchange->missing != 0) {
         size_t into_body = size < exchange->missing ? size : exchange->missing;
 
@@ -354,6 +369,54 @@ int mc_leg_take_value(mc_leg *leg, uint32_t *flags, mc_slice *body)
     int found =
         mc_reply_match_get(mc_buffer_bytes(in), mc_buffer_length(in), *leg->keys, flags, body);
 
+    if (found > 0 && body->length > leg->max_length) {
+        return -1;
+    }
+    if (found >= 0) {
+        end_whole(leg);
+    }
+    return found;
+}
+
+/* The rest of what mc_leg_take_meta takes: other flags, and EN. */
+static int take_other_meta(const mc_leg *leg, mc_reply *reply, mc_slice *body)
+{
+    const char *bytes = mc_buffer_bytes(leg->exchange.in);
+    size_t held = mc_buffer_length(leg->exchange.in), line;
+    mc_slice key = *leg->keys;
+
+    if (held == 0 || mc_meta_parse(bytes, held, key, reply, &line) != MC_OK) {
+        return -1;
+    }
+    if (reply->key.length == 0 ? reply->type != MC_REPLY_EN
+                               : reply->key.length != key.length ||
+                                     !mc_bytes_equal(reply->key.bytes, key.bytes, key.length)) {
+        return -1;
+    }
+    bytes += line;
+    held -= line;
+    if (reply->type == MC_REPLY_EN) {
+        return held == 0 ? 0 : -1;
+    }
+    if (reply->type != MC_REPLY_VALUE || held < 2 || reply->length != held - 2 ||
+        memcmp(bytes + held - 2, "\r\n", 2) != 0) {
+        return -1;
+    }
+    *body = (mc_slice){bytes, held - 2};
+    return 1;
+}
+
+int mc_leg_take_meta(mc_leg *leg, mc_reply *reply, mc_slice *body)
+{
+    mc_buffer *in = &leg->connection->in;
+    int found = 1;
+
+    if (leg->command != MC_MG || !is_at_reply(leg, MC_FAMILY_META)) {
+        return -1;
+    }
+    if (!mc_meta_match_hit(mc_buffer_bytes(in), mc_buffer_length(in), *leg->keys, reply, body)) {
+        found = take_other_meta(leg, reply, body);
+    }
     if (found > 0 && body->length > leg->max_length) {
         return -1;
     }

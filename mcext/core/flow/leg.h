@@ -54,7 +54,7 @@ typedef struct mc_leg {
     mc_connection *connection; /* NULL: none */
     mc_exchange exchange;
     mc_verdict verdict;
-    const mc_slice *keys; /* of a retrieval; borrowed, until it is over */
+    const mc_slice *keys; /* of a retrieval or of meta commands; borrowed, until it is over */
     size_t count;         /* commands, or keys of a retrieval */
     size_t next;          /* of these, laid out or left out */
     size_t sent;          /* laid out, */
@@ -71,19 +71,24 @@ typedef struct mc_leg {
     mc_command command;
     mc_family family;
     unsigned char state;
-    bool noreply;
-    bool probe;       /* the answer decides whether the server lives: there must be one */
+    bool noreply; /* not of meta commands */
+    bool once;    /* an mg that changes something (N, R, T): never sent twice */
+    bool probe;   /* the answer decides whether the server lives: there must be one */
+    bool retried;
+    bool moved;       /* bytes have been moved for it */
     bool in_turn;     /* the transport is not polled: a batch, its replies, the next batch */
     bool late;        /* the deadline had passed before it was sent: a timeout says nothing */
     bool asked;       /* something was laid out that has an answer, or goes without one */
     bool marker_last; /* noreply: the exchange is for the marker behind the last command */
     bool owes_marker; /* a retrieval's: see mc_exchange_mark */
     bool unclean;     /* noreply: see MC_PROTOCOL_KEY_LENGTH */
-    bool retried;
-    bool moved; /* bytes have been moved for it */
+    size_t good; /* answers that were hoped for, values and STORED: counted by who takes them */
+    uint64_t bytes_in, bytes_out; /* received and sent for it, also for what was retried */
 } mc_leg;
 
-/* keys: of a retrieval. Set noreply, probe, max_length behind it where they are not the default. */
+/* keys: of a retrieval; of mg, and of md where its answers are to be compared, those that are laid
+ * out, one each: none is left out. Set noreply, once, probe, max_length behind it where they are
+ * not the default. */
 void mc_leg_init(mc_leg *leg, mc_command command, const mc_slice *keys, size_t count);
 
 /* Room for the pieces of a batch in place of its own, which are for one command. */
@@ -140,7 +145,8 @@ typedef enum {
 mc_laid mc_leg_store(mc_leg *leg, mc_slice key, uint32_t flags, mc_slice exptime, mc_slice value,
                      const uint64_t *cas, bool stays);
 
-/* A command that is one line; a slice of length 0 is left out. False where memory is out. */
+/* A command that is one line; a slice of length 0 is left out. The argument of a meta command is
+ * its flags, with k among those of an mg that asks for the value. False where memory is out. */
 bool mc_leg_line(mc_leg *leg, mc_slice key, mc_slice argument);
 
 /* A command that is not sent. */
@@ -166,6 +172,10 @@ void mc_leg_received(mc_leg *leg, size_t size);
  * until something is received; 0 where it is END. Then the leg is over and its stream in step. -1:
  * mc_leg_next tells. */
 int mc_leg_take_value(mc_leg *leg, uint32_t *flags, mc_slice *body);
+
+/* The same of one mg: 1 where the reply is exactly a value with its key, and *reply and *body are
+ * set until something is received; 0 where it is EN. */
+int mc_leg_take_meta(mc_leg *leg, mc_reply *reply, mc_slice *body);
 
 /* The same of one storage command: true where the reply is exactly STORED. */
 bool mc_leg_take_stored(mc_leg *leg);

@@ -24,4 +24,7 @@ const mc_command_info mc_commands[MC_COMMANDS] = {
     [MC_FLUSH_ALL] = ROW("flush_all", LINE, BIT(OK), false, ""),
     [MC_STATS] = ROW("stats", LISTING, 0, true, ""),
     [MC_VERSION] = ROW("version", LINE, BIT(VERSION), true, ""),
+    [MC_MG] = ROW("mg", META, BIT(VALUE) | BIT(HD) | BIT(EN), true, ""), /* but see mc_leg.once */
+    [MC_MD] = ROW("md", META, BIT(HD) | BIT(NF) | BIT(EX), false, ""),
+    [MC_META_PROBE] = ROW("mn\r\nmg AA== b k O1", PROBE, BIT(MN) | BIT(EN) | BIT(HD), true, ""),
 };

@@ -25,6 +25,9 @@ typedef enum {
     MC_FLUSH_ALL,
     MC_STATS,
     MC_VERSION,
+    MC_MG, /* from here on: the meta commands, whose replies are read by meta.h */
+    MC_MD,
+    MC_META_PROBE, /* two requests in one (see mc_meta_judge) */
     MC_COMMANDS
 } mc_command;
 
@@ -34,7 +37,9 @@ typedef enum {
     MC_FAMILY_STORAGE,   /* a data block, which an error may leave on the stream; one line */
     MC_FAMILY_LINE,      /* a key and an argument, each where there is one; one line */
     MC_FAMILY_NUMBER,    /* the same; one line, a number */
-    MC_FAMILY_LISTING    /* an argument; lines, then END */
+    MC_FAMILY_META,      /* a key, and flags as its argument; one line, of a hit with a body */
+    MC_FAMILY_LISTING,   /* an argument; lines, then END */
+    MC_FAMILY_PROBE      /* nothing more; two lines, and an error is as good as any */
 } mc_family;
 
 typedef struct {
@@ -49,6 +54,11 @@ extern const mc_command_info mc_commands[MC_COMMANDS];
 
 /* Keys in one "get" line of a multi call. */
 #define MC_KEYS_PER_GET 1000
+
+static inline bool mc_command_is_meta(mc_command command)
+{
+    return command >= MC_MG;
+}
 
 /* Whether a line of that type, no error, is an answer to the command. */
 static inline bool mc_command_is_answered_by(mc_command command, mc_reply_type type)

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "core/wire/meta.h"
+
 /* States, as letters so that a debugger shows them. */
 enum {
     STATE_MARKER = 'M', /* waiting for VERSION */
@@ -327,14 +329,19 @@ static bool may_leave_block(const mc_exchange *exchange)
            exchange->reply.type != MC_REPLY_SERVER_ERROR;
 }
 
-static mc_event answer_line(mc_exchange *exchange)
+static inline void count_answer(mc_exchange *exchange)
 {
-    mc_reply *reply = &exchange->reply;
-
     exchange->index = exchange->cursor++;
     if (exchange->cursor == exchange->replies) {
         exchange->state = STATE_DONE;
     }
+}
+
+static mc_event answer_line(mc_exchange *exchange)
+{
+    mc_reply *reply = &exchange->reply;
+
+    count_answer(exchange);
     if (mc_reply_is_error(reply->type)) {
         /* Behind a marker it may be about what went before that. */
         if (exchange->marker || !ends_exchange(exchange->command, reply)) {
@@ -348,6 +355,48 @@ static mc_event answer_line(mc_exchange *exchange)
     }
     return mc_command_is_answered_by(exchange->command, reply->type) ? MC_EVENT_REPLY
                                                                      : broken(exchange);
+}
+
+/* Whether the line is not about another command than the one whose turn it is: a hit has to name
+ * its key. Other lines name theirs or not, by the server's version: of those the order tells. */
+static bool is_about_its_key(const mc_exchange *exchange)
+{
+    const mc_reply *reply = &exchange->reply;
+
+    return reply->key.length == 0 || exchange->keys == NULL
+               ? reply->type != MC_REPLY_VALUE
+               : is_text(reply->key, exchange->keys[exchange->cursor]);
+}
+
+static mc_event meta_line(mc_exchange *exchange)
+{
+    mc_reply_type type = exchange->reply.type;
+
+    if (!mc_reply_is_error(type) && !is_about_its_key(exchange)) {
+        return broken(exchange);
+    }
+    if (type != MC_REPLY_VALUE || exchange->command != MC_MG) {
+        return answer_line(exchange);
+    }
+    mc_event event = accept_value(exchange, exchange->cursor++);
+
+    if (exchange->state == STATE_LINE && exchange->cursor == exchange->replies) {
+        exchange->state = STATE_DONE;
+    }
+    return event;
+}
+
+/* What a server makes of commands that it may not know is what is asked here. */
+static mc_event probe_line(mc_exchange *exchange)
+{
+    mc_reply_type type = exchange->reply.type;
+
+    if (!mc_reply_is_error(type) && !mc_command_is_answered_by(exchange->command, type)) {
+        return broken(exchange);
+    }
+    exchange->suspect |= exchange->marker && mc_reply_is_error(type);
+    count_answer(exchange);
+    return MC_EVENT_REPLY;
 }
 
 static mc_event listing_line(mc_exchange *exchange)
@@ -435,6 +484,20 @@ size_t mc_exchange_take_stored(mc_exchange *exchange, size_t *first)
     return count;
 }
 
+static inline mc_status parse_line(mc_exchange *exchange, size_t *consumed)
+{
+    const char *bytes = mc_buffer_bytes(exchange->in);
+    size_t length = mc_buffer_length(exchange->in);
+
+    if (mc_command_is_meta(exchange->command) && exchange->state == STATE_LINE) {
+        mc_slice key =
+            exchange->keys != NULL ? exchange->keys[exchange->cursor] : (mc_slice){NULL, 0};
+
+        return mc_meta_parse(bytes, length, key, &exchange->reply, consumed);
+    }
+    return mc_reply_parse(bytes, length, &exchange->reply, consumed);
+}
+
 static mc_event next_line(mc_exchange *exchange)
 {
     mc_buffer *in = exchange->in;
@@ -444,8 +507,7 @@ static mc_event next_line(mc_exchange *exchange)
     if (mc_buffer_length(in) == 0) {
         return MC_EVENT_AGAIN;
     }
-    mc_status status =
-        mc_reply_parse(mc_buffer_bytes(in), mc_buffer_length(in), &exchange->reply, &consumed);
+    mc_status status = parse_line(exchange, &consumed);
 
     if (status == MC_AGAIN) {
         exchange->started |= exchange->state == STATE_LINE;
@@ -471,6 +533,10 @@ static mc_event next_line(mc_exchange *exchange)
         return retrieval_line(exchange);
     case MC_FAMILY_LISTING:
         return listing_line(exchange);
+    case MC_FAMILY_META:
+        return meta_line(exchange);
+    case MC_FAMILY_PROBE:
+        return probe_line(exchange);
     default:
         return answer_line(exchange);
     }
@@ -513,7 +579,10 @@ mc_event mc_exchange_next(mc_exchange *exchange)
                 return MC_EVENT_AGAIN;
             }
             exchange->consume = 2;
-            exchange->state = STATE_LINE;
+            exchange->state =
+                mc_command_is_meta(exchange->command) && exchange->cursor == exchange->replies
+                    ? STATE_DONE
+                    : STATE_LINE;
             return MC_EVENT_FILLED;
         }
         if (exchange->state == STATE_ERROR) { /* and was not: it ends its "get" line */

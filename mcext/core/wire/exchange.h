@@ -16,15 +16,16 @@ typedef enum {
     MC_EVENT_AGAIN,  /* more input is needed */
     MC_EVENT_VALUE,  /* a header: reply, index; body is set where it came whole, else give room */
     MC_EVENT_FILLED, /* the room given for the last VALUE is full and its end was right */
-    MC_EVENT_REPLY,  /* a line: of a storage or line command the answer, of a listing a row */
+    MC_EVENT_REPLY,  /* a line: the answer to a command; of a listing a row */
     MC_EVENT_DONE,   /* everything that was asked for is answered */
     MC_EVENT_BROKEN  /* the stream can no longer be trusted */
 } mc_event;
 
 typedef struct {
     mc_buffer *in;
-    const mc_slice *keys; /* of a retrieval, in the order they were asked for; borrowed */
-    size_t replies;       /* retrieval: keys; storage and line: lines to come; may grow (multi) */
+    const mc_slice *keys; /* of a retrieval, or of meta commands, in the order they were asked for;
+                             borrowed */
+    size_t replies;       /* retrieval: keys; else answers to come, which may grow (multi) */
     size_t line_end;      /* retrieval: where the keys of the current "get" line end */
     uint64_t max_length;  /* a longer VALUE breaks */
     mc_reply reply;       /* of the last event; views valid until the next call */
@@ -55,7 +56,9 @@ typedef struct {
     uint64_t passed[(MC_KEYS_PER_GET + 63) / 64]; /* keys of the line passed over, as bits */
 } mc_exchange;
 
-/* replies: keys asked for (retrieval), else the number of commands sent. marker: see above;
+/* replies: keys asked for (retrieval), else the number of commands sent. keys: of a retrieval; of
+ * meta commands one for each, which its answer may not contradict and a value has to name; of md
+ * they may be left out. marker: see above;
  * a marker alone is command MC_VERSION with replies 0. */
 void mc_exchange_init(mc_exchange *exchange, mc_buffer *in, mc_command command,
                       const mc_slice *keys, size_t replies, bool marker);
@@ -68,7 +71,7 @@ static inline void mc_exchange_fini(mc_exchange *exchange)
     }
 }
 
-/* more commands of the same kind have been sent (storage and line commands). */
+/* more commands of the same kind have been sent (of no retrieval and no listing). */
 void mc_exchange_expect(mc_exchange *exchange, size_t more);
 
 /* The next event. After DONE and BROKEN the same again. At the first BROKEN reply.line is the line

@@ -109,17 +109,12 @@ static void classify(mc_slice line, mc_reply *reply)
 
 mc_status mc_reply_parse(const char *data, size_t length, mc_reply *reply, size_t *consumed)
 {
-    size_t window = length < MC_LINE_MAX ? length : MC_LINE_MAX;
-    const char *end = window ? memchr(data, '\n', window) : NULL;
+    mc_slice line;
+    mc_status status = mc_reply_cut_line(data, length, &line);
 
-    if (end == NULL) {
-        return window == MC_LINE_MAX ? MC_MALFORMED : MC_AGAIN;
+    if (status != MC_OK) {
+        return status;
     }
-    if (end == data || end[-1] != '\r') {
-        return MC_MALFORMED;
-    }
-    mc_slice line = {data, (size_t)(end - 1 - data)};
-
     reply->type = MC_REPLY_OTHER;
     reply->line = line;
     *consumed = line.length + 2;
@@ -129,7 +124,7 @@ mc_status mc_reply_parse(const char *data, size_t length, mc_reply *reply, size_
         reply->type = MC_REPLY_VALUE;
         return mc_reply_parse_value(rest, reply) ? MC_OK : MC_MALFORMED;
     }
-    reply->key = reply->text = (mc_slice){end - 1, 0};
+    reply->key = reply->text = (mc_slice){line.bytes + line.length, 0};
     classify(line, reply);
     return MC_OK;
 }

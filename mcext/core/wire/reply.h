@@ -29,6 +29,11 @@ typedef enum {
     MC_REPLY_OK,
     MC_REPLY_RESET,
     MC_REPLY_VERSION,
+    MC_REPLY_HD, /* these of meta commands alone (meta.h), whose VA is a VALUE */
+    MC_REPLY_EN,
+    MC_REPLY_NF,
+    MC_REPLY_EX,
+    MC_REPLY_MN,
     MC_REPLY_STAT, /* STAT, ITEM or PREFIX: key is the name, text the rest */
     MC_REPLY_ERROR,
     MC_REPLY_CLIENT_ERROR,
@@ -45,7 +50,30 @@ typedef struct {
     uint64_t length;
     uint64_t cas;
     uint64_t number;
+    /* Of a meta command, as key, flags, has_cas and cas: 0 where the letter is not there. */
+    uint64_t letters; /* the flags that came: see mc_meta_has */
+    uint64_t size;    /* s */
+    uint64_t age;     /* l: seconds since it was last read */
+    int64_t ttl;      /* t: seconds, -1: it does not expire */
+    bool was_hit;     /* h: it was read before */
 } mc_reply;
+
+/* The first line of data, without its CRLF: MC_OK, MC_AGAIN and MC_MALFORMED as of
+ * mc_reply_parse. */
+static inline mc_status mc_reply_cut_line(const char *data, size_t length, mc_slice *line)
+{
+    size_t window = length < MC_LINE_MAX ? length : MC_LINE_MAX;
+    const char *end = window ? memchr(data, '\n', window) : NULL;
+
+    if (end == NULL) {
+        return window == MC_LINE_MAX ? MC_MALFORMED : MC_AGAIN;
+    }
+    if (end == data || end[-1] != '\r') {
+        return MC_MALFORMED;
+    }
+    *line = (mc_slice){data, (size_t)(end - 1 - data)};
+    return MC_OK;
+}
 
 /* Parses the first line of data. MC_OK: *reply is set and *consumed is the line's length with its
  * CRLF. MC_AGAIN: no whole line yet. MC_MALFORMED: a line too long, without CR, or a VALUE line

@@ -1,0 +1,16 @@
+/* cache_item: the type Item: values with what the server knows of them. */
+#ifndef MCX_CACHE_ITEM_H
+#define MCX_CACHE_ITEM_H
+
+#include "core/wire/reply.h"
+
+#include "state.h"
+
+extern PyStructSequence_Desc mcx_item_description;
+
+/* An Item of what a meta reply says; of one that is all 0 only flags and cas are known. Steals value,
+ * which may be NULL, with an exception. */
+PyObject *mcx_item_new(mcx_module *module, const mc_reply *reply, uint32_t flags, uint64_t cas,
+                       PyObject *value);
+
+#endif

@@ -1,0 +1,38 @@
+/* faults: what fails in a Cache's call, as exceptions of mcext.errors that are kept with the call.
+ *
+ * Each returns 0, or -1 with an exception that is nobody's fault but memory's. */
+#ifndef MCX_FAULTS_H
+#define MCX_FAULTS_H
+
+#include "core/flow/leg.h"
+
+#include "call.h"
+#include "server.h"
+
+/* A server could not be connected. */
+int mcx_fault_connect(mcx_call *call, mcx_server *host, mc_connection *connection,
+                      mc_status status);
+/* A server is passed by, for its dead mark stands. */
+int mcx_fault_dead(mcx_call *call, mcx_server *host);
+/* A leg ended without its answers. host: NULL where it could not be connected once more. */
+int mcx_fault_leg(mcx_call *call, mcx_server *host, const mc_leg *leg);
+/* A server answered with an error line. */
+int mcx_fault_line(mcx_call *call, mcx_server *host, const mc_reply *reply);
+int mcx_fault_too_large(mcx_call *call, mcx_server *host, PyObject *key);
+/* The exception that is set, if it is a DecodeError: the fault of a server. */
+int mcx_fault_keep(mcx_call *call, mcx_server *host);
+/* What was asked for takes the meta protocol, which the server does not have. */
+int mcx_fault_no_meta(mcx_call *call);
+/* Others were faster at each try. */
+int mcx_fault_conflict(mcx_call *call);
+
+/* There was no server at all to ask, and nothing else is noted. */
+int mcx_fault_nobody(mcx_call *call);
+
+/* An event for on_event, where there is one. error: borrowed or NULL. */
+int mcx_event(mcx_call *call, const char *kind, mcx_server *host, PyObject *error, size_t keys);
+
+/* The name of a server as users wrote it: a new reference. */
+PyObject *mcx_server_written(mcx_server *host);
+
+#endif

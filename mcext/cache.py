@@ -1,0 +1,373 @@
+"""`mcext.Cache`: the client for new code. docs/cache.md is its guide.
+
+    cache = mcext.Cache(["10.0.0.1:11211", "10.0.0.2:11211"], timeout=0.5)
+    cache.get_or_set("front page", render, ttl=60, stale=600)
+
+What is hot is in C (binding/cache_*.c); here are the options, and what is composed of several calls.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+import types
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from mcext import _core, codecs, compress, fill, memo
+from mcext.compress import Compression
+from mcext.errors import ConflictError, MemcacheError, partial_failure
+from mcext.tokens import ABSENT
+
+__all__ = ["Cache", "ServerState"]
+
+_CONFLICT_WAIT = 0.002  # seconds at most before update tries again, times the number of the try
+_PREFIX_AT_MOST = 249
+
+
+class ServerState(NamedTuple):
+    """One server of a cache: its address as it was given, whether it carries no dead mark, and how many connections to
+    it are open and idle."""
+
+    address: str
+    alive: bool
+    connections: int
+
+
+def _seconds(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be more than 0 seconds, not {value!r}")
+    return value
+
+
+def _prefix(prefix: Any) -> bytes:
+    if not isinstance(prefix, (str, bytes)):
+        raise TypeError(f"prefix must be str or bytes, not {type(prefix).__name__}")
+    text = prefix.encode() if isinstance(prefix, str) else prefix
+    if len(text) > _PREFIX_AT_MOST:
+        raise ValueError(f"prefix must not be longer than {_PREFIX_AT_MOST} bytes, and is {len(text)}")
+    if any(byte <= 0x20 or byte == 0x7F for byte in text):
+        raise ValueError(f"prefix must not hold control characters or spaces: {prefix!r}")
+    return text
+
+
+def _max_value_length(length: Any) -> int:
+    if isinstance(length, bool) or not isinstance(length, int):
+        raise TypeError(f"max_value_length must be a number of bytes, not {type(length).__name__}")
+    if not 1 <= length <= 2**31 - 3:
+        raise ValueError(f"max_value_length must be between 1 and {2**31 - 3} bytes, not {length}")
+    return length
+
+
+def _rows(servers: Any) -> list[tuple[str, int]]:
+    """(address as it was given, weight) of each server."""
+    if isinstance(servers, (str, bytes)):
+        servers = [servers]
+    try:
+        given = list(servers)
+    except TypeError:
+        raise TypeError(f"servers must be a list of addresses, not {type(servers).__name__}") from None
+    rows: list[tuple[str, int]] = []
+    for server in given:
+        address, weight = server if isinstance(server, tuple) and len(server) == 2 else (server, 1)
+        if not isinstance(address, str):
+            raise TypeError(f'servers must hold "host:port" or (address, weight), not {server!r}')
+        if isinstance(weight, bool) or not isinstance(weight, int):
+            raise TypeError(f"the weight of a server must be an int, not {weight!r}")
+        if not 1 <= weight <= 1000:
+            raise ValueError(f"the weight of a server must be between 1 and 1000, not {weight}")
+        if any(address == other for other, _ in rows):
+            raise ValueError(f"servers must hold each address once, and holds {address!r} twice")
+        rows.append((address, weight))
+    return rows
+
+
+class Cache(_core._Cache):
+    """A client of one or more memcached servers, for new code.
+
+    servers: a list of "host:port", "[ipv6]:port", "unix:/path" or (address, weight); a str is one server.
+    timeout: seconds that a call may take.
+    connect_timeout: seconds that a call may spend in connects beside that; None: as timeout.
+    dead_retry: seconds for which a server that failed is left alone.
+    errors: "raise": what fails is a MemcacheError; "miss": it is a miss, False or None.
+    prefix: stands before each key on the server.
+    codec: an object with encode(value) -> (bytes, flags) and decode(bytes, flags) -> value, or one of pymemcache's
+        serde objects; None: mcext.Client's format. mcext.codecs has some.
+    compression: an mcext.Compression; None: nothing is compressed. What is compressed is read in any case.
+    max_value_length: bytes of a value, stored or read, after decompression.
+    allow_pickle: False refuses pickles, in storing and in reading.
+    on_event: called with an Event behind a call that failed or was slow, a dead mark, a connect.
+    slow: seconds from which on a call is an event; None: none is.
+
+    Keys are str or bytes, not empty, at most 250 bytes with the prefix, without control characters or spaces. ttl is a
+    number of seconds, rounded up, or a timedelta; None: until it is evicted.
+
+    A cache may be shared by threads, greenlets and the children of a fork; each call works on a connection of its own.
+    Close it by close() or `with`; a later call opens it anew.
+
+    Raises TypeError or ValueError for a wrong argument.
+    """
+
+    __slots__ = ("_codec", "_dead_retry", "_errors", "_flights", "_hosts", "_lock", "_retired", "_timeouts")
+
+    __class_getitem__ = classmethod(types.GenericAlias)
+
+    def __init__(
+        self,
+        servers: Any,
+        *,
+        timeout: float = 1.0,
+        connect_timeout: float | None = None,
+        dead_retry: float = 5.0,
+        errors: str = "raise",
+        prefix: str | bytes = "",
+        codec: Any = None,
+        compression: Compression | None = None,
+        max_value_length: int = 134217728,
+        allow_pickle: bool = True,
+        on_event: Callable[[Any], object] | None = None,
+        slow: float | None = None,
+    ) -> None:
+        if errors not in ("raise", "miss"):
+            raise ValueError(f"errors must be 'raise' or 'miss', not {errors!r}")
+        if compression is not None and not isinstance(compression, Compression):
+            raise TypeError(f"compression must be an mcext.Compression, not {type(compression).__name__}")
+        timeout = _seconds("timeout", timeout)
+        self._timeouts = timeout, timeout if connect_timeout is None else _seconds("connect_timeout", connect_timeout)
+        self._dead_retry = 0.0 if dead_retry == 0 else _seconds("dead_retry", dead_retry)
+        self._errors = errors
+        self._codec = self._make_codec(codec, compression, max_value_length)
+        is_own = compression is not None and codec is None
+        super().__init__(
+            _prefix(prefix),
+            self._codec.encode if self._codec is not None else None,
+            self._codec.decode if self._codec is not None else None,
+            _least(compression) if compression is not None and is_own else None,
+            compression.compress if compression is not None and is_own and not _is_native(compression) else None,
+            errors == "raise",
+            _max_value_length(max_value_length),
+            bool(allow_pickle),
+        )
+        self.on_event = on_event
+        self.slow = slow
+        self._lock = threading.Lock()
+        self._hosts: dict[str, tuple[Any, int]] = {}
+        self._retired: list[dict[str, Any]] = []
+        self._flights = fill.flights()
+        self.set_servers(servers)
+
+    @staticmethod
+    def _make_codec(codec: Any, compression: Compression | None, max_length: int) -> Any:
+        if codec is None:
+            return None
+        made = codecs.as_codec(codec)
+        if compression is not None:
+            made = compress.compressing(made, compression)
+        compress.pass_on_max_length(made, max_length)
+        return made
+
+    # ---- composed of several calls
+
+    def update(
+        self, key: str | bytes, function: Callable[[Any], Any], ttl: Any = None, *, retries: int = 16
+    ) -> Any:
+        """Store function(value), again from the start where somebody else was faster.
+
+        function: called with the value, or mcext.ABSENT where there is none; maybe more than once.
+        ttl: of the new value: seconds, a timedelta, or None: until it is evicted.
+        retries: how often it is tried again.
+
+        Returns the new value; None where it could not be stored, with errors="miss". Raises ConflictError where others
+        were faster each time; what function raises; MemcacheError, by errors; TypeError or ValueError for a wrong
+        argument, before anything is sent.
+        """
+        if isinstance(retries, bool) or not isinstance(retries, int):
+            raise TypeError(f"retries must be an int, not {type(retries).__name__}")
+        if retries < 0:
+            raise ValueError(f"retries must be 0 or more, not {retries}")
+        if not callable(function):
+            raise TypeError(f"function must be callable, not {type(function).__name__}")
+        try:
+            for attempt in range(retries + 1):
+                if attempt:
+                    time.sleep(random.uniform(0, _CONFLICT_WAIT * attempt))
+                found = self._gets(key)
+                old, token, is_value = found if found is not None else (ABSENT, ABSENT, False)
+                value = function(old if is_value else ABSENT)
+                if self.set(key, value, ttl, cas=token):
+                    return value
+            raise ConflictError(
+                f"others were faster at each of {retries + 1} tries", server=self.server_for(key), command="cas"
+            )
+        except MemcacheError:
+            if self._errors == "raise":
+                raise
+            return None
+
+    def invalidate(self, key: str | bytes, *, stale: Any = None) -> bool:
+        """From now on get_or_set computes key anew: one caller does, the others are served the old value meanwhile.
+
+        stale: for so many seconds at most (or a timedelta); None: for the time that it still has; 0: not at all. Where
+        the server has no meta protocol the key is deleted.
+
+        Returns True if there was one. Raises MemcacheError, by errors; TypeError or ValueError for a wrong argument,
+        before anything is sent.
+        """
+        return fill.invalidate(self, key, stale)
+
+    def memoize(
+        self, ttl: Any = None, *, key: Callable[..., str | bytes] | None = None, **options: Any
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """A decorator: what the function returns is kept, as by get_or_set.
+
+        ttl: seconds, a timedelta, or None: until it is evicted.
+        key: called with the function's arguments, returns the key; None: it is made of module, name and arguments.
+        options: get_or_set's refresh, lease, wait, stale and fallback.
+
+        The decorated function has key(...), the key of a call, and forget(...), which deletes it. A call raises
+        TypeError that names an argument which has no text that is the same in every process.
+        """
+        return memo.memoize(self, ttl, key, options)
+
+    # ---- servers
+
+    @property
+    def errors(self) -> str:
+        """What becomes of a failure: "raise" or "miss"."""
+        return self._errors
+
+    @property
+    def servers(self) -> tuple[ServerState, ...]:
+        """The servers, as named tuples (address, alive, connections)."""
+        return tuple(
+            ServerState(address, host.deaduntil == 0, self._idle(host))
+            for address, (host, _) in self._hosts.items()
+        )
+
+    def set_servers(self, servers: Any) -> None:
+        """From now on these servers, given as to the class.
+
+        Those that stay keep their connections and dead marks; a call under way ends where it began. Raises TypeError or
+        ValueError for wrong ones, and nothing is changed.
+        """
+        rows = _rows(servers)
+        with self._lock:
+            hosts = {
+                address: (self._hosts[address][0] if address in self._hosts else self._make_host(address), weight)
+                for address, weight in rows
+            }
+            self._set_servers([(host, address, weight) for address, (host, weight) in hosts.items()])
+            for address, (host, _) in self._hosts.items():
+                if address not in hosts:
+                    self._retired = [_sum([*self._retired, self._counters(host, False)])]
+            self._hosts = hosts
+
+    def _make_host(self, address: str) -> Any:
+        timeout, connect_timeout = self._timeouts
+        host = _core._Server(address, 0, self._dead_retry, timeout)
+        host.connect_timeout = connect_timeout
+        return host
+
+    def close(self) -> None:
+        """Close the connections; those in use when their calls end. A later call opens new ones."""
+        for host, _ in self._hosts.values():
+            host._disconnect(False)
+
+    def __enter__(self) -> Cache:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<mcext.Cache of {', '.join(self._hosts) or 'no servers'}>"
+
+    def _flights_of_this_process(self) -> Any:
+        generation, flights = self._flights
+        if generation != _core._generation():  # what a fork left behind lands nowhere
+            self._flights = _, flights = fill.flights()
+        return flights
+
+    # ---- about all servers
+
+    def _ask_all(self, command: str, ask: Callable[[Any], Any]) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        failed: dict[str, MemcacheError] = {}
+        for address, (host, _) in self._hosts.items():
+            try:
+                result[address] = ask(host)
+            except MemcacheError as error:
+                failed[address] = error
+        if failed and self._errors == "raise":
+            raise partial_failure(command, result, failed, [])
+        return result
+
+    def flush_all(self, delay: float = 0) -> None:
+        """Expire all items of all servers (protocol.txt, "flush_all"), in delay seconds.
+
+        Raises PartialFailure where a server failed, unless errors="miss"; TypeError or ValueError for a wrong delay.
+        """
+        if isinstance(delay, bool) or not isinstance(delay, (int, float)):
+            raise TypeError(f"delay must be a number of seconds, not {type(delay).__name__}")
+        if not 0 <= delay <= 60 * 60 * 24 * 30:
+            raise ValueError(f"delay must be between 0 and 30 days, not {delay!r}")
+        text = str(math.ceil(delay)) if delay else ""
+        self._ask_all("flush_all", lambda host: self._flush_all(host, text))
+
+    def stats(self, argument: str | None = None) -> dict[str, dict[str, str]]:
+        """The statistics of each server (protocol.txt, "Statistics"): {address: {name: value}}.
+
+        argument: what follows "stats ", such as "items" or "slabs".
+
+        Raises PartialFailure where a server failed, unless errors="miss"; TypeError or ValueError for a wrong argument.
+        """
+        return self._ask_all("stats", lambda host: self._stats(host, argument))
+
+    def version(self) -> dict[str, str]:
+        """The version of each server: {address: "1.6.18"}.
+
+        Raises PartialFailure where a server failed, unless errors="miss".
+        """
+        return self._ask_all("version", self._version)
+
+    def metrics(self, reset: bool = False) -> dict[str, Any]:
+        """What has been counted since the cache was made, or since the last reset.
+
+        calls by command ({"get": 3}), keys asked for, hits, misses, stored, bytes_in, bytes_out, connects, retries,
+        timeouts, lost (connections), dead_marks, fills_won, fills_lost and fills_waited (of get_or_set); durations: 24
+        numbers of calls, number i of those of less than 2**i microseconds, the last of all that took longer. servers:
+        the same by address, of those that there are now.
+        """
+        with self._lock:
+            servers = {address: self._counters(host, reset) for address, (host, _) in self._hosts.items()}
+            total = _sum([*self._retired, *servers.values()])
+            if reset:
+                self._retired = []
+        return {**total, "servers": servers}
+
+
+def _sum(counted: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    total: dict[str, Any] = {"calls": {}, "durations": [0] * 24, **dict.fromkeys(_core._counter_names(), 0)}
+    for each in counted:
+        for name, value in each.items():
+            if name == "calls":
+                for command, count in value.items():
+                    total["calls"][command] = total["calls"].get(command, 0) + count
+            elif name == "durations":
+                total["durations"] = [a + b for a, b in zip(total["durations"], value, strict=True)]
+            else:
+                total[name] += value
+    return total
+
+
+def _is_native(compression: Compression) -> bool:
+    return compression.method == "zlib" and compression.level is None
+
+
+def _least(compression: Compression) -> int:
+    """What Client's min_compress_len is for that: a length that is not yet compressed; 0 would be none."""
+    return compression.min_length - 1 if compression.min_length > 1 else -1

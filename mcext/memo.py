@@ -1,0 +1,108 @@
+"""Cache.memoize: what a function returns, kept under a key that its name and its arguments make."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import functools
+import hashlib
+import inspect
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mcext.cache import Cache
+
+__all__ = ["memoize"]
+
+# What means the same in every process, and is shown by repr as what it is.
+_STABLE = (
+    bool,
+    bytes,
+    complex,
+    datetime.date,
+    datetime.datetime,
+    datetime.time,
+    datetime.timedelta,
+    decimal.Decimal,
+    float,
+    int,
+    str,
+    type(None),
+    uuid.UUID,
+)
+
+_NAME_AT_MOST = 150  # bytes of a key that a function's name may take; a longer one goes into the hash
+
+
+def _shown(name: str, value: Any) -> str:
+    """The argument as text, the same in every process; TypeError that names it where it has none."""
+    kind = type(value)
+    if kind in _STABLE:
+        return repr(value)
+    if kind is tuple:
+        return f"({','.join(_shown(name, each) for each in value)})"
+    if kind is frozenset:
+        return f"{{{','.join(sorted(_shown(name, each) for each in value))}}}"
+    if isinstance(value, enum.Enum):
+        return f"{kind.__module__}.{kind.__qualname__}.{value.name}"
+    raise TypeError(
+        f"the argument {name} has no text that is the same in every process: a {kind.__qualname__}; "
+        "give memoize a key= of your own"
+    )
+
+
+def _key_maker(function: Callable[..., Any]) -> Callable[..., str]:
+    signature = inspect.signature(function)
+    name = f"{function.__module__}.{function.__qualname__}"
+    is_plain = name.isascii() and name.isprintable() and " " not in name and len(name) <= _NAME_AT_MOST
+
+    def key(*args: Any, **kwargs: Any) -> str:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        parts = [] if is_plain else [name]
+        for argument, value in bound.arguments.items():
+            kind = signature.parameters[argument].kind
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                parts += [_shown(f"{argument}[{number}]", each) for number, each in enumerate(value)]
+                parts.append("*")
+            elif kind is inspect.Parameter.VAR_KEYWORD:
+                parts += [f"{each}={_shown(each, value[each])}" for each in sorted(value)]
+            else:
+                parts.append(f"{argument}={_shown(argument, value)}")
+        digest = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:40]
+        return f"{name}:{digest}" if is_plain else f"memoize:{digest}"
+
+    return key
+
+
+def memoize(
+    cache: Cache[Any], ttl: Any, key: Callable[..., str | bytes] | None, options: dict[str, Any]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """See Cache.memoize."""
+    if key is not None and not callable(key):
+        raise TypeError(f"key must be callable or None, not {type(key).__name__}")
+    known = {"refresh", "lease", "wait", "stale", "fallback"}
+    for option in options:
+        if option not in known:
+            raise TypeError(f"memoize() got an unexpected keyword argument {option!r}")
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        if not callable(function):
+            raise TypeError(f"memoize() decorates a function, not {type(function).__name__}")
+        key_of = key or _key_maker(function)
+
+        @functools.wraps(function)
+        def memoized(*args: Any, **kwargs: Any) -> Any:
+            return cache.get_or_set(key_of(*args, **kwargs), lambda: function(*args, **kwargs), ttl, **options)
+
+        def forget(*args: Any, **kwargs: Any) -> bool:
+            return cache.delete(key_of(*args, **kwargs))
+
+        memoized.key = key_of  # type: ignore[attr-defined]
+        memoized.forget = forget  # type: ignore[attr-defined]
+        return memoized
+
+    return decorate

@@ -1,0 +1,32 @@
+"""What stands in a server, and what is put there, byte for byte: through a plain socket, past every client."""
+
+import socket
+
+
+def _ask(server, request, whole):
+    with socket.create_connection((server.host, server.port), timeout=10) as stream:
+        stream.sendall(request)
+        reply = b""
+        while not whole(reply):
+            piece = stream.recv(1 << 16)
+            assert piece, f"the server closed the connection after {reply!r}"
+            reply += piece
+        return reply
+
+
+def store(server, key, data, flags):
+    """Set key to these bytes and flags."""
+    head = f"set {key} {flags} 0 {len(data)}\r\n".encode()
+    reply = _ask(server, head + data + b"\r\n", lambda reply: reply.endswith(b"\r\n"))
+    assert reply == b"STORED\r\n", reply
+
+
+def fetch(server, key):
+    """The bytes and the flags of key."""
+    lines = _ask(server, f"get {key}\r\n".encode(), lambda reply: reply.endswith(b"\r\nEND\r\n") or reply == b"END\r\n")
+    assert lines != b"END\r\n", f"{key} is not there"
+    head, _, rest = lines.partition(b"\r\n")
+    _, _, flags, length = head.split()
+    # A value may itself end as a reply does, and then the rest has not come yet.
+    assert len(rest) == int(length) + len(b"\r\nEND\r\n")
+    return rest[: int(length)], int(flags)
