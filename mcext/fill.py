@@ -146,6 +146,7 @@ class _Call:
         self.waited = False
 
     def run(self, looked: Any) -> Any:
+        order = self.order
         if looked is None:
             looked = self.look()
         self.name = order.key.encode() if isinstance(order.key, str) else order.key
