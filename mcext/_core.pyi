@@ -278,7 +278,6 @@ class Item(tuple[_T_co, int, int, int | None, int | None, int | None, bool | Non
     @property
     def stale(self) -> bool | None: ...
 
-# Its public methods stand in mcext.Cache alone, for speed.
 class _Cache(Generic[_T]):
     on_event: Callable[[Any], object] | None
     slow: float | None

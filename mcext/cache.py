@@ -117,7 +117,7 @@ class Cache(_core._Cache[T]):
     max_value_length: bytes of a value, stored or read, after decompression.
     allow_pickle: False refuses pickles, in storing and in reading.
     on_event: called with an Event behind a call that failed or was slow, a dead mark, a connect.
-    slow: seconds from which on a call is an event; None: none is.
+    slow: seconds from which on a call is an event; 0: every call is; None: none is.
 
     Keys are str or bytes, not empty, at most 250 bytes with the prefix, without control characters or spaces. ttl is a
     number of seconds, rounded up, or a timedelta; None: until it is evicted.

@@ -45,6 +45,7 @@ int mcx_cache_begin(mcx_call *call, PyObject *self, mc_command command)
     call->command = command;
     call->raises = cache->raises;
     call->faults = call->events = NULL;
+    call->host = NULL;
     if (UNLIKELY(!mcx_socket_is_plain(call->module)) && mcx_call_find_transport(call) < 0) {
         Py_LeaveRecursiveCall();
         return -1;

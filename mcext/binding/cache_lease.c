@@ -136,6 +136,8 @@ static const mcx_signature get_or_set_signature = {
     .required = 2,
     .names = {"key", "factory", "ttl", "refresh", "lease", "wait", "stale", "fallback"}};
 
+#define MOST_SECONDS (60 * 60 * 24 * 30) /* memcached takes more for a time of day */
+
 /* A plain int of that range; false where the arguments are for Python to look at. */
 static bool read_seconds(PyObject *object, long fallback, long least, long *seconds)
 {
@@ -149,7 +151,7 @@ static bool read_seconds(PyObject *object, long fallback, long least, long *seco
         return false;
     }
     *seconds = PyLong_AsLongAndOverflow(object, &overflow);
-    return !overflow && *seconds >= least && *seconds <= 60L * 60 * 24 * 30;
+    return !overflow && *seconds >= least && *seconds <= MOST_SECONDS;
 }
 
 /* Whether the arguments are right at one look, and what is asked of the server by them. */
@@ -165,8 +167,8 @@ static bool read_plain(PyObject *const *values, uint64_t *lease, uint64_t *refre
     }
     *lease = (uint64_t)leased;
     *refresh = (uint64_t)(before + stale);
-    return before < ttl && values[WAIT] == NULL && values[FALLBACK] == NULL &&
-           PyCallable_Check(values[FACTORY]);
+    return before < ttl && before + stale <= MOST_SECONDS && values[WAIT] == NULL &&
+           values[FALLBACK] == NULL && PyCallable_Check(values[FACTORY]);
 }
 
 /* mcext.fill.get_or_set(cache, *values, look): behind a look that was no hit, or without one. */

@@ -372,9 +372,18 @@ static PyObject *get_slow(PyObject *self, void *closure)
 static int set_slow(PyObject *self, PyObject *value, void *closure)
 {
     int64_t slow = -1;
+    PyObject *zero = PyLong_FromLong(0); /* every call, which is no time for mcx_seconds */
+    int is_zero = zero && value ? PyObject_RichCompareBool(value, zero, Py_EQ) : 0;
 
     (void)closure;
-    if (value != NULL && value != Py_None && mcx_seconds(value, "slow", &slow) < 0) {
+    Py_XDECREF(zero);
+    if (zero == NULL || is_zero < 0) {
+        return -1;
+    }
+    if (is_zero && !PyBool_Check(value)) {
+        slow = 0;
+    }
+    else if (value != NULL && value != Py_None && mcx_seconds(value, "slow", &slow) < 0) {
         return -1;
     }
     atomic_store(&((mcx_cache *)self)->slow, slow);
@@ -390,7 +399,8 @@ static PyGetSetDef cache_getset[] = {
     {"on_event", get_on_event, set_on_event,
      "Called with an Event behind a call that failed or was slow, a dead mark, a connect; or None.",
      NULL},
-    {"slow", get_slow, set_slow, "Seconds from which on a call is an event; None: none is.", NULL},
+    {"slow", get_slow, set_slow,
+     "Seconds from which on a call is an event; 0: every call is; None: none is.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -432,8 +442,19 @@ static PyMethodDef *const tables[] = {
     mcx_cache_server_methods,
 };
 
-/* The methods go into the class that derives from this one, mcext.cache.Cache: the interpreter's
- * short way to a method in C (3.11) is for instances of the very class that has it. */
+static int add_all_methods(PyTypeObject *type)
+{
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        if (add_methods(type, tables[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The methods go once more into the class that derives from this one, mcext.cache.Cache: the
+ * interpreter's short way to a method in C (3.11) is for instances of the very class that has it.
+ */
 static PyObject *init_subclass(PyObject *class, PyObject *unused)
 {
     PyTypeObject *type = (PyTypeObject *)class;
@@ -443,18 +464,13 @@ static PyObject *init_subclass(PyObject *class, PyObject *unused)
     if (module == NULL || type->tp_base != module->cache_type) {
         Py_RETURN_NONE; /* of a class that derives from that */
     }
-    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
-        if (add_methods(type, tables[i]) < 0) {
-            return NULL;
-        }
-    }
-    Py_RETURN_NONE;
+    return add_all_methods(type) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* __class_getitem__: of the stubs' `Cache[T]`; at run time it is one class. */
 static PyMethodDef class_methods[] = {
-    {"__init_subclass__", init_subclass, METH_NOARGS | METH_CLASS, NULL},
-    /* Of the stubs' `Cache[T]`; at run time it is one class. */
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
+    {"__init_subclass__", init_subclass, METH_NOARGS | METH_CLASS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -481,7 +497,8 @@ static PyType_Spec cache_spec = {
 int mcx_add_cache_type(mcx_module *module, PyObject *module_object)
 {
     module->cache_type = (PyTypeObject *)PyType_FromModuleAndSpec(module_object, &cache_spec, NULL);
-    if (module->cache_type == NULL || mcx_add_item_type(module, module_object) < 0) {
+    if (module->cache_type == NULL || add_all_methods(module->cache_type) < 0 ||
+        mcx_add_item_type(module, module_object) < 0) {
         return -1;
     }
     return PyModule_AddObjectRef(module_object, "_Cache", (PyObject *)module->cache_type);

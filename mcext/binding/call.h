@@ -8,6 +8,7 @@
 #include "state.h"
 
 typedef struct mcx_cache mcx_cache;
+typedef struct mcx_server mcx_server;
 
 /* As it is written where it is told of. */
 static inline const char *mcx_command_name(mc_command command)
@@ -33,6 +34,7 @@ typedef struct {
     mc_command command;
     bool raises;      /* what fails is raised; else it is a miss */
     uint32_t flags;   /* of the value that is decoded */
+    mcx_server *host; /* that was asked for it: the snapshot's; NULL: none, or many */
     PyObject *faults; /* strong; list of the exceptions for what failed, or NULL */
     PyObject *events; /* strong; list of what on_event is to hear beside, or NULL */
 } mcx_call;

@@ -194,7 +194,7 @@ PyObject *mcx_unpickle(mcx_call *call, mc_slice text, PyObject *body)
     PyObject *result = NULL;
     int has_load;
 
-    if (mcx_is_empty(text)) {
+    if (text.length == MCX_EMPTY.length && mcx_begins_empty(text)) {
         return PyBytes_FromStringAndSize(NULL, 0);
     }
     if (!snapshot->allow_pickle) {

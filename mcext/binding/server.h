@@ -7,7 +7,7 @@
 #include "state.h"
 
 /* The data of a _Host: the base class of that, in C. */
-typedef struct {
+typedef struct mcx_server {
     PyObject_HEAD
     mcx_module *module; /* borrowed: the type keeps it */
     mc_server server;

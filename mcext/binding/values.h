@@ -76,13 +76,10 @@ static inline PyObject *mcx_view_bytes(mc_slice text, PyObject *bytes)
 /* pickle.dumps(b"", 3): what a Cache stores for b"": an item of no bytes and no flags is the place
  * that a lease holds. Every client reads it; zlib.compress(b"") ends a process with pylibmc 1.6.3.
  * Nothing is unpickled for it here. */
-#define MCX_EMPTY                                                                                  \
-    ((mc_slice){"\x80\x03"                                                                         \
-                "C\0.",                                                                            \
-                5})
-static inline bool mcx_is_empty(mc_slice text)
+#define MCX_EMPTY ((mc_slice){"\200\003C\0.", 5})
+static inline bool mcx_begins_empty(mc_slice text)
 {
-    return text.length == 5 && memcmp(text.bytes, MCX_EMPTY.bytes, 5) == 0;
+    return text.length >= 5 && memcmp(text.bytes, MCX_EMPTY.bytes, 5) == 0;
 }
 
 /* Whether that is such a place, and no value. */
