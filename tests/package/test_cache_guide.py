@@ -113,18 +113,8 @@ def test_every_codec_and_every_option_is_named():
 
 def test_every_public_method_is_named():
     methods = [name for name in dir(mcext.Cache) if not name.startswith("_")]
-    unnamed = [name for name in methods if not re.search(rf"\b{name}\b", GUIDE)]
-    assert unnamed == [
-        "append",
-        "decr",
-        "flush_all",
-        "get_and_touch",
-        "get_items",
-        "prepend",
-        "replace",
-        "stats",
-        "version",
-    ]
+    assert len(methods) > 30
+    assert [name for name in methods if not re.search(rf"\b{name}\b", GUIDE)] == []
 
 
 def test_every_counter_is_named():
