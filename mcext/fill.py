@@ -1,8 +1,8 @@
 """One computation for all callers: what Cache.get_or_set does behind a look that was no hit.
 
 A look (`Cache._look`) says what there is and may bring the lease: the right and the duty to compute. The lease is an
-item of no bytes and no flags, the stub, or a token on an old value; memcached gives it to one caller. The computed value
-is stored with the lease's token, so that whoever wrote, deleted or invalidated the key meanwhile wins.
+item of no bytes and no flags, the stub, or a token on an old value; memcached gives it to one caller. The computed
+value is stored with the lease's token, so that whoever wrote, deleted or invalidated the key meanwhile wins.
 
 In one process the callers of a key wait for one of them, the one that computes or that asks the server for another's
 value: a flight.

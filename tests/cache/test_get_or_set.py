@@ -1,4 +1,4 @@
-"""Cache.get_or_set and invalidate in one process: what is served, what is computed, what is stored, what is left behind.
+"""Cache.get_or_set and invalidate in one process: what is served, computed, stored, and left behind.
 
 The tests about many processes are in test_stampede.py; those of a server that fails in test_get_or_set_failures.py.
 """
@@ -385,7 +385,7 @@ def test_a_signal_ends_the_wait_for_anothers_value(cache, other, interruptions):
 
 def test_a_value_that_cannot_be_pickled_is_an_error_and_the_lease_is_given_back(cache, other):
     with pytest.raises(Exception, match="pickle"):
-        cache.get_or_set("k", lambda: (lambda: 1))
+        cache.get_or_set("k", lambda: lambda: 1)
     assert now_or_never(other) == "computed at once"
 
 
