@@ -16,7 +16,32 @@ from typing import TYPE_CHECKING, Any
 from mcext import fill
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+    from typing import Literal, Protocol, TypedDict
+
+    from typing_extensions import ParamSpec, TypeVar
+
     from mcext.cache import Cache
+
+    P = ParamSpec("P")
+    R = TypeVar("R", covariant=True)
+
+    class Memoized(Protocol[P, R]):
+        """A function that Cache.memoize has decorated."""
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+        def key(self, *args: P.args, **kwargs: P.kwargs) -> str | bytes: ...
+        def forget(self, *args: P.args, **kwargs: P.kwargs) -> bool: ...
+
+    class Options(TypedDict, total=False):
+        """Those of get_or_set."""
+
+        refresh: float | timedelta
+        lease: float | timedelta
+        wait: float | timedelta | None
+        stale: float | timedelta
+        fallback: Literal["compute", "raise"]
+
 
 __all__ = ["memoize"]
 
@@ -91,8 +116,8 @@ def _key_maker(function: Callable[..., Any]) -> Callable[..., str]:
 
 
 def memoize(
-    cache: Cache[Any], ttl: Any, key: Callable[..., str | bytes] | None, options: dict[str, Any]
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    cache: Cache[Any], ttl: Any, key: Callable[..., str | bytes] | None, options: Options
+) -> Callable[[Callable[..., Any]], Any]:
     """See Cache.memoize."""
     if key is not None and not callable(key):
         raise TypeError(f"key must be callable or None, not {type(key).__name__}")
@@ -102,7 +127,7 @@ def memoize(
             raise TypeError(f"memoize() got an unexpected keyword argument {option!r}")
     fill.check(ttl, **options)
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[..., Any]) -> Any:
         if not callable(function):
             raise TypeError(f"memoize() decorates a function, not {type(function).__name__}")
         if inspect.iscoroutinefunction(function):

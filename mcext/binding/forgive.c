@@ -4,6 +4,7 @@
 
 #include "call.h"
 #include "compat.h"
+#include "faults.h"
 #include "log.h"
 #include "state.h"
 
@@ -22,6 +23,23 @@ static void chain_cause(PyObject *error)
     Py_XDECREF(traceback);
 }
 
+/* DecodeError(text, server=..., command=..., flags=...): a new reference. */
+static PyObject *make_error(mcx_call *call, PyObject *class, PyObject *text)
+{
+    PyObject *server = call->host ? mcx_server_written(call->host) : Py_NewRef(Py_None);
+    PyObject *arguments = server ? PyTuple_Pack(1, text) : NULL;
+    PyObject *keywords =
+        arguments ? Py_BuildValue("{sOsssI}", "server", server, "command",
+                                  mcx_command_name(call->command), "flags", (unsigned)call->flags)
+                  : NULL;
+    PyObject *error = keywords ? PyObject_Call(class, arguments, keywords) : NULL;
+
+    Py_XDECREF(server);
+    Py_XDECREF(arguments);
+    Py_XDECREF(keywords);
+    return error;
+}
+
 /* A DecodeError, for why or for the exception that is set. NULL. */
 static COLD PyObject *raise_error(mcx_call *call, const char *why)
 {
@@ -37,14 +55,7 @@ static COLD PyObject *raise_error(mcx_call *call, const char *why)
                                               (unsigned)call->flags, value);
     class = text ? mcx_import("mcext.errors", "DecodeError") : NULL;
     if (class != NULL) {
-        PyObject *arguments = PyTuple_Pack(1, text);
-        PyObject *keywords =
-            Py_BuildValue("{sssI}", "command", mcx_command_name(call->command), "flags",
-                          (unsigned)call->flags);
-
-        error = arguments && keywords ? PyObject_Call(class, arguments, keywords) : NULL;
-        Py_XDECREF(arguments);
-        Py_XDECREF(keywords);
+        error = make_error(call, class, text);
     }
     if (error != NULL && type != NULL) {
         PyErr_Restore(type, value, traceback);

@@ -332,6 +332,7 @@ int mcx_select(mcx_call *call, const mcx_key *key, mcx_target *target)
         if (LIKELY(!is_stale)) {
             if (UNLIKELY(call->cache != NULL) && found > 0) {
                 Py_CLEAR(call->faults); /* of servers that were passed by */
+                call->host = target->host;
             }
             return found;
         }

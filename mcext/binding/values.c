@@ -181,12 +181,16 @@ static COLD PyObject *decode_uncommon(mcx_call *call, uint32_t flags, mc_slice t
     if (!mcx_has_codec(call)) {
         return mcx_give_up(call, "%s", "unknown flags");
     }
-    if (mcx_is_empty(flags, text)) {
-        flags = 0;
-        text.length = 0;
-        body = NULL;
-    }
     return mcx_codec_decode(call, flags, text, body);
+}
+
+/* b"", and what was added behind it: no pickle goes on behind its end. */
+static COLD PyObject *decode_empty(mcx_call *call, mc_slice text)
+{
+    text.bytes += MCX_EMPTY.length;
+    text.length -= MCX_EMPTY.length;
+    return mcx_has_codec(call) ? mcx_codec_decode(call, 0, text, NULL)
+                               : decode_plain(call, 0, text, NULL);
 }
 
 PyObject *mcx_decode(mcx_call *call, uint32_t flags, mc_slice text, PyObject *body)
@@ -199,6 +203,9 @@ PyObject *mcx_decode(mcx_call *call, uint32_t flags, mc_slice text, PyObject *bo
     }
     if (UNLIKELY(call->cache != NULL)) {
         call->flags = flags;
+        if (flags == MCX_FLAG_PICKLE && mcx_begins_empty(text)) {
+            return decode_empty(call, text);
+        }
         if (flags > MCX_FLAGS || mcx_has_codec(call)) {
             return decode_uncommon(call, flags, text, body);
         }
