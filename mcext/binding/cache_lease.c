@@ -167,8 +167,8 @@ static bool read_plain(PyObject *const *values, uint64_t *lease, uint64_t *refre
     }
     *lease = (uint64_t)leased;
     *refresh = (uint64_t)(before + stale);
-    return before < ttl && before + stale <= MOST_SECONDS && values[WAIT] == NULL && values[FALLBACK] == NULL &&
-           PyCallable_Check(values[FACTORY]);
+    return before < ttl && before + stale <= MOST_SECONDS && values[WAIT] == NULL &&
+           values[FALLBACK] == NULL && PyCallable_Check(values[FACTORY]);
 }
 
 /* mcext.fill.get_or_set(cache, *values, look): behind a look that was no hit, or without one. */
@@ -419,7 +419,8 @@ PyMethodDef mcx_cache_lease_methods[] = {
         "ttl: seconds, a timedelta, or None: until it is evicted.\n"
         "refresh: in the last so many seconds of ttl one caller computes anew, and the others\n"
         "    are served the old value.\n"
-        "lease: seconds, 2 at least, after which another takes over from one that died.\n"
+        "lease: seconds, 2 at least, after which another takes over from one that died;\n"
+        "    where an old value is served meanwhile: when the time of that is over.\n"
         "wait: seconds to wait for another's value; None: twice the lease.\n"
         "stale: seconds beyond ttl for which the old value is kept, served while one caller\n"
         "    computes, and where factory raises.\n"

@@ -30,13 +30,13 @@ def python(*arguments):
 
 
 def test_one_computation_for_each_expiry_and_nothing_comes_back():
-    text = python("-m", "chaos", "--expiries", "3000", "--json")
+    text = python("-m", "chaos", "--expiries", "2000", "--json")
     result = json.loads(next((line for line in text.splitlines() if line.startswith("{")), "null"))
     assert result and result["verdicts"] == [], text
-    assert result["expiries"] >= 3000
+    assert result["expiries"] >= 2000
     assert result["checked"] > 300, text
     assert result["counts"]["faults"] > 0, "the server was not stopped"
-    assert result["counts"]["runs"] > 1000
+    assert result["counts"]["runs"] > 500
 
 
 def test_the_suite_catches_a_client_whose_fills_ask_for_no_token():
