@@ -1,4 +1,4 @@
-"""Cache.get_or_set and invalidate in one process: what is served, computed, stored and left behind.
+"""Cache.get_or_set and invalidate in one process: what is served, computed, stored, and left behind.
 
 The tests about many processes are in test_stampede.py; those of a server that fails in test_get_or_set_failures.py.
 """

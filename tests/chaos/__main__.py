@@ -1,4 +1,4 @@
-"""The command: python -m tests.chaos [--client NAME] [--fault NAME] [--long] [--seed N] [--table]."""
+"""The command: python -m tests.chaos [--client NAME] [--fault NAME] [--long] [--expiries N] [--seed N] [--table]."""
 
 import argparse
 import importlib.util
@@ -12,6 +12,7 @@ import sys
 import sysconfig
 import time
 
+from . import expiries
 from .run import FAULTS, PATIENT, SLACK, TIMEOUT, run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -27,6 +28,8 @@ NAMES = ("mcext", *PEERS)
 SHORT = (2000, 600)
 TABLE = (10000, 1000)
 LONG = (1000000, 20000)
+# forced expiries, in the short run and in the long one
+EXPIRIES = (2000, 100000)
 
 
 def peers_folder():
@@ -149,11 +152,14 @@ def main():
     parser.add_argument("--calls", type=int, help="calls under a fault that does not wait")
     parser.add_argument("--waiting-calls", type=int, help="calls under a fault that waits")
     parser.add_argument("--seconds", type=float, help="most seconds for one fault (default 3600; 40 for --table)")
+    parser.add_argument("--expiries", type=int, help="only so many forced expiries under get_or_set")
     parser.add_argument("--table", action="store_true", help=f"all clients side by side, into {PAGE.relative_to(ROOT)}")
     parser.add_argument("--verbose", action="store_true", help="print the wrong answers and exceptions that were seen")
     parser.add_argument("--json", action="store_true", help="print each result as a JSON line too")
     options = parser.parse_args()
 
+    if options.expiries:
+        return force_expiries(options.expiries, options)
     calls, waiting = LONG if options.long else TABLE if options.table else SHORT
     calls = options.calls or calls
     waiting = options.waiting_calls or waiting
@@ -184,7 +190,20 @@ def main():
     failed = [r for r in results if r.client == names[0] and r.verdicts()] if options.table else results
     bad = [r for r in failed if r.verdicts()]
     print(f"{len(results)} runs, {len(bad)} not as they should be, {time.monotonic() - began:.0f} s, seed {seed}")
-    return 1 if bad else 0
+    if not (options.table or options.client or options.fault):
+        bad += [force_expiries(EXPIRIES[options.long], options)]
+    return 1 if any(bad) else 0
+
+
+def force_expiries(count, options):
+    """Run tests/chaos/expiries.py; return 1 where it went wrong."""
+    seed = random.randrange(1 << 31) if options.seed is None else options.seed
+    with server(direct=True) as running:
+        result = expiries.run(running, count, seed)
+    print(f"seed {seed}; {expiries.line(result)}", flush=True)
+    if options.json:
+        print(json.dumps({**vars(result), "verdicts": result.verdicts()}), flush=True)
+    return 1 if result.verdicts() else 0
 
 
 if __name__ == "__main__":
