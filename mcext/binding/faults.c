@@ -114,8 +114,8 @@ int mcx_fault_keep(mcx_call *call, mcx_server *host)
 int mcx_fault_no_meta(mcx_call *call)
 {
     return note(call, "ServerError",
-                PyUnicode_FromString("the server has no meta protocol (memcached 1.6.10)"), NULL,
-                call->command, false);
+                PyUnicode_FromString("the server has no meta protocol (memcached 1.6.10)"),
+                call->host, call->command, false);
 }
 
 int mcx_fault_conflict(mcx_call *call)
