@@ -134,7 +134,10 @@ static int touch_and_get(mcx_call *call, const mcx_key *key, mc_slice exptime, m
         return there < 0 ? -1 : there > 0 && call->faults == NULL;
     }
     there = mcx_retrieve(call, MC_GET, key, got);
-    return there > 0 && call->faults != NULL ? 0 : there;
+    if (there >= 0 && call->faults != NULL) {
+        return mcx_fault_has_run(call) < 0 ? -1 : 0;
+    }
+    return there;
 }
 
 static PyObject *get_and_touch(mcx_call *call, const mcx_key *key, mc_slice exptime,

@@ -136,12 +136,17 @@ static mc_status take_item(mc_leg *leg, mcx_retrieved *got, mc_reply *reply)
 
 /* *refused: the server does not know the command, and is asked again what it knows. */
 static void read_item(mcx_call *call, mcx_target *target, mc_leg *leg, mcx_retrieved *got,
-                      mc_reply *reply, bool *refused)
+                      mc_reply *reply, mc_slice key, mc_slice flags, bool *refused)
 {
     for (;;) {
         mc_reply *said = &leg->exchange.reply;
 
         switch (mcx_drive(call, target, leg)) {
+        case MC_LEG_PRODUCE: /* once more, on a new connection */
+            if (!mc_leg_line(leg, key, flags) || !mc_leg_ready(leg)) {
+                mc_leg_fail(leg, MC_NO_MEMORY);
+            }
+            break;
         case MC_LEG_VALUE:
             mc_leg_fail(leg, take_item(leg, got, reply));
             break;
@@ -193,7 +198,7 @@ static mcx_meta_outcome ask_item(mcx_call *call, mcx_target *target, const mcx_k
         mcx_retrieved_take(call, body, got);
     }
     else if (UNLIKELY(found < 0)) {
-        read_item(call, target, &leg, got, reply, &refused);
+        read_item(call, target, &leg, got, reply, key->text, flags, &refused);
     }
     leg.good = got->found && !mcx_is_stub(got->flags, (size_t)reply->length);
     found = mcx_conclude(call, target, &leg, false);
