@@ -10,6 +10,7 @@
 #include "cache.h"
 #include "call.h"
 #include "compat.h"
+#include "counters.h"
 #include "drive.h"
 #include "faults.h"
 #include "move.h"
@@ -45,6 +46,7 @@ static mc_status probe(mcx_call *call, mcx_target *target, mc_meta_level *level)
 
     *level = mc_meta_judge(said[0], said[1]);
     if (status == MC_OK && leg.verdict.keep) {
+        mcx_counters_note(call, target->host, &leg);
         mc_leg_fini(&leg);
         return MC_OK;
     }
