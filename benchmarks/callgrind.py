@@ -180,7 +180,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="instructions a call, counted by callgrind")
     parser.add_argument("--all", action="store_true", help="all clients, not only this one")
     parser.add_argument("--client", choices=list(KINDS), help="this client only")
-    parser.add_argument("--annotate", choices=sorted({*CALLS, *CACHE_CALLS}), metavar="CALL", help="where the instructions of this call go")
+    parser.add_argument(
+        "--annotate",
+        choices=sorted({*CALLS, *CACHE_CALLS}),
+        metavar="CALL",
+        help="where the instructions of this call go",
+    )
     parser.add_argument("--lines", type=int, default=30, help="functions to show with --annotate")
     options = parser.parse_args()
     if lack():

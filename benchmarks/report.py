@@ -82,6 +82,7 @@ def all_tables(results: dict[str, Any]) -> dict[str, list[Table]]:
     return {
         "ratios": ratio_tables(results),
         "instructions": instruction_tables(results),
+        "parts": finished_tables(results, "parts"),
         "scale": finished_tables(results, "scale"),
         "spread": finished_tables(results, "spread"),
     }

@@ -1,4 +1,4 @@
-"""All benchmarks with one command: `make bench`, or python benchmarks/run.py [ratios] [instructions] [scale] [spread].
+"""All benchmarks with one command: `make bench`, or python benchmarks/run.py [PART...].
 
 The results are printed as tables and written to build/bench: results.json, tables.md and benchmark.svg. With --docs the
 plot, the results and the tables in docs/performance.md are renewed from the same run.
@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 import callgrind
+import parts
 import ratios
 import report
 import scale
@@ -21,7 +22,7 @@ from clients import KINDS
 from environment import BUILD, available_kinds, default_core, machine
 from workload import BY_NAME, CALLS
 
-PARTS = ("ratios", "instructions", "scale", "spread")
+PARTS = ("ratios", "instructions", "parts", "scale", "spread")
 SPREAD_CALLS = ("set_1m", "get_1m")
 
 
@@ -51,7 +52,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = arguments()
-    parts = options.parts or list(PARTS)
+    chosen = options.parts or list(PARTS)
     kinds, missing = available_kinds(options.clients)
     for name, reason in missing.items():
         progress(f"{name} is left out: {reason}")
@@ -63,7 +64,7 @@ def main() -> int:
         "clients": [kind.name for kind in kinds],
         "left_out": missing,
     }
-    if "ratios" in parts:
+    if "ratios" in chosen:
         results["clock"] = options.clock
         calls = [call for call in CALLS if call.name in (options.calls or BY_NAME)]
         results["ratios"] = ratios.measure(
@@ -76,17 +77,19 @@ def main() -> int:
             options.core,
             progress,
         )
-    if "instructions" in parts and callgrind.lack():
+    if "instructions" in chosen and callgrind.lack():
         missing["instructions"] = callgrind.lack()
         progress(f"no instruction counts: {callgrind.lack()}")
-    elif "instructions" in parts:
+    elif "instructions" in chosen:
         results["instructions"] = callgrind.measure(kinds, progress)
-    if "scale" in parts:
+    if "parts" in chosen and not callgrind.lack():
+        results["parts"] = [parts.measure(progress)]
+    if "scale" in chosen:
         results["scale"] = scale.measure(kinds, progress)
         if options.free_threaded:
             results["scale"] += scale.free_threaded(options.free_threaded, progress)
 
-    if "spread" in parts:
+    if "spread" in chosen:
         calls = [BY_NAME[name] for name in options.calls or SPREAD_CALLS]
         results["spread"] = [spread.measure(kinds, calls, options.runs, options.core, options.clock, progress)]
 

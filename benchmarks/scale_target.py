@@ -217,24 +217,35 @@ def threads_together(kind: str, servers: list[str], threads: int, calls: int, ro
     return answer
 
 
+def cpu_used() -> tuple[float, float]:
+    """Seconds of CPU time in user space, and in all. The system tells the sum exactly, and the part in user space by
+    where it found the process at each tick of its clock."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime, usage.ru_utime + usage.ru_stime
+
+
 def shared_cpu(kind: str, servers: list[str], threads: list[int], calls: int, rounds: int) -> list[list[float]]:
-    """User CPU seconds a call for each number of threads on one shared client, all rounds."""
+    """For each number of threads, CPU seconds a call, in user space and in all, of one client that the threads share;
+    then of as many clients, one for each. All rounds together: so many ticks find enough of them in user space."""
     if getattr(sys, "_is_gil_enabled", lambda: True)():
         raise RuntimeError("the GIL is on")
-    client = KINDS[kind].open(servers, 0)
-    store(client, key_names(kind, max(threads)))
-    answer: list[list[float]] = [[] for _ in threads]
+    shared = [KINDS[kind].open(servers, 0)] * max(threads)
+    own = [KINDS[kind].open(servers, 0) for _ in shared]
+    names = key_names(kind, max(threads))
+    store(shared[0], names)
+    answer = [[0.0] * 4 for _ in threads]
     for _ in range(rounds):
-        for place, count in enumerate(threads):
-            runs = [get_all(client, key_names(kind, count)[number:], calls // count) for number in range(count)]
-            running = [threading.Thread(target=run) for run in runs]
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-            for thread in running:
-                thread.start()
-            for thread in running:
-                thread.join()
-            used = resource.getrusage(resource.RUSAGE_SELF).ru_utime - before
-            answer[place].append(used / (calls // count * count))
+        for row, count in zip(answer, threads):
+            for place, clients in ((0, shared), (2, own)):
+                runs = [get_all(clients[at], names[at : at + 1], calls // count) for at in range(count)]
+                running = [threading.Thread(target=run) for run in runs]
+                before = cpu_used()
+                for thread in running:
+                    thread.start()
+                for thread in running:
+                    thread.join()
+                for more, (after, then) in enumerate(zip(cpu_used(), before)):
+                    row[place + more] += (after - then) / (calls // count * count * rounds)
     return answer
 
 

@@ -15,11 +15,9 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mcext import codecs as codecs
+    from mcext._core import Client as Client
     from mcext._core import Item as Item
     from mcext.cache import Cache as Cache
-    from mcext.events import Event as Event
-    from mcext.tokens import ABSENT as ABSENT
-    from mcext._core import Client as Client
     from mcext.compress import Compression as Compression
     from mcext.errors import AuthenticationError as AuthenticationError
     from mcext.errors import ConflictError as ConflictError
@@ -34,6 +32,8 @@ if TYPE_CHECKING:
     from mcext.errors import ServerTimeout as ServerTimeout
     from mcext.errors import ServerUnavailable as ServerUnavailable
     from mcext.errors import ValueTooLarge as ValueTooLarge
+    from mcext.events import Event as Event
+    from mcext.tokens import ABSENT as ABSENT
     from mcext.unpickler import RestrictedUnpickler as RestrictedUnpickler
     from mcext.unpickler import restricted_unpickler as restricted_unpickler
 

@@ -12,14 +12,30 @@ import math
 import random
 import threading
 import time
-import types
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcext import _core, codecs, compress, fill, memo
 from mcext.compress import Compression
 from mcext.errors import ConflictError, MemcacheError, partial_failure
 from mcext.tokens import ABSENT
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from typing import Literal
+
+    from typing_extensions import Self, TypeVar, Unpack
+
+    from mcext.codecs import Codec, Serde
+    from mcext.events import Event
+    from mcext.memo import Memoized, Options, P, R
+    from mcext.tokens import Absent
+
+    T = TypeVar("T", default=Any)
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 __all__ = ["Cache", "ServerState"]
 
@@ -86,7 +102,7 @@ def _rows(servers: Any) -> list[tuple[str, int]]:
     return rows
 
 
-class Cache(_core._Cache):
+class Cache(_core._Cache[T]):
     """A client of one or more memcached servers, for new code.
 
     servers: a list of "host:port", "[ipv6]:port", "unix:/path" or (address, weight); a str is one server.
@@ -114,22 +130,20 @@ class Cache(_core._Cache):
 
     __slots__ = ("_codec", "_dead_retry", "_errors", "_flights", "_hosts", "_lock", "_retired", "_timeouts")
 
-    __class_getitem__ = classmethod(types.GenericAlias)
-
     def __init__(
         self,
-        servers: Any,
+        servers: str | Iterable[str | tuple[str, int]],
         *,
         timeout: float = 1.0,
         connect_timeout: float | None = None,
         dead_retry: float = 5.0,
-        errors: str = "raise",
+        errors: Literal["raise", "miss"] = "raise",
         prefix: str | bytes = "",
-        codec: Any = None,
+        codec: Codec[T] | Serde | None = None,
         compression: Compression | None = None,
         max_value_length: int = 134217728,
         allow_pickle: bool = True,
-        on_event: Callable[[Any], object] | None = None,
+        on_event: Callable[[Event], object] | None = None,
         slow: float | None = None,
     ) -> None:
         if errors not in ("raise", "miss"):
@@ -170,32 +184,16 @@ class Cache(_core._Cache):
         compress.pass_on_max_length(made, max_length)
         return made
 
-    # ---- what is in C, so that help() shows it here
-
-    get = _core._Cache.get
-    get_many = _core._Cache.get_many
-    get_item = _core._Cache.get_item
-    get_items = _core._Cache.get_items
-    get_and_touch = _core._Cache.get_and_touch
-    get_or_set = _core._Cache.get_or_set
-    set = _core._Cache.set
-    set_many = _core._Cache.set_many
-    add = _core._Cache.add
-    replace = _core._Cache.replace
-    append = _core._Cache.append
-    prepend = _core._Cache.prepend
-    delete = _core._Cache.delete
-    delete_many = _core._Cache.delete_many
-    incr = _core._Cache.incr
-    decr = _core._Cache.decr
-    touch = _core._Cache.touch
-    server_for = _core._Cache.server_for
-
     # ---- composed of several calls
 
     def update(
-        self, key: str | bytes, function: Callable[[Any], Any], ttl: Any = None, *, retries: int = 16
-    ) -> Any:
+        self,
+        key: str | bytes,
+        function: Callable[[T | Absent], T],
+        ttl: float | timedelta | None = None,
+        *,
+        retries: int = 16,
+    ) -> T | None:
         """Store function(value), again from the start where somebody else was faster.
 
         function: called with the value, or mcext.ABSENT where there is none; maybe more than once.
@@ -229,7 +227,7 @@ class Cache(_core._Cache):
                 raise
             return None
 
-    def invalidate(self, key: str | bytes, *, stale: Any = None) -> bool:
+    def invalidate(self, key: str | bytes, *, stale: float | timedelta | None = None) -> bool:
         """From now on get_or_set computes key anew: one caller does, the others are served the old value meanwhile.
 
         stale: for so many seconds at most (or a timedelta); None: for the time that it still has; 0: not at all. Where
@@ -241,8 +239,12 @@ class Cache(_core._Cache):
         return fill.invalidate(self, key, stale)
 
     def memoize(
-        self, ttl: Any = None, *, key: Callable[..., str | bytes] | None = None, **options: Any
-    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        self,
+        ttl: float | timedelta | None = None,
+        *,
+        key: Callable[..., str | bytes] | None = None,
+        **options: Unpack[Options],
+    ) -> Callable[[Callable[P, R]], Memoized[P, R]]:
         """A decorator: what the function returns is kept, as by get_or_set.
 
         ttl: seconds, a timedelta, or None: until it is evicted.
@@ -257,7 +259,7 @@ class Cache(_core._Cache):
     # ---- servers
 
     @property
-    def errors(self) -> str:
+    def errors(self) -> Literal["raise", "miss"]:
         """What becomes of a failure: "raise" or "miss"."""
         return self._errors
 
@@ -265,11 +267,10 @@ class Cache(_core._Cache):
     def servers(self) -> tuple[ServerState, ...]:
         """The servers, as named tuples (address, alive, connections)."""
         return tuple(
-            ServerState(address, host.deaduntil == 0, self._idle(host))
-            for address, (host, _) in self._hosts.items()
+            ServerState(address, host.deaduntil == 0, self._idle(host)) for address, (host, _) in self._hosts.items()
         )
 
-    def set_servers(self, servers: Any) -> None:
+    def set_servers(self, servers: str | Iterable[str | tuple[str, int]]) -> None:
         """From now on these servers, given as to the class.
 
         Those that stay keep their connections and dead marks; a call under way ends where it began. Raises TypeError or
@@ -298,7 +299,7 @@ class Cache(_core._Cache):
         for host, _ in self._hosts.values():
             host._disconnect(False)
 
-    def __enter__(self) -> Cache:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *unused: object) -> None:

@@ -48,6 +48,16 @@ class Codec(Protocol[T]):
         """The value of stored bytes. ValueError where they are none that encode() makes."""
 
 
+class Serde(Protocol):
+    """One of pymemcache's serde objects, which mcext.Cache takes, too."""
+
+    def serialize(self, key: Any, value: Any, /) -> tuple[Any, int]:
+        """The bytes or str to store, and their flags."""
+
+    def deserialize(self, key: Any, value: Any, flags: int, /) -> Any:
+        """The value of stored bytes."""
+
+
 def as_codec(codec: object) -> Codec[Any]:
     """codec itself, or a codec around one of pymemcache's serde objects. TypeError that names what it has not."""
     if isinstance(codec, type):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from types import TracebackType
 from typing import Any, NamedTuple
 
 __all__ = ["Event"]
@@ -34,6 +35,14 @@ class Event(NamedTuple):
 _running = threading.local()
 
 
+class _Unraisable(NamedTuple):
+    exc_type: type[BaseException] | None
+    exc_value: BaseException | None
+    exc_traceback: TracebackType | None
+    err_msg: str
+    object: object
+
+
 def tell(hook: Callable[[Event], object], events: Iterable[tuple[Any, ...]]) -> None:
     """Call hook for each event. It may use the cache, of which nothing is told then; what it raises goes to
     sys.unraisablehook.
@@ -46,19 +55,13 @@ def tell(hook: Callable[[Event], object], events: Iterable[tuple[Any, ...]]) -> 
             run = bool(getattr(error, "may_have_run", False))
             try:
                 hook(Event(kind, command, server or getattr(error, "server", None), keys, seconds, error, run))
-            except Exception:  # noqa: BLE001: whatever it is, it must not reach the caller
+            except Exception:  # whatever it is, it must not reach the caller
                 _report(hook)
     finally:
         _running.hook = False
 
 
-class _Unraisable(NamedTuple):
-    exc_type: type[BaseException] | None
-    exc_value: BaseException | None
-    exc_traceback: Any
-    err_msg: str
-    object: object
-
-
 def _report(hook: object) -> None:
-    sys.unraisablehook(_Unraisable(*sys.exc_info(), "Exception ignored in on_event", hook))  # type: ignore[arg-type]
+    kind, value, traceback = sys.exc_info()
+    told = _Unraisable(kind, value, traceback, "Exception ignored in on_event", hook)
+    sys.unraisablehook(told)  # type: ignore[arg-type]  # a struct sequence of sys's own, which nobody else can make

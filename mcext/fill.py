@@ -1,8 +1,8 @@
 """One computation for all callers: what Cache.get_or_set does behind a look that was no hit.
 
 A look (`Cache._look`) says what there is and may bring the lease: the right and the duty to compute. The lease is an
-item of no bytes and no flags, the stub, or a token on an old value; memcached gives it to one caller. The computed value
-is stored with the lease's token, so that whoever wrote, deleted or invalidated the key meanwhile wins.
+item of no bytes and no flags, the stub, or a token on an old value; memcached gives it to one caller. The computed
+value is stored with the lease's token, so that whoever wrote, deleted or invalidated the key meanwhile wins.
 
 In one process the callers of a key wait for one of them, the one that computes or that asks the server for another's
 value: a flight.
@@ -31,6 +31,7 @@ _HIT, _WON, _TAKEN, _NO_LEASE, _NO_META = range(5)
 _FILL_WON, _FILL_LOST, _FILL_WAITED = range(3)
 
 _LONGEST = 60 * 60 * 24 * 30  # seconds; memcached takes more for a time of day
+_LAST_SECOND = 2**31 - 1  # that memcached can hold, since 1970
 _FIRST_DELAY, _LAST_DELAY = 0.005, 0.25  # seconds between two looks for another's value
 _LEASE_SUFFIX = b".lease"  # of the item that stands for a lease where there is no meta protocol
 
@@ -70,6 +71,10 @@ class _Order:
         self.wait = _seconds("wait", wait, 0, 2 * self.lease)
         self.stale = _whole(_seconds("stale", stale, 0, 0))
         self.fallback = fallback or "compute"
+        if self.refresh + self.stale > _LONGEST:
+            raise ValueError(f"refresh and stale must not be more than {_LONGEST} seconds together")
+        if self.kept is not None and self.kept > _LAST_SECOND - time.time():
+            raise ValueError(f"ttl is more than memcached can hold: {ttl!r}")
         if self.ttl is not None and self.refresh >= self.ttl:
             raise ValueError(f"refresh must be less than ttl, and is {self.refresh} of {self.ttl} seconds")
 
@@ -77,6 +82,13 @@ class _Order:
     def kept(self) -> float | None:
         """Seconds for which the server keeps the value."""
         return None if self.ttl is None else self.ttl + self.stale
+
+
+def check(
+    ttl: Any, *, refresh: Any = None, lease: Any = None, wait: Any = None, stale: Any = None, fallback: Any = None
+) -> None:
+    """Raise TypeError or ValueError where one of these is wrong."""
+    _Order("", check, ttl, refresh, lease, wait, stale, fallback)
 
 
 def _ttl(ttl: Any) -> float:
@@ -126,7 +138,7 @@ class _Call:
     def __init__(self, cache: Cache[Any], order: _Order) -> None:
         self.cache = cache
         self.order = order
-        self.name = order.key.encode() if isinstance(order.key, str) else bytes(order.key)
+        self.name = b""  # of the key, when a look has found it right
         self.flights: dict[bytes, _Flight] = cache._flights_of_this_process()
         self.flight: _Flight | None = None
         self.began = time.monotonic()
@@ -136,6 +148,10 @@ class _Call:
     def run(self, looked: Any) -> Any:
         order = self.order
         if looked is None:
+            looked = self.look()
+        self.name = order.key.encode() if isinstance(order.key, str) else order.key
+        if isinstance(looked, DecodeError) and self.cache.errors == "miss":  # on_event has been told
+            self.cache.delete(order.key)
             looked = self.look()
         while True:
             if isinstance(looked, MemcacheError):
@@ -210,11 +226,10 @@ class _Call:
         """From now on the others of this process wait for this call."""
         flight = self.flight or _Flight()
         flight.computes = computes
-        if self.flight is None:
-            if computes:
-                self.flights[self.name] = flight
-            elif self.flights.setdefault(self.name, flight) is not flight:
-                return
+        if computes:
+            self.flights[self.name] = flight
+        elif self.flights.setdefault(self.name, flight) is not flight:
+            return
         self.flight = flight
 
     def land(self) -> None:
@@ -226,15 +241,15 @@ class _Call:
 
     def wait_a_little(self) -> bool:
         """Wait for another's value: False where there is no time left."""
+        other = self.flights.get(self.name)
+        if other is not None and other.computes and other.thread == threading.get_ident():
+            raise RuntimeError(f"get_or_set of {self.order.key!r} is called by its own factory")
         left = self.began + self.order.wait - time.monotonic()
         if left <= 0:
             return False
         if not self.waited:
             self.waited = True
             self.cache._count_fill(self.order.key, _FILL_WAITED)
-        other = self.flights.get(self.name)
-        if other is not None and other.computes and other.thread == threading.get_ident():
-            raise RuntimeError(f"get_or_set of {self.order.key!r} is called by its own factory")
         if other is None or other is self.flight:
             self.take_off()
         if self.flight is not None:
@@ -247,13 +262,7 @@ class _Call:
     # ---- what is left where something is missing
 
     def without_server(self, error: MemcacheError) -> Any:
-        if isinstance(error, DecodeError):
-            if self.cache.errors == "raise":
-                raise error
-            value = self.order.factory()
-            self.cache.set(self.order.key, value, self.order.kept)
-            return value
-        if self.order.fallback == "raise":
+        if self.order.fallback == "raise" or (isinstance(error, DecodeError) and self.cache.errors == "raise"):
             raise error
         return self.order.factory()
 

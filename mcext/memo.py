@@ -8,12 +8,40 @@ import enum
 import functools
 import hashlib
 import inspect
+import sys
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mcext import fill
+
 if TYPE_CHECKING:
+    from datetime import timedelta
+    from typing import Literal, Protocol, TypedDict
+
+    from typing_extensions import ParamSpec, TypeVar
+
     from mcext.cache import Cache
+
+    P = ParamSpec("P")
+    R = TypeVar("R", covariant=True)
+
+    class Memoized(Protocol[P, R]):
+        """A function that Cache.memoize has decorated."""
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+        def key(self, *args: P.args, **kwargs: P.kwargs) -> str | bytes: ...
+        def forget(self, *args: P.args, **kwargs: P.kwargs) -> bool: ...
+
+    class Options(TypedDict, total=False):
+        """Those of get_or_set."""
+
+        refresh: float | timedelta
+        lease: float | timedelta
+        wait: float | timedelta | None
+        stale: float | timedelta
+        fallback: Literal["compute", "raise"]
+
 
 __all__ = ["memoize"]
 
@@ -37,17 +65,24 @@ _STABLE = (
 _NAME_AT_MOST = 150  # bytes of a key that a function's name may take; a longer one goes into the hash
 
 
+def _is_stable_zone(zone: Any) -> bool:
+    zoneinfo = sys.modules.get("zoneinfo")
+    is_named = zoneinfo is not None and type(zone) is zoneinfo.ZoneInfo and zone.key is not None
+    return zone is None or type(zone) is datetime.timezone or is_named
+
+
 def _shown(name: str, value: Any) -> str:
     """The argument as text, the same in every process; TypeError that names it where it has none."""
     kind = type(value)
-    if kind in _STABLE:
+    if kind in _STABLE and _is_stable_zone(getattr(value, "tzinfo", None)):
         return repr(value)
     if kind is tuple:
         return f"({','.join(_shown(name, each) for each in value)})"
     if kind is frozenset:
         return f"{{{','.join(sorted(_shown(name, each) for each in value))}}}"
     if isinstance(value, enum.Enum):
-        return f"{kind.__module__}.{kind.__qualname__}.{value.name}"
+        member = value.value if isinstance(value, enum.Flag) else value.name  # of several flags there is no one name
+        return f"{kind.__module__}.{kind.__qualname__}.{member}"
     raise TypeError(
         f"the argument {name} has no text that is the same in every process: a {kind.__qualname__}; "
         "give memoize a key= of your own"
@@ -55,6 +90,8 @@ def _shown(name: str, value: Any) -> str:
 
 
 def _key_maker(function: Callable[..., Any]) -> Callable[..., str]:
+    if not hasattr(function, "__qualname__"):
+        raise TypeError(f"memoize() makes no key of a {type(function).__qualname__}, which has no name; give it a key=")
     signature = inspect.signature(function)
     name = f"{function.__module__}.{function.__qualname__}"
     is_plain = name.isascii() and name.isprintable() and " " not in name and len(name) <= _NAME_AT_MOST
@@ -69,7 +106,7 @@ def _key_maker(function: Callable[..., Any]) -> Callable[..., str]:
                 parts += [_shown(f"{argument}[{number}]", each) for number, each in enumerate(value)]
                 parts.append("*")
             elif kind is inspect.Parameter.VAR_KEYWORD:
-                parts += [f"{each}={_shown(each, value[each])}" for each in sorted(value)]
+                parts += [f"{each!r}={_shown(each, value[each])}" for each in sorted(value)]
             else:
                 parts.append(f"{argument}={_shown(argument, value)}")
         digest = hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:40]
@@ -79,8 +116,8 @@ def _key_maker(function: Callable[..., Any]) -> Callable[..., str]:
 
 
 def memoize(
-    cache: Cache[Any], ttl: Any, key: Callable[..., str | bytes] | None, options: dict[str, Any]
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    cache: Cache[Any], ttl: Any, key: Callable[..., str | bytes] | None, options: Options
+) -> Callable[[Callable[..., Any]], Any]:
     """See Cache.memoize."""
     if key is not None and not callable(key):
         raise TypeError(f"key must be callable or None, not {type(key).__name__}")
@@ -88,10 +125,15 @@ def memoize(
     for option in options:
         if option not in known:
             raise TypeError(f"memoize() got an unexpected keyword argument {option!r}")
+    fill.check(ttl, **options)
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[..., Any]) -> Any:
         if not callable(function):
             raise TypeError(f"memoize() decorates a function, not {type(function).__name__}")
+        if inspect.iscoroutinefunction(function):
+            raise TypeError("memoize() decorates no coroutine function: what it returns cannot be stored")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError("memoize() decorates no generator function: what it returns cannot be stored")
         key_of = key or _key_maker(function)
 
         @functools.wraps(function)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["ABSENT"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+__all__ = ["ABSENT", "Absent"]
 
 
-class _Absent:
+class Absent:
+    """The type of mcext.ABSENT, which is false."""
+
     __slots__ = ()
 
     def __repr__(self) -> str:
@@ -14,9 +20,9 @@ class _Absent:
     def __reduce__(self) -> str:  # there is one of it in each process
         return "ABSENT"
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> Literal[False]:
         return False
 
 
-ABSENT = _Absent()
+ABSENT = Absent()
 """`cache.set(key, value, cas=ABSENT)`: only where there is no value; what update() gives its function then."""

@@ -10,9 +10,9 @@
 
 typedef struct mcx_cache {
     PyObject_HEAD
-    mcx_module *module; /* borrowed: the type keeps it */
-    mcx_shared *shared; /* strong; NULL until __init__ has run */
-    PyObject *prefix;   /* bytes, strong; NULL: none */
+    mcx_module *module;        /* borrowed: the type keeps it */
+    mcx_shared *shared;        /* strong; NULL until __init__ has run */
+    PyObject *prefix;          /* bytes, strong; NULL: none */
     PyObject *encode, *decode; /* strong; of the codec; NULL: the default format */
     PyObject *min_compress;    /* int, strong; NULL: nothing is compressed */
     PyObject *on_event;        /* strong or NULL; in the object's critical section */
@@ -20,6 +20,14 @@ typedef struct mcx_cache {
     _Atomic int64_t slow; /* nanoseconds; a call that takes so long is an event; -1: none is */
     bool raises;          /* errors="raise" */
 } mcx_cache;
+
+/* Whether a call that took so many nanoseconds is an event. */
+static inline bool mcx_is_slow(const mcx_cache *cache, int64_t took)
+{
+    int64_t slow = atomic_load_explicit(&cache->slow, memory_order_relaxed);
+
+    return slow >= 0 && took >= slow;
+}
 
 /* The tables of its methods, a file each. */
 extern PyMethodDef mcx_cache_get_methods[], mcx_cache_store_methods[], mcx_cache_change_methods[],

@@ -55,7 +55,8 @@ int mcx_cache_begin(mcx_call *call, PyObject *self, mc_command command)
     return 0;
 }
 
-/* mcext.events.tell(hook, events): it may do what it likes, and nothing of it reaches the caller. */
+/* mcext.events.tell(hook, events): it may do what it likes, and nothing of it reaches the caller.
+ */
 static COLD void tell(PyObject *hook, PyObject *events)
 {
     PyObject *type, *value, *traceback, *function, *told = NULL;
@@ -126,15 +127,10 @@ static COLD PyObject *conclude(mcx_call *call, PyObject *result, PyObject *misse
 PyObject *mcx_cache_end(mcx_call *call, PyObject *result, PyObject *missed)
 {
     mcx_cache *cache = call->cache;
-    int64_t slow = atomic_load_explicit(&cache->slow, memory_order_relaxed);
     PyObject *hook;
 
     if (UNLIKELY(result == NULL)) {
         result = conclude(call, result, missed);
-    }
-    if (UNLIKELY(slow >= 0) && mc_clock_now() - call->clock.start >= slow &&
-        mcx_event(call, "slow", NULL, NULL, 1) < 0) {
-        Py_CLEAR(result);
     }
     if (UNLIKELY(mcx_call_is_to_reap(call))) {
         mcx_call_reap(call);
@@ -249,8 +245,10 @@ static COLD double ttl_seconds(PyObject *object)
         number = PyObject_CallMethod(object, "total_seconds", NULL);
     }
     else if (PyBool_Check(object) || !PyNumber_Check(object) || PyComplex_Check(object)) {
-        PyErr_Format(PyExc_TypeError, "ttl must be a number of seconds, a timedelta or None, not "
-                                      "%.200s", Py_TYPE(object)->tp_name);
+        PyErr_Format(PyExc_TypeError,
+                     "ttl must be a number of seconds, a timedelta or None, not "
+                     "%.200s",
+                     Py_TYPE(object)->tp_name);
     }
     else {
         number = PyNumber_Float(object);
@@ -291,7 +289,8 @@ int mcx_cache_ttl(mcx_module *module, PyObject *object, mcx_decimal *ttl)
         if (mcx_wall_clock(module, &now) < 0) {
             return -1;
         }
-        seconds += (double)(now / 1000000);
+        now /= 1000000; /* memcached knows whole seconds */
+        seconds += (double)now;
     }
     if (seconds > INT32_MAX) { /* what memcached reads it into */
         PyErr_Format(PyExc_ValueError, "ttl is more than memcached can hold: %R", object);

@@ -193,8 +193,8 @@ static int read_initial(PyObject *object, uint64_t *initial)
 static PyObject *arithmetic_method(mc_command command, PyObject *self, PyObject *const *args,
                                    Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const mcx_signature signatures[MC_COMMANDS] = {[MC_INCR] = SIGNATURE("incr"),
-                                                          [MC_DECR] = SIGNATURE("decr")};
+    static const mcx_signature signatures[MC_COMMANDS] = {
+        [MC_INCR] = SIGNATURE("incr"), [MC_DECR] = SIGNATURE("decr")};
     PyObject *values[4], *result = NULL;
     order what = {.command = command};
     mcx_decimal delta = {.owner = NULL, .text = {"1", 1}}, exptime;
@@ -252,12 +252,13 @@ PyMethodDef mcx_cache_change_methods[] = {
             "Returns True if it was there (and, with cas, as the token says). Raises "
             "MemcacheError,\nby errors; TypeError or ValueError for a wrong argument, before "
             "anything is sent."),
-    MCX_DEF("touch", cache_touch,
-            "touch($self, key, ttl)\n--\n\n"
-            "Set a new time to live for key (protocol.txt, \"Touch\").\n\n"
-            "ttl: seconds, a timedelta, or None: until it is evicted.\n\n"
-            "Returns True if it was there. Raises MemcacheError, by errors; TypeError or ValueError\n"
-            "for a wrong argument, before anything is sent."),
+    MCX_DEF(
+        "touch", cache_touch,
+        "touch($self, key, ttl)\n--\n\n"
+        "Set a new time to live for key (protocol.txt, \"Touch\").\n\n"
+        "ttl: seconds, a timedelta, or None: until it is evicted.\n\n"
+        "Returns True if it was there. Raises MemcacheError, by errors; TypeError or ValueError\n"
+        "for a wrong argument, before anything is sent."),
     MCX_DEF("incr", cache_incr,
             "incr($self, key, delta=1, *, initial=None, ttl=None)\n--\n\n"
             "Add delta, 0 to 2**64-1, to the number stored under key (protocol.txt,\n"
@@ -266,7 +267,6 @@ PyMethodDef mcx_cache_change_methods[] = {
     MCX_DEF("decr", cache_decr,
             "decr($self, key, delta=1, *, initial=None, ttl=None)\n--\n\n"
             "Subtract delta from the number stored under key (protocol.txt,\n"
-            "\"Increment/Decrement\"); never below 0.\n\n" INITIAL
-            "Returns and raises as incr."),
+            "\"Increment/Decrement\"); never below 0.\n\n" INITIAL "Returns and raises as incr."),
     {NULL, NULL, 0, NULL},
 };

@@ -83,13 +83,14 @@ static PyObject *cache_gets(PyObject *self, PyObject *object)
 }
 
 PyMethodDef mcx_cache_get_methods[] = {
-    MCX_DEF("get", cache_get,
-            "get($self, key, default=None)\n--\n\n"
-            "Fetch the value of key (protocol.txt, \"Retrieval command\").\n\n"
-            "key: str or bytes, at most 250 bytes with the prefix.\n\n"
-            "Returns the value, or default where there is none; with errors=\"miss\" also where it\n"
-            "could not be fetched or decoded. Raises MemcacheError, by errors; TypeError or\n"
-            "ValueError for a wrong key, before anything is sent."),
+    MCX_DEF(
+        "get", cache_get,
+        "get($self, key, default=None)\n--\n\n"
+        "Fetch the value of key (protocol.txt, \"Retrieval command\").\n\n"
+        "key: str or bytes, at most 250 bytes with the prefix.\n\n"
+        "Returns the value, or default where there is none; with errors=\"miss\" also where it\n"
+        "could not be fetched or decoded. Raises MemcacheError, by errors; TypeError or\n"
+        "ValueError for a wrong key, before anything is sent."),
     {"_gets", cache_gets, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };

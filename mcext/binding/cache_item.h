@@ -6,10 +6,11 @@
 
 #include "state.h"
 
-extern PyStructSequence_Desc mcx_item_description;
+/* _core.Item. */
+int mcx_add_item_type(mcx_module *module, PyObject *module_object);
 
-/* An Item of what a meta reply says; of one that is all 0 only flags and cas are known. Steals value,
- * which may be NULL, with an exception. */
+/* An Item of what a meta reply says; of one that is all 0 only flags and cas are known. Steals
+ * value, which may be NULL, with an exception. */
 PyObject *mcx_item_new(mcx_module *module, const mc_reply *reply, uint32_t flags, uint64_t cas,
                        PyObject *value);
 

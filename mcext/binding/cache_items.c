@@ -246,7 +246,8 @@ static PyObject *cache_get_items(PyObject *self, PyObject *keys)
 PyMethodDef mcx_cache_item_methods[] = {
     {"get_item", cache_get_item, METH_O,
      "get_item($self, key, /)\n--\n\n"
-     "Fetch an Item: the value with its flags, token (cas), ttl and age in seconds, size in bytes,\n"
+     "Fetch an Item: the value with its flags, token (cas), ttl and age in seconds, size in "
+     "bytes,\n"
      "whether it was read before (hit) and whether it was invalidated (stale), by one mg\n"
      "(protocol.txt, \"Meta Commands\"). Where the server has no meta protocol, the value, its\n"
      "flags and token by gets, and None for the others.\n\n"
@@ -257,11 +258,12 @@ PyMethodDef mcx_cache_item_methods[] = {
      "Returns a dict of those found, under the caller's own key objects. Raises PartialFailure,\n"
      "with what was found, where a server failed, unless errors=\"miss\"; TypeError or ValueError\n"
      "for a wrong key, before anything is sent."},
-    MCX_DEF("get_and_touch", cache_get_and_touch,
-            "get_and_touch($self, key, ttl, default=None)\n--\n\n"
-            "Fetch the value of key, and set a new time to live, in one step; where the server has\n"
-            "no meta protocol, in two.\n\n"
-            "ttl: seconds, a timedelta, or None: until it is evicted.\n\n"
-            "Returns the value, or default where there is none. " RAISES),
+    MCX_DEF(
+        "get_and_touch", cache_get_and_touch,
+        "get_and_touch($self, key, ttl, default=None)\n--\n\n"
+        "Fetch the value of key, and set a new time to live, in one step; where the server has\n"
+        "no meta protocol, in two.\n\n"
+        "ttl: seconds, a timedelta, or None: until it is evicted.\n\n"
+        "Returns the value, or default where there is none. " RAISES),
     {NULL, NULL, 0, NULL},
 };

@@ -136,6 +136,8 @@ static const mcx_signature get_or_set_signature = {
     .required = 2,
     .names = {"key", "factory", "ttl", "refresh", "lease", "wait", "stale", "fallback"}};
 
+#define MOST_SECONDS (60 * 60 * 24 * 30) /* memcached takes more for a time of day */
+
 /* A plain int of that range; false where the arguments are for Python to look at. */
 static bool read_seconds(PyObject *object, long fallback, long least, long *seconds)
 {
@@ -149,7 +151,7 @@ static bool read_seconds(PyObject *object, long fallback, long least, long *seco
         return false;
     }
     *seconds = PyLong_AsLongAndOverflow(object, &overflow);
-    return !overflow && *seconds >= least && *seconds <= 60 * 60 * 24 * 30;
+    return !overflow && *seconds >= least && *seconds <= MOST_SECONDS;
 }
 
 /* Whether the arguments are right at one look, and what is asked of the server by them. */
@@ -165,7 +167,7 @@ static bool read_plain(PyObject *const *values, uint64_t *lease, uint64_t *refre
     }
     *lease = (uint64_t)leased;
     *refresh = (uint64_t)(before + stale);
-    return before < ttl && values[WAIT] == NULL && values[FALLBACK] == NULL &&
+    return before < ttl && before + stale <= MOST_SECONDS && values[WAIT] == NULL && values[FALLBACK] == NULL &&
            PyCallable_Check(values[FACTORY]);
 }
 
@@ -346,9 +348,8 @@ static PyObject *beside(PyObject *self, PyObject *object, mc_slice suffix, mc_co
     mcx_cache_key key;
     mcx_target target;
     mcx_answer answer = {.line = NULL};
-    mcx_request request = {.command = command,
-                           .argument = exptime,
-                           .value = command == MC_ADD ? &nothing : NULL};
+    mcx_request request = {
+        .command = command, .argument = exptime, .value = command == MC_ADD ? &nothing : NULL};
 
     if (mcx_cache_begin(&call, self, command) < 0) {
         return NULL;
@@ -375,8 +376,8 @@ static PyObject *beside(PyObject *self, PyObject *object, mc_slice suffix, mc_co
     return mcx_cache_end(&call, result, NULL);
 }
 
-/* _add_beside(key, suffix, seconds), _delete_beside(key, suffix): True, False, or None where the key
- * is too long for that. */
+/* _add_beside(key, suffix, seconds), _delete_beside(key, suffix): True, False, or None where the
+ * key is too long for that. */
 static PyObject *cache_add_beside(PyObject *self, PyObject *args)
 {
     PyObject *object;
@@ -407,26 +408,27 @@ static PyObject *cache_delete_beside(PyObject *self, PyObject *args)
 }
 
 PyMethodDef mcx_cache_lease_methods[] = {
-    MCX_DEF("get_or_set", cache_get_or_set,
-            "get_or_set($self, key, factory, ttl=None, *, refresh=0, lease=30, wait=None, stale=0, "
-            "fallback='compute')\n--\n\n"
-            "Fetch the value of key, or factory() once among all processes, which is then stored.\n\n"
-            "Where there is none, one caller of all computes, and the others wait for its value. It "
-            "is\nstored only if nobody has written, deleted or invalidated the key meanwhile.\n\n"
-            "factory: called without arguments, with no lock and no connection held.\n"
-            "ttl: seconds, a timedelta, or None: until it is evicted.\n"
-            "refresh: in the last so many seconds of ttl one caller computes anew, and the others\n"
-            "    are served the old value.\n"
-            "lease: seconds, 2 at least, after which another takes over from one that died.\n"
-            "wait: seconds to wait for another's value; None: twice the lease.\n"
-            "stale: seconds beyond ttl for which the old value is kept, served while one caller\n"
-            "    computes, and where factory raises.\n"
-            "fallback: where the server fails, or wait is over: \"compute\": factory() without "
-            "storing,\n    \"raise\": a MemcacheError.\n\n"
-            "A key of get_or_set is read by get_or_set, get and their kind: to other clients the "
-            "place\nof a value that is being computed is b\"\".\n\n"
-            "Returns the value. Raises what factory raises; MemcacheError, LeaseTimeout by fallback;\n"
-            "TypeError or ValueError for a wrong argument, before anything is sent."),
+    MCX_DEF(
+        "get_or_set", cache_get_or_set,
+        "get_or_set($self, key, factory, ttl=None, *, refresh=0, lease=30, wait=None, stale=0, "
+        "fallback='compute')\n--\n\n"
+        "Fetch the value of key, or factory() once among all processes, which is then stored.\n\n"
+        "Where there is none, one caller of all computes, and the others wait for its value. It "
+        "is\nstored only if nobody has written, deleted or invalidated the key meanwhile.\n\n"
+        "factory: called without arguments, with no lock and no connection held.\n"
+        "ttl: seconds, a timedelta, or None: until it is evicted.\n"
+        "refresh: in the last so many seconds of ttl one caller computes anew, and the others\n"
+        "    are served the old value.\n"
+        "lease: seconds, 2 at least, after which another takes over from one that died.\n"
+        "wait: seconds to wait for another's value; None: twice the lease.\n"
+        "stale: seconds beyond ttl for which the old value is kept, served while one caller\n"
+        "    computes, and where factory raises.\n"
+        "fallback: where the server fails, or wait is over: \"compute\": factory() without "
+        "storing,\n    \"raise\": a MemcacheError.\n\n"
+        "A key of get_or_set is read by get_or_set, get and their kind: to other clients the "
+        "place\nof a value that is being computed is b\"\".\n\n"
+        "Returns the value. Raises what factory raises; MemcacheError, LeaseTimeout by fallback;\n"
+        "TypeError or ValueError for a wrong argument, before anything is sent."),
     {"_look", cache_look, METH_VARARGS, NULL},
     {"_invalidate", cache_invalidate, METH_VARARGS, NULL},
     {"_release", cache_release, METH_VARARGS, NULL},

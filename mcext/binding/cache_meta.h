@@ -17,9 +17,9 @@ typedef enum {
     MCX_META_NONE /* the server has no meta protocol: the caller goes the classic way */
 } mcx_meta_outcome;
 
-/* What "mg key flags" brought: v and k are among the flags. once: it changes something, and is never
- * sent twice. got and reply are all 0 before; mcx_retrieved_clear is due in any case. got.found:
- * there is an item, be it a stub. Of the reply the views are not valid. */
+/* What "mg key flags" brought: v and k are among the flags. once: it changes something, and is
+ * never sent twice. got and reply are all 0 before; mcx_retrieved_clear is due in any case.
+ * got.found: there is an item, be it a stub. Of the reply the views are not valid. */
 mcx_meta_outcome mcx_meta_get(mcx_call *call, const mcx_key *key, mc_slice flags, bool once,
                               mcx_retrieved *got, mc_reply *reply);
 

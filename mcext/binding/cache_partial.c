@@ -100,9 +100,8 @@ PyObject *mcx_multi_judge(mcx_multi *all, PyObject *result)
         result = Py_NewRef(undone);
     }
     keys = (size_t)PyList_GET_SIZE(undone);
-    if (UNLIKELY(keys != 0) &&
-        (mcx_fault_nobody(call) < 0 || tell_events(call, keys) < 0 ||
-         (call->raises && raise_partial(call, result, undone) < 0))) {
+    if (UNLIKELY(keys != 0) && (mcx_fault_nobody(call) < 0 || tell_events(call, keys) < 0 ||
+                                (call->raises && raise_partial(call, result, undone) < 0))) {
         Py_CLEAR(result);
     }
     Py_DECREF(undone);

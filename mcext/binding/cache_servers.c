@@ -1,5 +1,5 @@
-/* cache_servers: a Cache's methods that speak to servers rather than about a key: one at a time, for
- * mcext.cache, which asks each of them. */
+/* cache_servers: a Cache's methods that speak to servers rather than about a key: one at a time,
+ * for mcext.cache, which asks each of them. */
 #include "core/flow/leg.h"
 #include "core/wire/command.h"
 #include "core/wire/key.h"

@@ -56,10 +56,13 @@ static PyObject *store(mcx_call *call, const mcx_key *key, const order *what, mc
     if (LIKELY(there > 0)) {
         if (UNLIKELY(mc_reply_is_error(answer.type))) {
             /* memcached removes the old value itself, but of a set alone. */
-            there = replaces(what->command) ? mcx_cache_remove(call, key) : 0;
+            if (replaces(what->command)) {
+                (void)mcx_cache_remove(call, key); /* what it raises goes with NULL */
+            }
         }
         else {
-            result = Py_NewRef(what->noreply || answer.type == MC_REPLY_STORED ? Py_True : Py_False);
+            result =
+                Py_NewRef(what->noreply || answer.type == MC_REPLY_STORED ? Py_True : Py_False);
         }
     }
     Py_XDECREF(answer.line);
@@ -79,7 +82,7 @@ static PyObject *encode_and_store(mcx_call *call, PyObject *value, const order *
         mcx_leave_out(call, before);
     }
     if (UNLIKELY(kept == 0)) {
-        kept = refuse(call, key, what);
+        (void)refuse(call, key, what);
     }
     else if (LIKELY(kept > 0)) {
         result = store(call, key, what, exptime, &stored);
@@ -127,10 +130,8 @@ static PyObject *run(PyObject *self, order *what, PyObject *value, PyObject *ttl
     return mcx_cache_end(&call, result, Py_False);
 }
 
-static const mcx_signature set_signature = {.method = "set",
-                                            .count = 5,
-                                            .required = 2,
-                                            .names = {"key", "value", "ttl", "cas", "noreply"}};
+static const mcx_signature set_signature = {
+    .method = "set", .count = 5, .required = 2, .names = {"key", "value", "ttl", "cas", "noreply"}};
 
 static WHOLE PyObject *cache_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                  PyObject *kwnames)
@@ -144,8 +145,7 @@ static WHOLE PyObject *cache_set(PyObject *self, PyObject *const *args, Py_ssize
         values[2] = nargs == 3 ? args[2] : NULL;
     }
     else if (mcx_cache_bind(&set_signature, 3, args, nargs, kwnames, values) < 0 ||
-             read_cas(values[3], &what) < 0 ||
-             mcx_flag(values[4], &what.noreply) < 0) {
+             read_cas(values[3], &what) < 0 || mcx_flag(values[4], &what.noreply) < 0) {
         return NULL;
     }
     what.key = values[0];

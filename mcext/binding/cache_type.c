@@ -1,5 +1,5 @@
-/* cache_type: the type `_Cache`: what a Cache holds, its servers, its counters. The options are read
- * by mcext.cache.Cache, which derives from it. */
+/* cache_type: the type `_Cache`: what a Cache holds, its servers, its counters. The options are
+ * read by mcext.cache.Cache, which derives from it. */
 #include "cache_type.h"
 
 #include <stddef.h>
@@ -406,12 +406,70 @@ static PyMethodDef type_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static int add_methods(PyTypeObject *type, PyMethodDef *methods)
+{
+    for (; methods->ml_name != NULL; methods++) {
+        PyObject *method = PyDescr_NewMethod(type, methods);
+        int added =
+            method ? PyObject_SetAttrString((PyObject *)type, methods->ml_name, method) : -1;
+
+        Py_XDECREF(method);
+        if (added < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static PyMethodDef *const tables[] = {
+    type_methods,
+    mcx_cache_get_methods,
+    mcx_cache_store_methods,
+    mcx_cache_change_methods,
+    mcx_cache_many_methods,
+    mcx_cache_item_methods,
+    mcx_cache_lease_methods,
+    mcx_cache_server_methods,
+};
+
+static int add_all_methods(PyTypeObject *type)
+{
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        if (add_methods(type, tables[i]) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The methods go once more into the class that derives from this one, mcext.cache.Cache: the interpreter's
+ * short way to a method in C (3.11) is for instances of the very class that has it. */
+static PyObject *init_subclass(PyObject *class, PyObject *unused)
+{
+    PyTypeObject *type = (PyTypeObject *)class;
+    mcx_module *module = mcx_module_by_new(type, cache_new);
+
+    (void)unused;
+    if (module == NULL || type->tp_base != module->cache_type) {
+        Py_RETURN_NONE; /* of a class that derives from that */
+    }
+    return add_all_methods(type) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* __class_getitem__: of the stubs' `Cache[T]`; at run time it is one class. */
+static PyMethodDef class_methods[] = {
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
+    {"__init_subclass__", init_subclass, METH_NOARGS | METH_CLASS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyType_Slot cache_slots[] = {
     {Py_tp_new, cache_new},
     {Py_tp_init, cache_init},
     {Py_tp_dealloc, cache_dealloc},
     {Py_tp_traverse, cache_traverse},
     {Py_tp_clear, cache_clear},
+    {Py_tp_methods, class_methods},
     {Py_tp_members, cache_members},
     {Py_tp_getset, cache_getset},
     {Py_tp_doc, "What mcext.Cache derives from."},
@@ -425,41 +483,13 @@ static PyType_Spec cache_spec = {
     .slots = cache_slots,
 };
 
-static int add_methods(PyTypeObject *type, PyMethodDef *methods)
-{
-    for (; methods->ml_name != NULL; methods++) {
-        PyObject *method = PyDescr_NewMethod(type, methods);
-        int added = method ? PyObject_SetAttrString((PyObject *)type, methods->ml_name, method) : -1;
-
-        Py_XDECREF(method);
-        if (added < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
 int mcx_add_cache_type(mcx_module *module, PyObject *module_object)
 {
-    PyMethodDef *const tables[] = {
-        type_methods,           mcx_cache_get_methods,  mcx_cache_store_methods,
-        mcx_cache_change_methods, mcx_cache_many_methods, mcx_cache_item_methods,
-        mcx_cache_lease_methods, mcx_cache_server_methods,
-    };
-
-    module->item_type = PyStructSequence_NewType(&mcx_item_description);
     module->cache_type =
         (PyTypeObject *)PyType_FromModuleAndSpec(module_object, &cache_spec, NULL);
-    if (module->item_type == NULL || module->cache_type == NULL) {
+    if (module->cache_type == NULL || add_all_methods(module->cache_type) < 0 ||
+        mcx_add_item_type(module, module_object) < 0) {
         return -1;
     }
-    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
-        if (add_methods(module->cache_type, tables[i]) < 0) {
-            return -1;
-        }
-    }
-    return PyModule_AddObjectRef(module_object, "_Cache", (PyObject *)module->cache_type) < 0 ||
-                   PyModule_AddObjectRef(module_object, "Item", (PyObject *)module->item_type) < 0
-               ? -1
-               : 0;
+    return PyModule_AddObjectRef(module_object, "_Cache", (PyObject *)module->cache_type);
 }

@@ -35,7 +35,7 @@ int mcx_cache_store_info(mcx_call *call, PyObject *value, bool is_whole, mcx_sto
     else if (UNLIKELY(is_whole && mcx_is_stub(stored->flags, stored->text.length))) {
         mcx_stored_clear(stored);
         stored->text = MCX_EMPTY;
-        stored->flags = MCX_FLAG_ZLIB;
+        stored->flags = MCX_FLAG_PICKLE;
     }
     return kept;
 }

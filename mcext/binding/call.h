@@ -18,7 +18,7 @@ static inline const char *mcx_command_name(mc_command command)
 
 /* One call of a client's method. */
 typedef struct {
-    PyObject *self; /* borrowed: the caller's */
+    PyObject *self;   /* borrowed: the caller's */
     mcx_cache *cache; /* self, where it is a Cache (cache_call.h); NULL: it is a Client */
     mcx_module *module;
     mcx_shared *shared;
@@ -61,7 +61,8 @@ int mcx_call_enter(mcx_call *call);
 /* The transport of the connections that this call makes: what begin does. -1 with an exception. */
 int mcx_call_find_transport(mcx_call *call);
 
-/* Connections that have been idle for long are closed: what end does at times. An exception stays. */
+/* Connections that have been idle for long are closed: what end does at times. An exception stays.
+ */
 static inline bool mcx_call_is_to_reap(const mcx_call *call)
 {
     return call->clock.start >=

@@ -31,19 +31,21 @@ static COLD void note_failure(mcx_counters *counters, const mc_leg *leg)
     }
 }
 
-void mcx_counters_note(mcx_call *call, mcx_server *host, const mc_leg *leg)
+int64_t mcx_counters_note(mcx_call *call, mcx_server *host, const mc_leg *leg)
 {
     mcx_counters *counters = host->counters;
     bool reads = leg->family == MC_FAMILY_RETRIEVAL || leg->command == MC_MG;
 
+    int64_t took = mc_clock_now() - call->clock.start;
+
     if (UNLIKELY(counters == NULL)) {
-        return;
+        return took;
     }
     mcx_count_up(&counters->calls[leg->command], 1);
     mcx_count_up(&counters->keys, leg->count);
     mcx_count_up(&counters->bytes_in, leg->bytes_in);
     mcx_count_up(&counters->bytes_out, leg->bytes_out);
-    mcx_count_up(&counters->durations[duration_of(mc_clock_now() - call->clock.start)], 1);
+    mcx_count_up(&counters->durations[duration_of(took)], 1);
     if (reads) {
         mcx_count_up(&counters->hits, leg->good);
     }
@@ -59,6 +61,7 @@ void mcx_counters_note(mcx_call *call, mcx_server *host, const mc_leg *leg)
     else if (reads) {
         mcx_count_up(&counters->misses, leg->count - leg->good);
     }
+    return took;
 }
 
 /* What a counter holds; reset: and it is 0 from then on. */

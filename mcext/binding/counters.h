@@ -27,7 +27,8 @@
     X(fills_lost)                                                                                  \
     X(fills_waited)
 
-#define MCX_DURATIONS 24 /* number i: less than 2**i microseconds; the last: all that are longer */
+/* Number i: less than 2**i microseconds; the last: all that are longer. */
+#define MCX_DURATIONS 24
 
 #ifdef Py_GIL_DISABLED
 typedef _Atomic uint64_t mcx_counter;
@@ -45,8 +46,8 @@ typedef struct mcx_counters {
     mcx_counter durations[MCX_DURATIONS];
 } mcx_counters;
 
-/* A leg of a Cache's call is over. */
-void mcx_counters_note(mcx_call *call, mcx_server *host, const mc_leg *leg);
+/* A leg of a Cache's call is over: returns the nanoseconds since the call began. */
+int64_t mcx_counters_note(mcx_call *call, mcx_server *host, const mc_leg *leg);
 
 /* Their names: a new tuple. */
 PyObject *mcx_counter_names(void);

@@ -2,6 +2,7 @@
 
 #include "core/flow/leg.h"
 
+#include "cache.h"
 #include "call.h"
 #include "compat.h"
 #include "counters.h"
@@ -111,7 +112,12 @@ int mcx_conclude(mcx_call *call, mcx_target *target, mc_leg *leg, bool told)
         result = conclude_failed(call, target, leg, told);
     }
     if (UNLIKELY(call->cache != NULL) && target->host != NULL) {
-        mcx_counters_note(call, target->host, leg);
+        int64_t took = mcx_counters_note(call, target->host, leg);
+
+        if (UNLIKELY(mcx_is_slow(call->cache, took)) && result > 0 &&
+            mcx_event(call, "slow", target->host, NULL, leg->count) < 0) {
+            result = -1;
+        }
     }
     mcx_target_end(call, target, leg->verdict.keep);
     mc_leg_fini(leg);

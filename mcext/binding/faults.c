@@ -24,11 +24,11 @@ static PyObject *make(const char *name, PyObject *message, PyObject *server, mc_
 {
     PyObject *class = mcx_import("mcext.errors", name);
     PyObject *arguments = class ? PyTuple_Pack(1, message) : NULL;
-    PyObject *keywords =
-        arguments ? Py_BuildValue("{sOsssO}", "server", server ? server : Py_None, "command",
-                                  mcx_command_name(command), "may_have_run",
-                                  may_have_run ? Py_True : Py_False)
-                  : NULL;
+    PyObject *keywords = arguments
+                             ? Py_BuildValue("{sOsssO}", "server", server ? server : Py_None,
+                                             "command", mcx_command_name(command), "may_have_run",
+                                             may_have_run ? Py_True : Py_False)
+                             : NULL;
     PyObject *error = keywords ? PyObject_Call(class, arguments, keywords) : NULL;
 
     Py_XDECREF(class);
@@ -68,8 +68,8 @@ static int note(mcx_call *call, const char *name, PyObject *message, mcx_server 
 int mcx_fault_connect(mcx_call *call, mcx_server *host, mc_connection *connection, mc_status status)
 {
     bool late = status == MC_TIMEOUT;
-    PyObject *text = late ? PyUnicode_FromString("the connect timed out")
-                          : mcx_status_text(connection, status);
+    PyObject *text =
+        late ? PyUnicode_FromString("the connect timed out") : mcx_status_text(connection, status);
 
     return note(call, late ? "ServerTimeout" : "ServerUnavailable", text, host, call->command,
                 false);
@@ -120,8 +120,8 @@ int mcx_fault_no_meta(mcx_call *call)
 
 int mcx_fault_conflict(mcx_call *call)
 {
-    return note(call, "ConflictError",
-                PyUnicode_FromString("others were faster at each try"), NULL, call->command, false);
+    return note(call, "ConflictError", PyUnicode_FromString("others were faster at each try"), NULL,
+                call->command, false);
 }
 
 int mcx_fault_nobody(mcx_call *call)
@@ -130,9 +130,8 @@ int mcx_fault_nobody(mcx_call *call)
         return 0;
     }
     return note(call, "ServerUnavailable",
-                PyUnicode_FromString(call->snapshot->bucket_count == 0
-                                         ? "there are no servers"
-                                         : "no server can be used"),
+                PyUnicode_FromString(call->snapshot->bucket_count == 0 ? "there are no servers"
+                                                                       : "no server can be used"),
                 NULL, call->command, false);
 }
 
@@ -149,9 +148,9 @@ int mcx_fault_has_run(mcx_call *call)
 static PyObject *line_text(mc_slice line)
 {
     PyObject *bytes = PyBytes_FromStringAndSize(line.bytes, (Py_ssize_t)Py_MIN(line.length, 80));
-    PyObject *text = bytes ? PyUnicode_FromFormat(
-                                 "the server said what is no answer to this command: %R", bytes)
-                           : NULL;
+    PyObject *text =
+        bytes ? PyUnicode_FromFormat("the server said what is no answer to this command: %R", bytes)
+              : NULL;
 
     Py_XDECREF(bytes);
     return text;
@@ -178,12 +177,12 @@ int mcx_fault_leg(mcx_call *call, mcx_server *host, const mc_leg *leg)
                                                             "allow"),
                     host, leg->command, leg->asked);
     case MC_CLOSED:
-        return note(call, "ConnectionLost", PyUnicode_FromString("the server closed the connection"),
-                    host, leg->command, leg->asked);
-    default:
         return note(call, "ConnectionLost",
-                    mcx_status_text(leg->connection, leg->verdict.status), host, leg->command,
+                    PyUnicode_FromString("the server closed the connection"), host, leg->command,
                     leg->asked);
+    default:
+        return note(call, "ConnectionLost", mcx_status_text(leg->connection, leg->verdict.status),
+                    host, leg->command, leg->asked);
     }
 }
 
@@ -229,8 +228,7 @@ int mcx_event(mcx_call *call, const char *kind, mcx_server *host, PyObject *erro
     server = host != NULL ? mcx_server_written(host) : Py_NewRef(Py_None);
     if (server != NULL) {
         event = Py_BuildValue("(ssNndOO)", kind, mcx_command_name(call->command), server,
-                              (Py_ssize_t)keys,
-                              (double)(mc_clock_now() - call->clock.start) / 1e9,
+                              (Py_ssize_t)keys, (double)(mc_clock_now() - call->clock.start) / 1e9,
                               error ? error : Py_None, Py_False);
     }
     if (event != NULL) {

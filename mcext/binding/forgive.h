@@ -1,5 +1,5 @@
-/* forgive: a value that cannot be decoded: for a Client it is None, with a debug line, for a Cache a
- * DecodeError. */
+/* forgive: a value that cannot be decoded: for a Client it is None, with a debug line, for a Cache
+ * a DecodeError. */
 #ifndef MCX_FORGIVE_H
 #define MCX_FORGIVE_H
 

@@ -86,7 +86,8 @@ static int add_row(PyObject *dict, const mc_reply *reply, int shape)
 }
 
 /* A row, or an error line, which a Cache tells of. */
-static int take_row(mcx_call *call, mcx_target *target, const mc_leg *leg, PyObject *dict, int shape)
+static int take_row(mcx_call *call, mcx_target *target, const mc_leg *leg, PyObject *dict,
+                    int shape)
 {
     const mc_reply *reply = &leg->exchange.reply;
 
@@ -146,8 +147,7 @@ int mcx_stats_argument(PyObject *object, const char *name, mc_slice *argument)
         unsigned char byte = (unsigned char)argument->bytes[i];
 
         if (byte < 0x20 || byte == 0x7f) {
-            PyErr_Format(PyExc_ValueError, "%s must not hold control characters: %R", name,
-                         object);
+            PyErr_Format(PyExc_ValueError, "%s must not hold control characters: %R", name, object);
             return -1;
         }
     }

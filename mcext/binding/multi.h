@@ -50,7 +50,7 @@ typedef struct {
     size_t count;
     int64_t timeout; /* its host's, of the whole call */
     bool over;
-    bool failed; /* a Cache's: not all of it was answered, or with an error */
+    bool failed;    /* a Cache's: not all of it was answered, or with an error */
     PyObject *body; /* of a value that is on its way into it */
     mc_reply reply; /* and its header; the views are not valid */
     int value_count;
@@ -66,9 +66,9 @@ typedef struct mcx_arena {
 
 typedef struct {
     mcx_call *call;
-    mc_command command; /* MC_GET, MC_SET, MC_DELETE; MC_MG: Items */
+    mc_command command;  /* MC_GET, MC_SET, MC_DELETE; MC_MG: Items */
     mc_slice meta_flags; /* of an mg */
-    mc_slice *texts;    /* with the prefix: count of them, as of items, details and values */
+    mc_slice *texts;     /* with the prefix: count of them, as of items, details and values */
     mcx_item *items;
     mcx_detail *details; /* NULL: every key is an ASCII str, sent as it is */
     size_t count;
@@ -79,9 +79,9 @@ typedef struct {
     mcx_arena *memory;
     mcx_decimal time;
     bool noreply;
-    bool failed;       /* delete_multi: a server failed */
-    size_t deleted;    /* and how many keys were there */
-    mcx_won *won;      /* owned: won_count of them */
+    bool failed;    /* delete_multi: a server failed */
+    size_t deleted; /* and how many keys were there */
+    mcx_won *won;   /* owned: won_count of them */
     size_t won_count;
     PyObject *undone;  /* a Cache's: strong; keys whose value cannot be decoded, or NULL */
     PyObject *result;  /* get_multi: dict */
@@ -121,10 +121,14 @@ void mcx_multi_finish(mcx_multi *all);
 int mcx_items_collect(mcx_multi *all, PyObject *keys, PyObject *prefix);
 void mcx_items_fini(mcx_multi *all);
 
+/* ---- spread.c ------------------------------------------------------------------------------- */
+
+/* Chooses each item's server, and makes a leg for each of these. -1 with an exception. */
+int mcx_spread(mcx_multi *all);
+
 /* ---- legs.c --------------------------------------------------------------------------------- */
 
-/* Chooses each item's server, and serves all of them. -1 with an exception. */
-int mcx_legs_choose(mcx_multi *all);
+/* Serves all of them. -1 with an exception. */
 int mcx_legs_run(mcx_multi *all);
 void mcx_legs_fini(mcx_multi *all);
 

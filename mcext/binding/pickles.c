@@ -194,6 +194,9 @@ PyObject *mcx_unpickle(mcx_call *call, mc_slice text, PyObject *body)
     PyObject *result = NULL;
     int has_load;
 
+    if (text.length == MCX_EMPTY.length && mcx_begins_empty(text)) {
+        return PyBytes_FromStringAndSize(NULL, 0);
+    }
     if (!snapshot->allow_pickle) {
         return mcx_give_up(call, "Pickle error: %s\n", "allow_pickle is False");
     }

@@ -119,7 +119,8 @@ static void read_events(mcx_call *call, mcx_target *target, mc_leg *leg, mcx_ret
             mc_leg_fail(leg, take_value(call, leg, got));
             break;
         case MC_LEG_REPLY:
-            if (call->cache != NULL && mcx_fault_line(call, target->host, &leg->exchange.reply) < 0) {
+            if (call->cache != NULL &&
+                mcx_fault_line(call, target->host, &leg->exchange.reply) < 0) {
                 mc_leg_fail(leg, MC_RAISED);
             }
             break;

@@ -21,7 +21,7 @@ typedef struct mcx_server {
     _Atomic int is_debug, does_flush;
     PyObject *written;             /* of a Cache: its address as users wrote it; strong or NULL */
     struct mcx_counters *counters; /* of a Cache: owned; NULL: nothing is counted */
-    PyObject *streams; /* mcext.pure.stream.Streams, or NULL: set once */
+    PyObject *streams;             /* mcext.pure.stream.Streams, or NULL: set once */
 } mcx_server;
 
 /* What a stream of this server must carry to be used: of this process, and not from before the last

@@ -19,7 +19,10 @@ struct mcx_snapshot {
 #else
     size_t references;
 #endif
-    uint64_t version;                    /* one more than that of the one it was copied from */
+    uint64_t version; /* one more than that of the one it was copied from */
+    _Atomic uint32_t
+        plain_hosts; /* the module's host_changes when none of the hosts replaced anything */
+    /* From here on a copy has the same. */
     PyObject *options[MCX_OPTION_COUNT]; /* as assigned; NULL: the default, made when asked for */
     uint32_t deleted;  /* bits by option, MCX_SERVERS and MCX_BUCKETS: no attribute, but in force */
     PyObject *servers; /* lists, as users see them and change them in place */
@@ -29,10 +32,8 @@ struct mcx_snapshot {
     PyObject **bucket;       /* strong; of buckets */
     uint32_t *bucket_server; /* index into server, or server_count where it is not there */
     size_t bucket_count;
-    mc_placement placement; /* of buckets, where there are any */
-    bool all_hosts;         /* every server and bucket is exactly a _Host */
-    _Atomic uint32_t
-        plain_hosts;         /* the module's host_changes when none of them replaced anything */
+    mc_placement placement;  /* of buckets, where there are any */
+    bool all_hosts;          /* every server and bucket is exactly a _Host */
     size_t plain_key_length; /* of str keys that need no more than a look; 0: all need more */
     bool debug, cache_cas, check_keys, allow_pickle, pickler_is_keyword;
     bool native_compressor, native_decompressor;

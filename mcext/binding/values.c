@@ -175,35 +175,6 @@ static PyObject *decode_plain(mcx_call *call, uint32_t flags, mc_slice text, PyO
     return mcx_debuglog(call, "unknown flags on get: %x\n", flags) < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-static bool is_compressed(mc_slice text)
-{
-    const unsigned char *at = (const unsigned char *)text.bytes;
-
-    return (at[0] % 16 == 8 && (at[0] * 256 + at[1]) % 31 == 0) || /* RFC 1950, 2.2 */
-           memcmp(at, "\x28\xb5\x2f\xfd", 4) == 0;
-}
-
-/* The bytes that were added to MCX_EMPTY, before it and behind: new. NULL, perhaps with an
- * exception, where it is something else. */
-static COLD PyObject *around_empty(mc_slice text)
-{
-    const char *at = memmem(text.bytes, text.length, MCX_EMPTY.bytes, MCX_EMPTY.length);
-    PyObject *result;
-
-    if (at == NULL || (at != text.bytes && is_compressed(text))) {
-        return NULL;
-    }
-    size_t before = (size_t)(at - text.bytes);
-    size_t behind = text.length - before - MCX_EMPTY.length;
-
-    result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(before + behind));
-    if (result != NULL) {
-        memcpy(PyBytes_AS_STRING(result), text.bytes, before);
-        memcpy(PyBytes_AS_STRING(result) + before, at + MCX_EMPTY.length, behind);
-    }
-    return result;
-}
-
 /* What a Cache's own codec decodes, or nobody. */
 static COLD PyObject *decode_uncommon(mcx_call *call, uint32_t flags, mc_slice text, PyObject *body)
 {
@@ -213,11 +184,13 @@ static COLD PyObject *decode_uncommon(mcx_call *call, uint32_t flags, mc_slice t
     return mcx_codec_decode(call, flags, text, body);
 }
 
-/* Of bytes that a Cache has stored without flags. */
-static COLD PyObject *decode_whole(mcx_call *call, PyObject *bytes)
+/* b"", and what was added behind it: no pickle goes on behind its end. */
+static COLD PyObject *decode_empty(mcx_call *call, mc_slice text)
 {
-    return mcx_has_codec(call) ? mcx_codec_decode(call, 0, mcx_bytes_of(bytes), bytes)
-                               : decode_plain(call, 0, mcx_bytes_of(bytes), bytes);
+    text.bytes += MCX_EMPTY.length;
+    text.length -= MCX_EMPTY.length;
+    return mcx_has_codec(call) ? mcx_codec_decode(call, 0, text, NULL)
+                               : decode_plain(call, 0, text, NULL);
 }
 
 PyObject *mcx_decode(mcx_call *call, uint32_t flags, mc_slice text, PyObject *body)
@@ -230,13 +203,8 @@ PyObject *mcx_decode(mcx_call *call, uint32_t flags, mc_slice text, PyObject *bo
     }
     if (UNLIKELY(call->cache != NULL)) {
         call->flags = flags;
-        if (UNLIKELY(flags == MCX_FLAG_ZLIB)) {
-            plain = around_empty(text);
-            if (plain != NULL || PyErr_Occurred()) {
-                result = plain ? decode_whole(call, plain) : NULL;
-                Py_XDECREF(plain);
-                return result;
-            }
+        if (flags == MCX_FLAG_PICKLE && mcx_begins_empty(text)) {
+            return decode_empty(call, text);
         }
         if (flags > MCX_FLAGS || mcx_has_codec(call)) {
             return decode_uncommon(call, flags, text, body);

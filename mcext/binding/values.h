@@ -73,9 +73,14 @@ static inline PyObject *mcx_view_bytes(mc_slice text, PyObject *bytes)
                          : PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)text.length);
 }
 
-/* zlib.compress(b""): what a Cache stores for b"", under the flag of zlib: an item of no bytes and
- * no flags is the place that a lease holds. */
-#define MCX_EMPTY ((mc_slice){"x\x9c\x03\x00\x00\x00\x00\x01", 8})
+/* pickle.dumps(b"", 3): what a Cache stores for b"": an item of no bytes and no flags is the place
+ * that a lease holds. Every client reads it; zlib.compress(b"") ends a process with pylibmc 1.6.3.
+ * Nothing is unpickled for it here. */
+#define MCX_EMPTY ((mc_slice){"\x80\x03" "C\0.", 5})
+static inline bool mcx_begins_empty(mc_slice text)
+{
+    return text.length >= 5 && memcmp(text.bytes, MCX_EMPTY.bytes, 5) == 0;
+}
 
 /* Whether that is such a place, and no value. */
 static inline bool mcx_is_stub(uint32_t flags, size_t length)

@@ -296,7 +296,8 @@ static COLD PyObject *decompress_zstd(mcx_call *call, mc_slice text, PyObject *b
     PyObject *function = mcx_import("mcext.compress", "decompress");
     PyObject *bytes = function ? mcx_view_bytes(text, body) : NULL;
 
-    *plain = bytes ? PyObject_CallFunction(function, "On", bytes, call->snapshot->max_length) : NULL;
+    *plain =
+        bytes ? PyObject_CallFunction(function, "On", bytes, call->snapshot->max_length) : NULL;
     Py_XDECREF(function);
     Py_XDECREF(bytes);
     if (*plain != NULL && !PyBytes_Check(*plain)) {

@@ -281,7 +281,8 @@ KEYED = {
 }
 BAD_KEYS = [
     (None, TypeError), (5, TypeError), (1.5, TypeError), (("a", "b"), TypeError), ("", ValueError), (b"", ValueError),
-    ("a b", ValueError), ("a\n", ValueError), (b"a\r\nflush_all", ValueError), ("\x00", ValueError), ("\x7f", ValueError),
+    ("a b", ValueError), ("a\n", ValueError), (b"a\r\nflush_all", ValueError), ("\x00", ValueError),
+    ("\x7f", ValueError),
     ("x" * 251, ValueError), ("\u00e4" * 126, ValueError), ("\ud800", ValueError),
 ]  # fmt: skip
 

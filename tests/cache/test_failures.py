@@ -252,7 +252,7 @@ def test_a_connect_that_takes_too_long_is_a_timeout_and_nothing_has_run(name):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
-        address = "127.0.0.1:%d" % listener.getsockname()[1]
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
         waiting = []
         try:
             for _ in range(4):  # as many as it takes, and more
@@ -314,7 +314,7 @@ def test_what_ran_is_never_said_not_to_have(name):
 def test_a_large_value_that_goes_out_in_part_is_a_connection_lost():
     """The server closes while the value is still on its way."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = "127.0.0.1:%d" % listener.getsockname()[1]
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
 
         def serve():
             while True:

@@ -9,6 +9,7 @@ import itertools
 import random
 import sys
 import threading
+import time
 import weakref
 
 import pytest
@@ -124,6 +125,33 @@ def test_set_servers_while_others_call():
         mc.set_servers([one.address])
         assert [host.port for host in mc.servers] == [one.port]
         check(mc, 99, 10)
+
+
+def test_servers_that_were_replaced_are_freed_while_64_threads_call(memcached):
+    """There is always a call in flight, and yet nothing is kept of what no call uses."""
+    mc = mcext.Client([memcached.address], socket_timeout=60)
+    done = threading.Event()
+    freed = threading.Semaphore(0)
+    replaced = []
+
+    def configure():
+        try:
+            mc.set_servers([(memcached.address, 3)])  # without a GIL the thread that made a server runs to free it
+            for i in range(100):
+                replaced.append(weakref.finalize(mc.servers[0], freed.release))
+                mc.set_servers([(memcached.address, 2 + i % 2)])  # another weight: no server is the same
+            end = time.monotonic() + 60
+            for _ in replaced:
+                while not freed.acquire(timeout=0.05):
+                    assert time.monotonic() < end, f"{sum(one.alive for one in replaced)} servers of 100 are kept"
+        finally:
+            done.set()
+
+    def calls():
+        while not done.is_set():
+            assert mc.get("nobody") is None
+
+    run_threads(configure, *[calls] * 64)
 
 
 def test_attributes_assigned_while_others_call(memcached):

@@ -283,6 +283,27 @@ static void what_was_received_is_the_bodys_and_then_the_inputs(void)
     }
 }
 
+static void *refusing(void *memory, size_t size)
+{
+    (void)memory, (void)size;
+    return NULL;
+}
+
+static void without_memory_there_is_no_room(void)
+{
+    bool all;
+
+    await_body(&key, 1, 100);
+    mc_reallocate = refusing;
+    CHECK(room_for(true, &all) == 0);
+    stop();
+    start(MC_GET, &key, 1);
+    CHECK(mc_leg_next(&leg) == MC_LEG_MOVE);
+    mc_reallocate = refusing;
+    CHECK(room_for(true, &all) == 0);
+    stop();
+}
+
 int main(void)
 {
     PROMISE(memory_for_a_batch_is_asked_for_once);
@@ -294,5 +315,6 @@ int main(void)
     PROMISE(many_replies_are_worth_a_large_receive);
     PROMISE(a_body_is_waited_for_with_the_end_of_its_reply);
     PROMISE(what_was_received_is_the_bodys_and_then_the_inputs);
+    PROMISE(without_memory_there_is_no_room);
     return check_result();
 }

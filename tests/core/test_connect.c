@@ -136,7 +136,7 @@ static void a_server_that_takes_it_is_connected_to_without_a_wait(void)
             CHECK(i == 0 && state.wait_fd == state.fd && state.fd >= 0);
             nap(MILLISECOND);
         }
-        CHECK(status == MC_OK && connection.fd >= 0 && atomic_load(&connection.open));
+        CHECK(status == MC_OK && connection.fd >= 0 && connection.open);
         CHECK(connection.error == 0 && clock.late);
         holds_nothing(&state);
         CHECK(mc_connection_is_quiet(&connection));
@@ -165,7 +165,7 @@ static void a_tcp_connect_says_what_to_wait_for(void)
         CHECK(state.fd == begun && begun >= 0 && state.wait_fd == begun);
         CHECK(state.wait_until >= before + 19 * MC_SECOND);
         CHECK(state.wait_until <= mc_clock_now() + 20 * MC_SECOND);
-        CHECK(connection.fd == -1 && !atomic_load(&connection.open));
+        CHECK(connection.fd == -1 && !connection.open);
     }
     CHECK(mc_clock_now() - before < MC_SECOND * 9 / 10); /* none of them waited */
     struct pollfd wanted = {state.wait_fd, POLLOUT, 0};
@@ -200,7 +200,7 @@ static void a_unix_connect_to_a_full_server_has_nothing_to_wait_for_but_time(voi
         CHECK(mc_connection_connect_step(&connection, &state, &self.to, &clock) == MC_AGAIN);
         CHECK(state.wait_fd == -1 && state.wait_until > now);
         CHECK(state.wait_until <= mc_clock_now() + 10 * MILLISECOND);
-        CHECK(connection.fd == -1 && !atomic_load(&connection.open));
+        CHECK(connection.fd == -1 && !connection.open);
     }
     CHECK(mc_clock_now() - before < MC_SECOND * 9 / 10);
     accept_all(&self);
@@ -269,7 +269,7 @@ static void after_its_time_a_step_says_so_and_holds_nothing(void)
         CHECK(mc_clock_now() - before >= 30 * MILLISECOND);
         CHECK(mc_clock_connect_left(&clock) == 0);
         holds_nothing(&state);
-        CHECK(connection.fd == -1 && !atomic_load(&connection.open));
+        CHECK(connection.fd == -1 && !connection.open);
         int again = dup(0);
         close(again);
         CHECK(again == next);

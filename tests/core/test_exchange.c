@@ -105,6 +105,36 @@ static void stored_is_counted_in_one_look(void)
     }
 }
 
+/* A line that was told as an event lies in the buffer until the next one. */
+static void what_was_told_is_not_taken_again_in_one_look(void)
+{
+    mc_buffer in = {0};
+    mc_exchange exchange;
+    mc_slice twice[] = {keys[0], keys[0]}, body;
+    mc_value_run run;
+    uint32_t flags;
+    size_t first;
+
+    CHECK(mc_buffer_append(&in, "STORED\r\nSTORED\r\nNOT_STORED\r\n", 28));
+    mc_exchange_init(&exchange, &in, MC_SET, NULL, 3, false);
+    CHECK(mc_exchange_next(&exchange) == MC_EVENT_REPLY && exchange.index == 0);
+    CHECK(mc_exchange_take_stored(&exchange, &first) == 1 && first == 1);
+    CHECK(mc_exchange_next(&exchange) == MC_EVENT_REPLY && exchange.index == 2);
+    CHECK(exchange.reply.type == MC_REPLY_NOT_STORED);
+    mc_buffer_clear(&in);
+    CHECK(mc_buffer_append(&in, "VALUE k0 0 1\r\na\r\nVALUE k0 0 1\r\nb\r\nEND\r\n", 39));
+    mc_exchange_init(&exchange, &in, MC_GET, twice, 2, false);
+    CHECK(mc_exchange_next(&exchange) == MC_EVENT_VALUE && exchange.body[0] == 'a');
+    mc_exchange_begin_run(&exchange, &run);
+    CHECK(mc_value_run_next(&run, &flags, &body));
+    CHECK_BYTES(body.bytes, body.length, "b");
+    CHECK(!mc_value_run_next(&run, &flags, &body));
+    mc_exchange_end_run(&exchange, &run);
+    CHECK(mc_exchange_next(&exchange) == MC_EVENT_DONE && mc_exchange_is_clean(&exchange));
+    mc_exchange_fini(&exchange);
+    mc_buffer_fini(&in);
+}
+
 static void the_line_that_is_no_answer_is_told_once(void)
 {
     mc_buffer in = {0};
@@ -404,6 +434,7 @@ int main(void)
     PROMISE(a_number_reply_is_exact);
     PROMISE(answers_to_many_commands_are_counted);
     PROMISE(stored_is_counted_in_one_look);
+    PROMISE(what_was_told_is_not_taken_again_in_one_look);
     PROMISE(the_line_that_is_no_answer_is_told_once);
     PROMISE(a_swallowed_block_keeps_the_stream);
     PROMISE(a_server_error_is_the_answer_to_one_storage_command);

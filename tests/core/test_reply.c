@@ -258,6 +258,7 @@ static void a_whole_get_reply_is_taken_in_one_look(void)
         "VALUE key 16 1\r\nx\r\nEND\r",
         "VALUE key 16 1\r\nx\r\nEND\r\nE",
         "VALUE key 16 1\r\nx\r\nEND\n\n",
+        "VALUE key 16 1\r\nx\r\nEND\r\r",
         "VALUE key 16 1\r\nx\r\nERR\r\n",
         "VALUE key 16 1\r\nxEND\r\n\r\n",
         "VALUE key 16 1\nx\r\nEND\r\nx",
@@ -335,7 +336,8 @@ static void a_value_line_known_at_one_look_is_exact_and_never_read_past(void)
             }
         }
     }
-    /* What is longer is for mc_reply_parse. */
+    /* The longest of them may be all that there is; what is longer is for mc_reply_parse. */
+    CHECK_NUMBER(match_line("VALUE key 99 999999\r\n", 21, &flags, &size), 21);
     CHECK_NUMBER(match_line("VALUE key 100 5\r\nhello\r\n", 24, &flags, &size), 0);
     CHECK_NUMBER(match_line("VALUE key 0 1234567\r\nhello\r\n", 28, &flags, &size), 0);
 }

@@ -289,6 +289,19 @@ static void descriptor_0_is_one_like_any_other(void)
     close(input);
 }
 
+/* What was sent was not read: there is neither a byte nor an end, but an error. */
+static void a_stream_that_was_reset_is_not_quiet(void)
+{
+    mc_connection connection;
+    int peer;
+
+    pair(&connection, &peer);
+    CHECK(send(connection.fd, "x", 1, 0) == 1);
+    close(peer);
+    CHECK(!mc_connection_is_quiet(&connection));
+    drop(&connection, -1);
+}
+
 /* ---- close ---- */
 
 static void a_closed_connection_is_as_new(void)
@@ -336,6 +349,7 @@ int main(void)
     PROMISE(an_interrupted_connect_that_is_given_up_leaves_nothing);
     PROMISE(a_name_is_looked_up_where_it_is_no_number);
     PROMISE(descriptor_0_is_one_like_any_other);
+    PROMISE(a_stream_that_was_reset_is_not_quiet);
     PROMISE(a_closed_connection_is_as_new);
     PROMISE(a_connection_that_is_shut_keeps_its_buffers);
     return check_result();

@@ -85,4 +85,18 @@ breaks "sleep without a look at the lock" lock.pml -DWITHOUT_CHECK
 holds "fork, fork of a fork, two threads in the child" fork.pml
 breaks "a mark of a start that names no process" fork.pml -DWITHOUT_OWNED_MARK
 
+holds "the lease, two callers, two writes" lease.pml
+holds "the lease, two callers of two calls, a write" lease.pml -DCALLS=2 -DWRITES=1
+holds "the lease, three callers, a write" lease.pml -DCALLERS=3 -DWRITES=1 -DEXPIRIES=0
+if [ "${1:-}" = --long ]; then
+    holds "the lease, two callers of two calls, two writes" lease.pml -DCALLS=2
+    holds "the lease, three callers, two writes" lease.pml -DCALLERS=3
+fi
+breaks "a fill by set" lease.pml -DWITHOUT_CAS
+breaks "a lease for whoever finds one" lease.pml -DWITHOUT_WON
+breaks "invalidate without a new token" lease.pml -DWITHOUT_NEW_TOKEN
+breaks "a lease that is not given back" lease.pml -DWITHOUT_RELEASE
+breaks "a lease given back by delete" lease.pml -DWITHOUT_GATE
+breaks "a lease that does not run out" lease.pml -DWITHOUT_EXPIRY
+
 exit $failed
