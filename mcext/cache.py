@@ -102,6 +102,12 @@ def _rows(servers: Any) -> list[tuple[str, int]]:
     return rows
 
 
+class _Server(_core._Server):
+    """One that may be referred to weakly, as the pools of connections in Python do (gevent's)."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Cache(_core._Cache[T]):
     """A client of one or more memcached servers, for new code.
 
@@ -290,7 +296,7 @@ class Cache(_core._Cache[T]):
 
     def _make_host(self, address: str) -> Any:
         timeout, connect_timeout = self._timeouts
-        host = _core._Server(address, 0, self._dead_retry, timeout)
+        host = _Server(address, 0, self._dead_retry, timeout)
         host.connect_timeout = connect_timeout
         return host
 

@@ -159,6 +159,15 @@ static PyObject *arithmetic(mcx_call *call, const mcx_key *key, const order *wha
     return NULL;
 }
 
+static int read_delta(PyObject *object, mcx_decimal *delta)
+{
+    if (!PyLong_Check(object)) { /* Client takes digits, too */
+        PyErr_Format(PyExc_TypeError, "delta must be an int, not %.200s", Py_TYPE(object)->tp_name);
+        return -1;
+    }
+    return mcx_delta(object, delta);
+}
+
 static int read_initial(PyObject *object, uint64_t *initial)
 {
     if (!PyLong_Check(object)) {
@@ -194,7 +203,7 @@ static PyObject *arithmetic_method(mc_command command, PyObject *self, PyObject 
     mcx_cache_key key;
 
     if (mcx_cache_bind(&signatures[command], 2, args, nargs, kwnames, values) < 0 ||
-        (values[1] != NULL && mcx_delta(values[1], &delta) < 0)) {
+        (values[1] != NULL && read_delta(values[1], &delta) < 0)) {
         return NULL;
     }
     what.delta = delta.text;

@@ -161,3 +161,25 @@ PyObject *mcx_item_new(mcx_module *module, const mc_reply *reply, uint32_t flags
     }
     return item;
 }
+
+PyObject *mcx_item_renewed(mcx_module *module, PyObject *item, uint32_t flags, uint64_t cas,
+                           PyObject *value)
+{
+    PyObject *renewed = value ? PyStructSequence_New(module->item_type) : NULL;
+    PyObject *fields[3] = {value, NULL, NULL};
+
+    if (renewed == NULL) {
+        Py_XDECREF(value);
+        return NULL;
+    }
+    fields[1] = PyLong_FromUnsignedLong(flags);
+    fields[2] = PyLong_FromUnsignedLongLong(cas);
+    for (int i = 0; i < 8; i++) {
+        PyStructSequence_SetItem(renewed, i,
+                                 i < 3 ? fields[i] : Py_NewRef(PyStructSequence_GetItem(item, i)));
+    }
+    if (fields[1] == NULL || fields[2] == NULL) {
+        Py_CLEAR(renewed);
+    }
+    return renewed;
+}

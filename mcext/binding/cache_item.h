@@ -14,4 +14,8 @@ int mcx_add_item_type(mcx_module *module, PyObject *module_object);
 PyObject *mcx_item_new(mcx_module *module, const mc_reply *reply, uint32_t flags, uint64_t cas,
                        PyObject *value);
 
+/* The same with another value, its flags and its token. Steals value, as above. */
+PyObject *mcx_item_renewed(mcx_module *module, PyObject *item, uint32_t flags, uint64_t cas,
+                           PyObject *value);
+
 #endif

@@ -42,6 +42,30 @@ static int give_lease_back(mcx_call *call, const mcx_key *key, uint64_t cas)
     return outcome == MCX_META_RAISED ? -1 : 0;
 }
 
+/* The token of an item whose lease went back is another one now: reads value, flags and token once
+ * more. Where that fails the token is out of date, which harms nobody. */
+static int renew_token(mcx_call *call, const mcx_key *key, PyObject **item)
+{
+    mcx_retrieved got = {0};
+    PyObject *again = NULL, *noted = call->faults;
+    int result;
+
+    call->faults = NULL;
+    result = mcx_retrieve(call, MC_GETS, key, &got);
+    bool is_there = result > 0 && call->faults == NULL && got.found;
+    Py_XSETREF(call->faults, noted);
+    if (is_there) {
+        again = mcx_item_renewed(call->module, *item, got.flags, got.cas,
+                                 mcx_retrieved_value(call, &got));
+        result = again != NULL ? 1 : -1;
+    }
+    if (again != NULL) {
+        Py_SETREF(*item, again);
+    }
+    mcx_retrieved_clear(&got);
+    return result < 0 ? -1 : 0;
+}
+
 /* ---- one ------------------------------------------------------------------------------------ */
 
 static PyObject *get_item(mcx_call *call, const mcx_key *key)
@@ -67,6 +91,10 @@ static PyObject *get_item(mcx_call *call, const mcx_key *key)
         result = is_there ? mcx_item_new(call->module, &reply, got.flags, got.cas,
                                          mcx_retrieved_value(call, &got))
                           : Py_NewRef(Py_None);
+        if (is_there && result != NULL && mc_meta_has(&reply, 'W') &&
+            renew_token(call, key, &result) < 0) {
+            Py_CLEAR(result);
+        }
     }
     mcx_retrieved_clear(&got);
     return result;
@@ -106,7 +134,10 @@ static int touch_and_get(mcx_call *call, const mcx_key *key, mc_slice exptime, m
         return there < 0 ? -1 : there > 0 && call->faults == NULL;
     }
     there = mcx_retrieve(call, MC_GET, key, got);
-    return there > 0 && call->faults != NULL ? 0 : there;
+    if (there >= 0 && call->faults != NULL) {
+        return mcx_fault_has_run(call) < 0 ? -1 : 0;
+    }
+    return there;
 }
 
 static PyObject *get_and_touch(mcx_call *call, const mcx_key *key, mc_slice exptime,
@@ -165,13 +196,26 @@ static PyObject *cache_get_and_touch(PyObject *self, PyObject *const *args, Py_s
 
 /* ---- many ----------------------------------------------------------------------------------- */
 
+static int renew_in_result(mcx_multi *all, PyObject *object, const mcx_key *key)
+{
+    PyObject *item = Py_XNewRef(PyDict_GetItemWithError(all->result, object));
+    int result = item != NULL ? renew_token(all->call, key, &item) : PyErr_Occurred() ? -1 : 0;
+
+    if (item != NULL && result == 0) {
+        result = PyDict_SetItem(all->result, object, item);
+    }
+    Py_XDECREF(item);
+    return result;
+}
+
 /* The leases that came with stale items go back. */
 static int give_leases_back(mcx_multi *all)
 {
     for (size_t i = 0; i < all->won_count; i++) {
         mcx_key key = {.text = all->texts[all->won[i].number]};
 
-        if (give_lease_back(all->call, &key, all->won[i].cas) < 0) {
+        if (give_lease_back(all->call, &key, all->won[i].cas) < 0 ||
+            renew_in_result(all, all->items[all->won[i].number].object, &key) < 0) {
             return -1;
         }
     }

@@ -10,6 +10,7 @@
 #include "cache.h"
 #include "call.h"
 #include "compat.h"
+#include "counters.h"
 #include "drive.h"
 #include "faults.h"
 #include "move.h"
@@ -45,6 +46,7 @@ static mc_status probe(mcx_call *call, mcx_target *target, mc_meta_level *level)
 
     *level = mc_meta_judge(said[0], said[1]);
     if (status == MC_OK && leg.verdict.keep) {
+        mcx_counters_note(call, target->host, &leg);
         mc_leg_fini(&leg);
         return MC_OK;
     }
@@ -136,12 +138,17 @@ static mc_status take_item(mc_leg *leg, mcx_retrieved *got, mc_reply *reply)
 
 /* *refused: the server does not know the command, and is asked again what it knows. */
 static void read_item(mcx_call *call, mcx_target *target, mc_leg *leg, mcx_retrieved *got,
-                      mc_reply *reply, bool *refused)
+                      mc_reply *reply, mc_slice key, mc_slice flags, bool *refused)
 {
     for (;;) {
         mc_reply *said = &leg->exchange.reply;
 
         switch (mcx_drive(call, target, leg)) {
+        case MC_LEG_PRODUCE: /* once more, on a new connection */
+            if (!mc_leg_line(leg, key, flags) || !mc_leg_ready(leg)) {
+                mc_leg_fail(leg, MC_NO_MEMORY);
+            }
+            break;
         case MC_LEG_VALUE:
             mc_leg_fail(leg, take_item(leg, got, reply));
             break;
@@ -193,7 +200,7 @@ static mcx_meta_outcome ask_item(mcx_call *call, mcx_target *target, const mcx_k
         mcx_retrieved_take(call, body, got);
     }
     else if (UNLIKELY(found < 0)) {
-        read_item(call, target, &leg, got, reply, &refused);
+        read_item(call, target, &leg, got, reply, key->text, flags, &refused);
     }
     leg.good = got->found && !mcx_is_stub(got->flags, (size_t)reply->length);
     found = mcx_conclude(call, target, &leg, false);

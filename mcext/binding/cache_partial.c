@@ -83,7 +83,8 @@ static int raise_partial(mcx_call *call, PyObject *result, PyObject *undone)
 PyObject *mcx_multi_judge(mcx_multi *all, PyObject *result)
 {
     mcx_call *call = all->call;
-    bool may_have_failed = all->command == MC_SET || call->faults != NULL || all->failed;
+    bool may_have_failed = all->command == MC_SET || call->faults != NULL || all->failed ||
+                           call->snapshot->bucket_count == 0;
     PyObject *undone;
     size_t keys;
 

@@ -114,8 +114,8 @@ int mcx_fault_keep(mcx_call *call, mcx_server *host)
 int mcx_fault_no_meta(mcx_call *call)
 {
     return note(call, "ServerError",
-                PyUnicode_FromString("the server has no meta protocol (memcached 1.6.10)"), NULL,
-                call->command, false);
+                PyUnicode_FromString("the server has no meta protocol (memcached 1.6.10)"),
+                call->host, call->command, false);
 }
 
 int mcx_fault_conflict(mcx_call *call)
@@ -135,13 +135,14 @@ int mcx_fault_nobody(mcx_call *call)
                 NULL, call->command, false);
 }
 
-/* The fault of a leg whose server could not be connected once more, which is noted already: what
- * was sent to the old connection may have run. */
-static int mark_as_run(mcx_call *call)
+/* The last, which is of the leg that has just ended: others may be of other servers. */
+int mcx_fault_has_run(mcx_call *call)
 {
-    return call->faults == NULL
-               ? mcx_fault_nobody(call)
-               : PyObject_SetAttrString(PyList_GET_ITEM(call->faults, 0), "may_have_run", Py_True);
+    if (mcx_fault_nobody(call) < 0) {
+        return -1;
+    }
+    return PyObject_SetAttrString(
+        PyList_GET_ITEM(call->faults, PyList_GET_SIZE(call->faults) - 1), "may_have_run", Py_True);
 }
 
 static PyObject *line_text(mc_slice line)
@@ -163,7 +164,7 @@ int mcx_fault_leg(mcx_call *call, mcx_server *host, const mc_leg *leg)
         return 0; /* its error line is noted */
     }
     if (host == NULL) {
-        return mark_as_run(call);
+        return mcx_fault_has_run(call); /* what went to the old connection */
     }
     switch (leg->verdict.status) {
     case MC_TIMEOUT:

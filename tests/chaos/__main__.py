@@ -23,7 +23,8 @@ PEERS = {
     "pylibmc": "pylibmc==1.6.3",
     "libmc": "libmc==1.4.17",
 }
-NAMES = ("mcext", *PEERS)
+OURS = ("mcext", "mcext.Cache")
+NAMES = (*OURS, *PEERS)
 # calls under a fault that does not wait, and under one that does
 SHORT = (2000, 600)
 TABLE = (10000, 1000)
@@ -53,7 +54,7 @@ def install_peer(name):
 
 def environment(name):
     """Return the environment in which a caller imports the client of that name and no other."""
-    if name == "mcext":
+    if name in OURS:
         folder = pathlib.Path(importlib.util.find_spec("mcext").submodule_search_locations[0]).parent
     else:
         folder = install_peer(name)

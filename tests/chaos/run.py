@@ -365,7 +365,7 @@ def run(client, fault, seed, calls, server_factory, environment, seconds=3600.0,
         else:
             listening, report = stack.enter_context(proxy(server, fault, seed, ports))
             addresses = [f"127.0.0.1:{port}" for port in listening]
-        limit_memory = client != "mcext" and fault.name in PEER_MEMORY_FAULTS
+        limit_memory = not client.startswith("mcext") and fault.name in PEER_MEMORY_FAULTS
         left = calls
         try:
             for attempt in range(RESTARTS + 1):

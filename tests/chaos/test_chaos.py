@@ -45,6 +45,20 @@ def test_never_a_wrong_value_a_death_or_a_hang(fault):
     assert all("raised incr ValueError" in words for words in result["words"] if words.startswith("raised")), text
 
 
+@pytest.mark.plain
+@pytest.mark.parametrize("fault", run.FAULTS)
+def test_never_a_wrong_value_a_death_or_a_hang_of_a_cache(fault):
+    text, results = chaos("--client", "mcext.Cache", "--fault", fault, "--calls", "1500", "--waiting-calls", "320")
+    (result,) = results
+    counts = result["counts"]
+    assert result["verdicts"] == [], text
+    assert counts["calls"] >= result["wanted"]
+    assert fault == "none" or fault in ("threads", "churn") or result["injected"] > 0, "the fault was not met"
+    if fault in ("none", "fragments", "threads", "churn"):
+        assert counts["late"] == counts["broken"] == 0, text
+    assert counts["raised"] == 0, text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["garbage", "doubled", "other-key", "signals", "fork"])
 def test_the_suite_catches_a_client_that_trusts_its_stream(fault):
