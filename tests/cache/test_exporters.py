@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+import mcext
 from mcext import errors
 
 pytestmark = pytest.mark.frameworks
@@ -323,3 +324,12 @@ cache.call("incr", error=errors.ServerError("no"))
     here = __file__.rpartition("/")[0]
     done = subprocess.run([sys.executable, "-c", program, here], capture_output=True, text=True, check=True)
     assert done.stdout == "incr"
+
+
+@pytest.mark.parametrize("spans, expected", [("errors", []), ("all", ["set", "get"])])
+def test_a_real_cache_has_the_spans_that_were_asked_for(memcached, traces, spans, expected):
+    with mcext.Cache([memcached.address]) as cache:
+        instrument(cache, traces, spans)
+        assert cache.set("a", 1) is True
+        assert cache.get("a") == 1
+    assert [span.attributes["db.operation.name"] for span in traces.get_finished_spans()] == expected
