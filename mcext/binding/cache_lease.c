@@ -136,7 +136,7 @@ static const mcx_signature get_or_set_signature = {
     .required = 2,
     .names = {"key", "factory", "ttl", "refresh", "lease", "wait", "stale", "fallback"}};
 
-#define MOST_SECONDS (60 * 60 * 24 * 30) /* memcached takes more for a time of day */
+#define MOST_SECONDS (60L * 60 * 24 * 30) /* memcached takes more for a time of day */
 
 /* A plain int of that range; false where the arguments are for Python to look at. */
 static bool read_seconds(PyObject *object, long fallback, long least, long *seconds)
