@@ -141,8 +141,8 @@ int mcx_fault_has_run(mcx_call *call)
     if (mcx_fault_nobody(call) < 0) {
         return -1;
     }
-    return PyObject_SetAttrString(
-        PyList_GET_ITEM(call->faults, PyList_GET_SIZE(call->faults) - 1), "may_have_run", Py_True);
+    return PyObject_SetAttrString(PyList_GET_ITEM(call->faults, PyList_GET_SIZE(call->faults) - 1),
+                                  "may_have_run", Py_True);
 }
 
 static PyObject *line_text(mc_slice line)

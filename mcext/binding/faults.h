@@ -19,7 +19,8 @@ int mcx_fault_leg(mcx_call *call, mcx_server *host, const mc_leg *leg);
 /* A server answered with an error line. */
 int mcx_fault_line(mcx_call *call, mcx_server *host, const mc_reply *reply);
 int mcx_fault_too_large(mcx_call *call, mcx_server *host, PyObject *key);
-/* What the last fault is of may have been carried out: a connect that failed is its last step alone. */
+/* What the last fault is of may have been carried out: a connect that failed is its last step
+ * alone. */
 int mcx_fault_has_run(mcx_call *call);
 /* The exception that is set, if it is a DecodeError: the fault of a server. */
 int mcx_fault_keep(mcx_call *call, mcx_server *host);
