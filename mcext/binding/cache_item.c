@@ -165,20 +165,23 @@ PyObject *mcx_item_new(mcx_module *module, const mc_reply *reply, uint32_t flags
 PyObject *mcx_item_renewed(mcx_module *module, PyObject *item, uint32_t flags, uint64_t cas,
                            PyObject *value)
 {
-    PyObject *renewed = value ? PyStructSequence_New(module->item_type) : NULL;
-    PyObject *fields[3] = {value, NULL, NULL};
+    PyObject *renewed = value ? module->item_type->tp_alloc(module->item_type, FIELDS) : NULL;
+    bool failed = false;
 
     if (renewed == NULL) {
         Py_XDECREF(value);
         return NULL;
     }
-    fields[1] = PyLong_FromUnsignedLong(flags);
-    fields[2] = PyLong_FromUnsignedLongLong(cas);
-    for (int i = 0; i < 8; i++) {
-        PyStructSequence_SetItem(renewed, i,
-                                 i < 3 ? fields[i] : Py_NewRef(PyStructSequence_GetItem(item, i)));
+    for (int i = 0; i < FIELDS; i++) {
+        PyObject *field = i == VALUE   ? value
+                          : i == FLAGS ? PyLong_FromUnsignedLong(flags)
+                          : i == CAS   ? PyLong_FromUnsignedLongLong(cas)
+                                       : Py_NewRef(PyTuple_GET_ITEM(item, i));
+
+        failed |= field == NULL;
+        PyTuple_SET_ITEM(renewed, i, field); /* steals, also NULL */
     }
-    if (fields[1] == NULL || fields[2] == NULL) {
+    if (failed) {
         Py_CLEAR(renewed);
     }
     return renewed;

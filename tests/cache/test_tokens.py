@@ -509,7 +509,7 @@ def test_without_the_meta_protocol_an_item_has_value_flags_and_token(old):
     items = cache.get_items(["key", "none", "other"])
     assert list(items) == ["key", "other"]
     assert tuple(items["key"]) == tuple(item)
-    assert tuple(items["other"]) == (b"", 8, 77, None, None, None, None, None)
+    assert tuple(items["other"]) == (b"", 1, 77, None, None, None, None, None)
     assert cache.get_and_touch("key", 50) == "v"
     assert cache.get_and_touch("none", 50, "missed") == "missed"
     assert b"touch key 50\r\n" in server.commands
