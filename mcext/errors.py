@@ -173,7 +173,7 @@ def partial_failure(
 ) -> PartialFailure:
     """The PartialFailure of a call that failed at these servers."""
     reasons = "; ".join(f"{server}: {error.args[0]}" for server, error in errors.items())
-    what = "" if not keys else "one key was not done; " if len(keys) == 1 else f"{len(keys)} keys were not done; "
+    what = f"{len(keys)} {'key was' if len(keys) == 1 else 'keys were'} not done; " if keys else ""
     return PartialFailure(
         f"{what}{reasons}",
         result=result,
