@@ -22,6 +22,7 @@ class Kind:
     module: str
     open: Callable[[list[str], int], Any]  # servers, pickle protocol
     needs: str = ""  # what its installation needs beyond pip
+    shares: bool = True  # it reads the bytes that others store
 
 
 def _ours(servers: list[str], protocol: int) -> Any:
@@ -66,6 +67,32 @@ def _pymemcache(servers: list[str], protocol: int) -> Any:
     return Client(servers[0], **options) if len(servers) == 1 else HashClient(servers, **options)
 
 
+class _MetaMemcache:
+    """meta-memcache under the names of the others. It has no incr that makes values of `set`, and its multi_get gives
+    keys of a class of its own."""
+
+    def __init__(self, servers: list[str]) -> None:
+        from meta_memcache import CacheClient
+        from meta_memcache.configuration import LeasePolicy, ServerAddress, connection_pool_factory_builder
+
+        addresses = [ServerAddress(host, int(port)) for host, port in (server.rsplit(":", 1) for server in servers)]
+        client = CacheClient.cache_client_from_servers(addresses, connection_pool_factory_builder())
+        self.get = client.get
+        self._set = client.set
+        self._get_or_lease = client.get_or_lease
+        self._policy = LeasePolicy()
+
+    def set(self, key: str, value: Any) -> bool:
+        return bool(self._set(key, value, 0))
+
+    def get_or_set(self, key: str, factory: Any) -> Any:
+        return self._get_or_lease(key, self._policy)
+
+
+def _meta_memcache(servers: list[str], protocol: int) -> Any:
+    return _MetaMemcache(servers)
+
+
 def _pylibmc(servers: list[str], protocol: int) -> Any:
     import pylibmc
 
@@ -88,6 +115,7 @@ KINDS = {
         Kind("mcext, customised", "", "mcext", _customised),
         Kind("python-memcached", "python-memcached", "memcache", _python_memcached),
         Kind("pymemcache", "pymemcache", "pymemcache", _pymemcache),
+        Kind("meta-memcache", "meta-memcache", "meta_memcache", _meta_memcache, shares=False),
         Kind("pylibmc", "pylibmc", "pylibmc", _pylibmc, "a C compiler, libmemcached-dev, zlib1g-dev"),
         Kind("libmc", "libmc", "libmc", _libmc, "a C++ compiler"),
     )

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from clients import Kind
+from clients import KINDS, Kind
 from environment import Worker, build_raw, client_worker, cpu_time, pin, running_servers
 from workload import Call, raw_plan
 
@@ -69,7 +69,8 @@ def measure_call(
             shared = RAW_PREFIX if call.is_shared(len(addresses)) else ""
             for name, worker in workers.items():
                 try:
-                    worker.order(call=call.name, keys=call.key_count(len(addresses)), shared=shared)
+                    own = shared if KINDS[name].shares else ""
+                    worker.order(call=call.name, keys=call.key_count(len(addresses)), shared=own)
                     taking_part[name] = worker
                 except RuntimeError as error:
                     rows.append({"call": call.name, "client": name, "error": str(error)})

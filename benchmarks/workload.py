@@ -107,6 +107,8 @@ class Bound:
         self.client = client
         self.keys = keys
         self.methods = find_methods(client)
+        if call.method not in self.methods:
+            raise RuntimeError(f"it has no {call.method}")
         self.mapping = {key: call.value for key in self.keys}
         for key in self.keys if store else []:
             if not self.methods["set"](key, call.value):
@@ -245,7 +247,7 @@ def raw_calls(call: Call, prefix: str, server_count: int) -> list[list[tuple[int
     keys = key_names(prefix, call.key_count(server_count))
     homes = dict(zip(keys, server_order(len(keys), server_count), strict=True))
     stored = len(b"STORED\r\n")
-    if call.method == "get":
+    if call.method in ("get", "get_item", "get_or_set"):  # the latter beside what a get takes at least
         return [[(homes[key], f"get {key}\r\n".encode(), value_reply_size(key, call) + 5)] for key in keys]
     if call.method == "set":
         return [[(homes[key], set_request(key, call), stored)] for key in keys]
