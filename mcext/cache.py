@@ -134,7 +134,7 @@ class Cache(_core._Cache[T]):
     Raises TypeError or ValueError for a wrong argument.
     """
 
-    __slots__ = ("_codec", "_dead_retry", "_errors", "_flights", "_hosts", "_lock", "_retired", "_timeouts")
+    __slots__ = ("_codec", "_dead_retry", "_errors", "_flights", "_hosts", "_leases", "_lock", "_retired", "_timeouts")
 
     def __init__(
         self,
@@ -178,6 +178,7 @@ class Cache(_core._Cache[T]):
         self._hosts: dict[str, tuple[Any, int]] = {}
         self._retired: list[dict[str, Any]] = []
         self._flights = fill.flights()
+        self._leases: dict[bytes, tuple[int, float]] = {}
         self.set_servers(servers)
 
     @staticmethod

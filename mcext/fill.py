@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["get_or_set", "invalidate"]
 
 # What a look found: as in binding/cache_lease.c.
-_HIT, _WON, _TAKEN, _NO_LEASE, _NO_META = range(5)
+_HIT, _WON, _TAKEN, _NO_LEASE, _NO_META, _OLD = range(6)
 
 # What fills are counted as.
 _FILL_WON, _FILL_LOST, _FILL_WAITED = range(3)
@@ -33,6 +33,7 @@ _FILL_WON, _FILL_LOST, _FILL_WAITED = range(3)
 _LONGEST = 60 * 60 * 24 * 30  # seconds; memcached takes more for a time of day
 _LAST_SECOND = 2**31 - 1  # that memcached can hold, since 1970
 _FIRST_DELAY, _LAST_DELAY = 0.005, 0.25  # seconds between two looks for another's value
+_LEASES_AT_MOST = 10_000  # on old values that a process keeps in mind
 _LEASE_SUFFIX = b".lease"  # of the item that stands for a lease where there is no meta protocol
 
 
@@ -159,6 +160,12 @@ class _Call:
             found, value, token, has_value = looked
             if found == _HIT:
                 return value
+            if found == _OLD:
+                if not self.is_overdue(token):
+                    return value
+                self.release(token, True)  # the next look of all callers wins it
+                looked = self.look()
+                continue
             if found == _WON:
                 return self.lead(token, value, has_value)
             if found == _NO_LEASE:
@@ -220,7 +227,25 @@ class _Call:
             stored = False
         self.cache._count_fill(self.order.key, _FILL_WON if stored else _FILL_LOST)
 
-    # ---- the others wait
+    # ---- the others are served the old value, or wait
+
+    def is_overdue(self, token: int) -> bool:
+        """Whether the lease on an old value has been out for longer than it lasts, as far as this process knows.
+
+        memcached never takes it back: a leader that died would leave the value old until it ends.
+        """
+        leases = self.cache._leases
+        now = time.monotonic()
+        seen, since = leases.get(self.name, (None, now))
+        if seen != token:
+            if len(leases) >= _LEASES_AT_MOST:
+                leases.clear()
+            leases[self.name] = token, now
+            return False
+        if now - since <= self.order.lease:
+            return False
+        leases.pop(self.name, None)
+        return True
 
     def take_off(self, computes: bool = False) -> None:
         """From now on the others of this process wait for this call."""

@@ -28,7 +28,8 @@ typedef enum {
     LOOK_WON,      /* nothing, or an old value: this caller is to compute, with the token */
     LOOK_TAKEN,    /* nothing, and another computes */
     LOOK_NO_LEASE, /* nothing, and the server grants no lease */
-    LOOK_NO_META   /* the server has no meta protocol */
+    LOOK_NO_META,  /* the server has no meta protocol */
+    LOOK_OLD       /* a value that another is computing anew */
 } look;
 
 static size_t put_flag(char *to, char letter, uint64_t number)
@@ -60,7 +61,7 @@ static mcx_meta_outcome look_up(mcx_call *call, const mcx_key *key, uint64_t lea
     bool is_stub = mcx_is_stub(got->flags, (size_t)reply.length);
 
     if (LIKELY(got->found && !is_stub && !mc_meta_has(&reply, 'W'))) {
-        *found = LOOK_HIT;
+        *found = LIKELY(!mc_meta_has(&reply, 'Z')) ? LOOK_HIT : LOOK_OLD;
     }
     else if (!got->found) {
         *found = LOOK_NO_LEASE;
@@ -420,8 +421,7 @@ PyMethodDef mcx_cache_lease_methods[] = {
         "ttl: seconds, a timedelta, or None: until it is evicted.\n"
         "refresh: in the last so many seconds of ttl one caller computes anew, and the others\n"
         "    are served the old value.\n"
-        "lease: seconds, 2 at least, after which another takes over from one that died;\n"
-        "    where an old value is served meanwhile: when the time of that is over.\n"
+        "lease: seconds, 2 at least, after which another takes over from one that died.\n"
         "wait: seconds to wait for another's value; None: twice the lease.\n"
         "stale: seconds beyond ttl for which the old value is kept, served while one caller\n"
         "    computes, and where factory raises.\n"
