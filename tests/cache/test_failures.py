@@ -503,3 +503,28 @@ def test_a_dead_mark_holds_for_dead_retry_and_goes_with_the_first_answer():
             except mcext.ServerUnavailable:
                 pass
         assert cache.servers[0].alive is True
+
+
+@pytest.mark.parametrize("errors", ["raise", "miss"])
+def test_a_decode_error_of_the_callers_own_code_comes_out_of_a_call_for_many(errors):
+    """It is none of the cache's: there is no miss to be had instead."""
+    raised_error = mcext.DecodeError("of the caller")
+
+    class Values(dict):
+        def __getitem__(self, key):
+            raise raised_error
+
+    def keys():
+        yield "k"
+        raise raised_error
+
+    with ScriptedServer() as server, cache_of(server, errors=errors) as cache:
+        for call in (
+            lambda: cache.get_many(keys()),
+            lambda: cache.get_items(keys()),
+            lambda: cache.delete_many(keys()),
+            lambda: cache.set_many(Values(k=1)),
+        ):
+            with pytest.raises(mcext.DecodeError) as raised:
+                call()
+            assert raised.value is raised_error
