@@ -174,7 +174,7 @@ class Cache(_core._Cache[T]):
         )
         self.on_event = on_event
         self.slow = slow
-        self._lock = threading.Lock()
+        self._lock = _core._generation(), threading.Lock()
         self._hosts: dict[str, tuple[Any, int]] = {}
         self._retired: list[dict[str, Any]] = []
         self._flights = fill.flights()
@@ -283,7 +283,7 @@ class Cache(_core._Cache[T]):
         ValueError for wrong ones, and nothing is changed.
         """
         rows = _rows(servers)
-        with self._lock:
+        with self._lock_of_this_process():
             hosts = {
                 address: (self._hosts[address][0] if address in self._hosts else self._make_host(address), weight)
                 for address, weight in rows
@@ -313,6 +313,12 @@ class Cache(_core._Cache[T]):
 
     def __repr__(self) -> str:
         return f"<mcext.Cache of {', '.join(self._hosts) or 'no servers'}>"
+
+    def _lock_of_this_process(self) -> threading.Lock:
+        generation, lock = self._lock
+        if generation != _core._generation():  # a thread that a fork left behind may hold it
+            self._lock = _, lock = _core._generation(), threading.Lock()
+        return lock
 
     def _flights_of_this_process(self) -> Any:
         generation, flights = self._flights
@@ -370,7 +376,7 @@ class Cache(_core._Cache[T]):
         numbers of calls, number i of those of less than 2**i microseconds, the last of all that took longer. servers:
         the same by address, of those that there are now.
         """
-        with self._lock:
+        with self._lock_of_this_process():
             servers = {address: self._counters(host, reset) for address, (host, _) in self._hosts.items()}
             total = _sum([*self._retired, *servers.values()])
             if reset:
