@@ -622,3 +622,24 @@ def test_a_signal_handlers_exception_ends_an_update(cache):
 def test_what_plain_sockets_store_has_a_token_too(cache, server):
     plain_socket.store(server, "key", b"v", 0)
     assert cache.set("key", b"w", cas=cache.get_item("key").cas) is True
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda cache: cache.get_item("key"),
+        lambda cache: cache.get_items(["key"]).get("key"),
+        lambda cache: cache.get_and_touch("key", 1000),
+    ],
+    ids=["get_item", "get_items", "get_and_touch"],
+)
+def test_reading_the_stale_place_of_a_lease_leaves_it_to_get_or_set(cache, read):
+    """The key was invalidated while its value was computed for the first time."""
+
+    def factory():
+        assert cache.invalidate("key") is True
+        assert read(cache) is None
+        return "outdated"
+
+    assert cache.get_or_set("key", factory, 1000) == "outdated"
+    assert cache.get_or_set("key", lambda: "new", 1000, wait=0, fallback="raise") == "new"
