@@ -196,12 +196,16 @@ static PyObject *cache_get_and_touch(PyObject *self, PyObject *const *args, Py_s
 
 /* ---- many ----------------------------------------------------------------------------------- */
 
+/* A value that came meanwhile and cannot be decoded leaves the one that was read. */
 static int renew_in_result(mcx_multi *all, PyObject *object, const mcx_key *key)
 {
     PyObject *item = Py_XNewRef(PyDict_GetItemWithError(all->result, object));
     int result = item != NULL ? renew_token(all->call, key, &item) : PyErr_Occurred() ? -1 : 0;
 
-    if (item != NULL && result == 0) {
+    if (item != NULL && result < 0) {
+        result = mcx_fault_keep(all->call, all->call->host);
+    }
+    else if (item != NULL) {
         result = PyDict_SetItem(all->result, object, item);
     }
     Py_XDECREF(item);

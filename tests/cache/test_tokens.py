@@ -643,3 +643,24 @@ def test_reading_the_stale_place_of_a_lease_leaves_it_to_get_or_set(cache, read)
 
     assert cache.get_or_set("key", factory, 1000) == "outdated"
     assert cache.get_or_set("key", lambda: "new", 1000, wait=0, fallback="raise") == "new"
+
+
+@pytest.mark.parametrize("errors", ["raise", "miss"])
+def test_a_stale_item_that_becomes_undecodable_meanwhile_is_the_one_that_was_read(errors):
+    """Its token is asked for again when its lease has gone back, and the value comes with it."""
+    answers = {
+        b"mn\r\n": b"MN\r\n",
+        b"mg AA==": b"EN kAA== b O1\r\n",
+        b"mg k": b"VA 3 kk f16 c7 t50 l0 s3 h1 W X\r\nold\r\n",
+        b"md k": b"HD\r\n",
+        b"gets k": b"VALUE k 1 9 8\r\nno pickle\r\nEND\r\n",
+    }
+
+    def script(command, number):
+        return next((answer for word, answer in answers.items() if command.startswith(word)), None)
+
+    with ScriptedServer(script) as server:
+        with mcext.Cache([server.address], timeout=AT_ONCE, errors=errors) as cache:
+            items = cache.get_items(["k"])
+            assert items["k"].value == "old"
+            assert b"gets k\r\n" in server.commands
