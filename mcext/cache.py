@@ -216,22 +216,29 @@ class Cache(_core._Cache[T]):
             raise ValueError(f"retries must be 0 or more, not {retries}")
         if not callable(function):
             raise TypeError(f"function must be callable, not {type(function).__name__}")
-        try:
-            for attempt in range(retries + 1):
-                if attempt:
-                    time.sleep(random.uniform(0, _CONFLICT_WAIT * attempt))
+        for attempt in range(retries + 1):
+            if attempt:
+                time.sleep(random.uniform(0, _CONFLICT_WAIT * attempt))
+            try:
                 found = self._gets(key)
-                old, token, is_value = found if found is not None else (ABSENT, ABSENT, False)
-                value = function(old if is_value else ABSENT)
-                if self.set(key, value, ttl, cas=token):
+            except MemcacheError:
+                if self._errors == "raise":
+                    raise
+                return None
+            old, token, is_value = found if found is not None else (ABSENT, ABSENT, False)
+            value = function(old if is_value else ABSENT)
+            try:
+                if self._swap(key, value, ttl, token):
                     return value
+            except MemcacheError:  # what may have run is not tried again
+                if self._errors == "raise":
+                    raise
+                return None
+        if self._errors == "raise":
             raise ConflictError(
                 f"others were faster at each of {retries + 1} tries", server=self.server_for(key), command="cas"
             )
-        except MemcacheError:
-            if self._errors == "raise":
-                raise
-            return None
+        return None
 
     def invalidate(self, key: str | bytes, *, stale: float | timedelta | None = None) -> bool:
         """From now on get_or_set computes key anew: one caller does, the others are served the old value meanwhile.

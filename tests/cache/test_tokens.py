@@ -15,7 +15,7 @@ import time
 
 import plain_socket
 import pytest
-from scripted_server import EMPTY, PATIENCE, ScriptedServer
+from scripted_server import CLOSE, EMPTY, PATIENCE, ScriptedServer
 
 import mcext
 from mcext.testing import memcached as start_memcached
@@ -643,6 +643,37 @@ def test_reading_the_stale_place_of_a_lease_leaves_it_to_get_or_set(cache, read)
 
     assert cache.get_or_set("key", factory, 1000) == "outdated"
     assert cache.get_or_set("key", lambda: "new", 1000, wait=0, fallback="raise") == "new"
+
+
+def test_update_never_repeats_what_may_have_run_where_failures_are_misses():
+    """The set by token is carried out, and its answer never comes."""
+    seen = []
+
+    def script(command, number):
+        if command.startswith(b"gets"):
+            return b"VALUE k 2 1 77\r\n1\r\nEND\r\n"
+        return CLOSE if command.startswith(b"cas") else None
+
+    def add_one(value):
+        seen.append(value)
+        return value + 1
+
+    with ScriptedServer(script) as server:
+        with mcext.Cache([server.address], timeout=AT_ONCE, errors="miss") as cache:
+            assert cache.update("k", add_one) is None
+            assert sum(command.startswith(b"cas") for command in server.commands) == 1
+    assert seen == [1]
+
+
+def test_a_memcache_error_of_updates_own_function_comes_out(server):
+    """It may be of another cache, whose errors are raised."""
+
+    def function(value):
+        raise mcext.ServerTimeout("of another cache")
+
+    with mcext.Cache([server.address], errors="miss") as cache:
+        with pytest.raises(mcext.ServerTimeout, match="of another cache"):
+            cache.update("key", function)
 
 
 @pytest.mark.parametrize("errors", ["raise", "miss"])
