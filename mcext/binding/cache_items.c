@@ -134,10 +134,14 @@ static int touch_and_get(mcx_call *call, const mcx_key *key, mc_slice exptime, m
         return there < 0 ? -1 : there > 0 && call->faults == NULL;
     }
     there = mcx_retrieve(call, MC_GET, key, got);
-    if (there >= 0 && call->faults != NULL) {
-        return mcx_fault_has_run(call) < 0 ? -1 : 0;
+    if (there < 0 || (there > 0 && call->faults == NULL)) {
+        return there;
     }
-    return there;
+    /* The first of the faults is raised, which may be another server's. */
+    return mcx_fault_has_run(call) < 0 || PyObject_SetAttrString(PyList_GET_ITEM(call->faults, 0),
+                                                                 "may_have_run", Py_True) < 0
+               ? -1
+               : 0;
 }
 
 static PyObject *get_and_touch(mcx_call *call, const mcx_key *key, mc_slice exptime,

@@ -358,6 +358,25 @@ def test_of_two_steps_the_first_has_run_where_the_second_fails():
         assert raised.value.may_have_run is True
 
 
+def test_of_two_steps_the_first_has_run_where_no_server_is_left_for_the_second():
+    """The same, where the connection is gone too, and each server refuses another."""
+
+    def script(command, number):
+        if command.startswith((b"mn", b"mg")):
+            return b"ERROR\r\n"
+        if command.startswith(b"touch"):
+            refuse(one)
+            refuse(other)
+            return (b"TOUCHED\r\nand more\r\n", CLOSE)
+        return None
+
+    with ScriptedServer(script) as one, ScriptedServer(script) as other:
+        with pytest.raises(mcext.ServerUnavailable) as raised:
+            cache_of(one, other).get_and_touch("k", 10)
+        assert any(command.startswith(b"touch") for command in one.commands + other.commands)
+        assert raised.value.may_have_run is True
+
+
 # ---- many keys, many servers ---------------------------------------------------------------------------------------
 
 
