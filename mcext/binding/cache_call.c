@@ -93,8 +93,8 @@ static COLD PyObject *fail(mcx_call *call, PyObject *missed)
     return Py_NewRef(missed);
 }
 
-/* A value that cannot be decoded is a miss where nothing is raised. Of a call without a miss (missed
- * is NULL) the exception is the caller's own: it comes out. */
+/* A value that cannot be decoded is a miss where nothing is raised. Of a call without a miss
+ * (missed is NULL) the exception is the caller's own: it comes out. */
 static COLD PyObject *forgive_decoding(mcx_call *call, PyObject *missed)
 {
     PyObject *class, *type, *value, *traceback;
