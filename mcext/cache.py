@@ -174,7 +174,7 @@ class Cache(_core._Cache[T]):
         )
         self.on_event = on_event
         self.slow = slow
-        self._lock = threading.Lock()
+        self._lock = _core._generation(), threading.Lock()
         self._hosts: dict[str, tuple[Any, int]] = {}
         self._retired: list[dict[str, Any]] = []
         self._flights = fill.flights()
@@ -217,22 +217,29 @@ class Cache(_core._Cache[T]):
             raise ValueError(f"retries must be 0 or more, not {retries}")
         if not callable(function):
             raise TypeError(f"function must be callable, not {type(function).__name__}")
-        try:
-            for attempt in range(retries + 1):
-                if attempt:
-                    time.sleep(random.uniform(0, _CONFLICT_WAIT * attempt))
+        for attempt in range(retries + 1):
+            if attempt:
+                time.sleep(random.uniform(0, _CONFLICT_WAIT * attempt))
+            try:
                 found = self._gets(key)
-                old, token, is_value = found if found is not None else (ABSENT, ABSENT, False)
-                value = function(old if is_value else ABSENT)
-                if self.set(key, value, ttl, cas=token):
+            except MemcacheError:
+                if self._errors == "raise":
+                    raise
+                return None
+            old, token, is_value = found if found is not None else (ABSENT, ABSENT, False)
+            value = function(old if is_value else ABSENT)
+            try:
+                if self._swap(key, value, ttl, token):
                     return value
+            except MemcacheError:  # what may have run is not tried again
+                if self._errors == "raise":
+                    raise
+                return None
+        if self._errors == "raise":
             raise ConflictError(
                 f"others were faster at each of {retries + 1} tries", server=self.server_for(key), command="cas"
             )
-        except MemcacheError:
-            if self._errors == "raise":
-                raise
-            return None
+        return None
 
     def invalidate(self, key: str | bytes, *, stale: float | timedelta | None = None) -> bool:
         """From now on get_or_set computes key anew: one caller does, the others are served the old value meanwhile.
@@ -284,7 +291,7 @@ class Cache(_core._Cache[T]):
         ValueError for wrong ones, and nothing is changed.
         """
         rows = _rows(servers)
-        with self._lock:
+        with self._lock_of_this_process():
             hosts = {
                 address: (self._hosts[address][0] if address in self._hosts else self._make_host(address), weight)
                 for address, weight in rows
@@ -314,6 +321,12 @@ class Cache(_core._Cache[T]):
 
     def __repr__(self) -> str:
         return f"<mcext.Cache of {', '.join(self._hosts) or 'no servers'}>"
+
+    def _lock_of_this_process(self) -> threading.Lock:
+        generation, lock = self._lock
+        if generation != _core._generation():  # a thread that a fork left behind may hold it
+            self._lock = _, lock = _core._generation(), threading.Lock()
+        return lock
 
     def _flights_of_this_process(self) -> Any:
         generation, flights = self._flights
@@ -371,7 +384,7 @@ class Cache(_core._Cache[T]):
         numbers of calls, number i of those of less than 2**i microseconds, the last of all that took longer. servers:
         the same by address, of those that there are now.
         """
-        with self._lock:
+        with self._lock_of_this_process():
             servers = {address: self._counters(host, reset) for address, (host, _) in self._hosts.items()}
             total = _sum([*self._retired, *servers.values()])
             if reset:

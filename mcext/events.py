@@ -55,7 +55,7 @@ def tell(hook: Callable[[Event], object], events: Iterable[tuple[Any, ...]]) -> 
             run = bool(getattr(error, "may_have_run", False))
             try:
                 hook(Event(kind, command, server or getattr(error, "server", None), keys, seconds, error, run))
-            except Exception:  # whatever it is, it must not reach the caller
+            except BaseException:  # whatever it is, it must not reach the caller
                 _report(hook)
     finally:
         _running.hook = False

@@ -311,7 +311,9 @@ class _Call:
     def without_meta(self) -> Any:
         """A lease is an item beside the key's: who can add it computes, and the others look for the value."""
         cache, order = self.cache, self.order
+        is_removed = False
         while True:
+            granted: bool | None = False
             try:
                 found = cache._gets(order.key)
                 if found is not None and found[2]:
@@ -323,7 +325,13 @@ class _Call:
                         self.release_beside()
                         return found[0]
             except MemcacheError as error:
-                return self.without_server(error)
+                if granted:
+                    self.release_beside()
+                if not isinstance(error, DecodeError) or self.cache.errors == "raise" or is_removed:
+                    return self.without_server(error)
+                is_removed = True  # on_event has been told
+                self.cache.delete(order.key)
+                continue
             if granted or granted is None:  # None: the key is too long for another one beside it
                 return self.lead_beside(bool(granted))
             if not self.wait_a_little():

@@ -93,7 +93,8 @@ static COLD PyObject *fail(mcx_call *call, PyObject *missed)
     return Py_NewRef(missed);
 }
 
-/* A value that cannot be decoded is a miss where nothing is raised. */
+/* A value that cannot be decoded is a miss where nothing is raised. Of a call without a miss
+ * (missed is NULL) the exception is the caller's own: it comes out. */
 static COLD PyObject *forgive_decoding(mcx_call *call, PyObject *missed)
 {
     PyObject *class, *type, *value, *traceback;
@@ -105,7 +106,8 @@ static COLD PyObject *forgive_decoding(mcx_call *call, PyObject *missed)
     is_one = class != NULL && value != NULL && PyObject_TypeCheck(value, (PyTypeObject *)class);
     Py_XDECREF(class);
     PyErr_Clear();
-    if (is_one && mcx_event(call, "error", NULL, value, 1) == 0 && !call->raises) {
+    if (is_one && mcx_event(call, "error", NULL, value, 1) == 0 && !call->raises &&
+        missed != NULL) {
         Py_XDECREF(type);
         Py_XDECREF(value);
         Py_XDECREF(traceback);

@@ -134,10 +134,14 @@ static int touch_and_get(mcx_call *call, const mcx_key *key, mc_slice exptime, m
         return there < 0 ? -1 : there > 0 && call->faults == NULL;
     }
     there = mcx_retrieve(call, MC_GET, key, got);
-    if (there >= 0 && call->faults != NULL) {
-        return mcx_fault_has_run(call) < 0 ? -1 : 0;
+    if (there < 0 || (there > 0 && call->faults == NULL)) {
+        return there;
     }
-    return there;
+    /* The first of the faults is raised, which may be another server's. */
+    return mcx_fault_has_run(call) < 0 || PyObject_SetAttrString(PyList_GET_ITEM(call->faults, 0),
+                                                                 "may_have_run", Py_True) < 0
+               ? -1
+               : 0;
 }
 
 static PyObject *get_and_touch(mcx_call *call, const mcx_key *key, mc_slice exptime,
@@ -196,12 +200,16 @@ static PyObject *cache_get_and_touch(PyObject *self, PyObject *const *args, Py_s
 
 /* ---- many ----------------------------------------------------------------------------------- */
 
+/* A value that came meanwhile and cannot be decoded leaves the one that was read. */
 static int renew_in_result(mcx_multi *all, PyObject *object, const mcx_key *key)
 {
     PyObject *item = Py_XNewRef(PyDict_GetItemWithError(all->result, object));
     int result = item != NULL ? renew_token(all->call, key, &item) : PyErr_Occurred() ? -1 : 0;
 
-    if (item != NULL && result == 0) {
+    if (item != NULL && result < 0) {
+        result = mcx_fault_keep(all->call, all->call->host);
+    }
+    else if (item != NULL) {
         result = PyDict_SetItem(all->result, object, item);
     }
     Py_XDECREF(item);

@@ -76,6 +76,10 @@ mc_meta_level mcx_meta_level(mcx_call *call, mcx_target *target)
     }
     level = mc_server_meta(&host->server, now);
     if (level == MC_META_UNKNOWN) {
+        /* A connection that has ended while it was idle is no server that closes at the probe. */
+        if (!mc_connection_is_quiet(target->connection) && mcx_reconnect(call, target) <= 0) {
+            goto done;
+        }
         status = probe(call, target, &level);
         if (status != MC_OK && status != MC_CLOSED) {
             level = MC_META_UNKNOWN; /* the target has ended */

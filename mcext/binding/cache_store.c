@@ -19,6 +19,7 @@ typedef struct {
     mc_command command;
     bool noreply;
     bool has_token;
+    bool raises; /* whatever errors says */
     uint64_t token;
 } order;
 
@@ -123,6 +124,7 @@ static PyObject *run(PyObject *self, order *what, PyObject *value, PyObject *ttl
                  mcx_cache_begin(&call, self, what->command) < 0)) {
         return NULL;
     }
+    call.raises |= what->raises;
     if (LIKELY(mcx_cache_key_of(&call, what->key, &key) == 0)) {
         result = encode_and_store(&call, value, what, exptime.text, &key.key);
         mcx_key_clear(&key.key);
@@ -150,6 +152,19 @@ static WHOLE PyObject *cache_set(PyObject *self, PyObject *const *args, Py_ssize
     }
     what.key = values[0];
     return run(self, &what, values[1], values[2]);
+}
+
+/* _swap(key, value, ttl, cas): set, which raises whatever errors says. */
+static PyObject *cache_swap(PyObject *self, PyObject *args)
+{
+    PyObject *value, *ttl, *cas;
+    order what = {.command = MC_SET, .raises = true};
+
+    if (!PyArg_ParseTuple(args, "OOOO", &what.key, &value, &ttl, &cas) ||
+        read_cas(cas, &what) < 0) {
+        return NULL;
+    }
+    return run(self, &what, value, ttl);
 }
 
 #define SIGNATURE(name)                                                                            \
@@ -234,5 +249,6 @@ PyMethodDef mcx_cache_store_methods[] = {
             "prepend" OTHER "Add value before the one that is there, which keeps its flags and its "
             "time\n(protocol.txt, \"Storage commands\").\n\n" ARGUMENTS
             "\nReturns True, or False where there is none.\n" RAISES),
+    {"_swap", cache_swap, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

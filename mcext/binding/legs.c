@@ -77,6 +77,14 @@ static int note_won(mcx_multi *all, mcx_leg *each, size_t number)
     return 0;
 }
 
+/* The place of a lease is no value; the lease itself comes where the key was invalidated. */
+static int take_stub(mcx_multi *all, mcx_leg *each)
+{
+    return all->command == MC_MG && mc_meta_has(&each->reply, 'W')
+               ? note_won(all, each, each->items[each->io.exchange.index])
+               : 0;
+}
+
 /* The value of the header each->reply, or the Item. body: as of mcx_decode. */
 static int keep_decoded(mcx_multi *all, mcx_leg *each, mc_slice text, PyObject *body)
 {
@@ -100,11 +108,11 @@ static int take_value(mcx_multi *all, mcx_leg *each)
     mc_exchange *exchange = &each->io.exchange;
     size_t length = (size_t)exchange->reply.length;
 
+    each->reply = exchange->reply;
     if (call->cache != NULL && mcx_is_stub(exchange->reply.flags, length) &&
         exchange->body != NULL) {
-        return 0;
+        return take_stub(all, each);
     }
-    each->reply = exchange->reply;
     if (exchange->body != NULL) {
         return keep_decoded(all, each, (mc_slice){exchange->body, length}, NULL);
     }
@@ -122,7 +130,9 @@ static int take_filled(mcx_multi *all, mcx_leg *each)
     int result;
 
     each->body = NULL;
-    result = keep_decoded(all, each, mcx_bytes_of(body), body);
+    result = all->call->cache != NULL && mcx_is_stub(each->reply.flags, (size_t)each->reply.length)
+                 ? take_stub(all, each)
+                 : keep_decoded(all, each, mcx_bytes_of(body), body);
     Py_DECREF(body);
     return result;
 }

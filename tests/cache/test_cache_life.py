@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -350,3 +351,19 @@ def test_references_to_what_a_caller_hands_in_are_level(cache, name):
     count()
     first = count()
     assert count()[:3] == first[:3]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_while_another_thread_counts_leaves_the_child_its_metrics_and_servers(memcached, cache):
+    cache.set("k", "parent")
+    with cache._lock_of_this_process():  # as in a thread that is within metrics() or set_servers()
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                signal.alarm(10 * PATIENCE)  # it may hang
+                cache.set_servers([memcached.address])
+                status = 0 if cache.metrics()["calls"] == {"set": 1} else 2
+            finally:
+                os._exit(status)
+        assert os.waitpid(pid, 0)[1] == 0

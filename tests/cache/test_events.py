@@ -307,3 +307,20 @@ def test_a_hook_may_fork_and_the_child_may_use_the_cache(cache):
 def test_a_hook_that_cannot_be_called_is_refused(memcached, hook):
     with pytest.raises(TypeError, match="on_event"):
         mcext.Cache([memcached.address], on_event=hook)
+
+
+def test_what_a_hook_raises_leaves_the_old_value_served(cache, monkeypatch):
+    """Of a factory that failed the hook is told, too; and an exit that it asks for is nobody's."""
+    seen = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: seen.append(unraisable.exc_type))
+
+    def leave(event):
+        raise SystemExit
+
+    def fail():
+        raise LookupError
+
+    cache.set("k", "old", 50)
+    cache.on_event = leave
+    assert cache.get_or_set("k", fail, 10, stale=60) == "old"
+    assert SystemExit in seen

@@ -358,6 +358,25 @@ def test_of_two_steps_the_first_has_run_where_the_second_fails():
         assert raised.value.may_have_run is True
 
 
+def test_of_two_steps_the_first_has_run_where_no_server_is_left_for_the_second():
+    """The same, where the connection is gone too, and each server refuses another."""
+
+    def script(command, number):
+        if command.startswith((b"mn", b"mg")):
+            return b"ERROR\r\n"
+        if command.startswith(b"touch"):
+            refuse(one)
+            refuse(other)
+            return (b"TOUCHED\r\nand more\r\n", CLOSE)
+        return None
+
+    with ScriptedServer(script) as one, ScriptedServer(script) as other:
+        with pytest.raises(mcext.ServerUnavailable) as raised:
+            cache_of(one, other).get_and_touch("k", 10)
+        assert any(command.startswith(b"touch") for command in one.commands + other.commands)
+        assert raised.value.may_have_run is True
+
+
 # ---- many keys, many servers ---------------------------------------------------------------------------------------
 
 
@@ -503,3 +522,28 @@ def test_a_dead_mark_holds_for_dead_retry_and_goes_with_the_first_answer():
             except mcext.ServerUnavailable:
                 pass
         assert cache.servers[0].alive is True
+
+
+@pytest.mark.parametrize("errors", ["raise", "miss"])
+def test_a_decode_error_of_the_callers_own_code_comes_out_of_a_call_for_many(errors):
+    """It is none of the cache's: there is no miss to be had instead."""
+    raised_error = mcext.DecodeError("of the caller")
+
+    class Values(dict):
+        def __getitem__(self, key):
+            raise raised_error
+
+    def keys():
+        yield "k"
+        raise raised_error
+
+    with ScriptedServer() as server, cache_of(server, errors=errors) as cache:
+        for call in (
+            lambda: cache.get_many(keys()),
+            lambda: cache.get_items(keys()),
+            lambda: cache.delete_many(keys()),
+            lambda: cache.set_many(Values(k=1)),
+        ):
+            with pytest.raises(mcext.DecodeError) as raised:
+                call()
+            assert raised.value is raised_error

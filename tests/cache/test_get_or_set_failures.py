@@ -392,3 +392,12 @@ def test_through_a_twemproxy_a_lease_stands_beside_the_key():
         assert cache.invalidate("k") is True
         assert cache.get("k") is None
         assert all(state.alive for state in cache.servers)
+
+
+def test_without_meta_an_undecodable_value_is_computed_and_stored_where_failures_are_misses():
+    memory = Memory()
+    with ScriptedServer(memory) as server, connected(server, errors="miss") as cache:
+        memory.items[b"k"] = b"1", b"no pickle", next(memory.tokens)
+        assert cache.get_or_set("k", lambda: "computed") == "computed"
+        assert cache.get_or_set("k", never) == "computed"
+        assert memory.items.keys() == {b"k"}

@@ -176,3 +176,20 @@ def test_a_server_that_is_replaced_by_a_newer_one_is_asked_again_some_time():
             assert cache.get_item("key") is None
             cache.set("key", 2)
             assert cache.get_item("key").size == 1
+
+
+def test_a_connection_that_ended_while_it_was_idle_says_nothing_of_the_meta_protocol():
+    """The server was started anew between two calls."""
+
+    def script(command, number):
+        answers = {b"mn": b"MN\r\n", b"mg AA==": b"EN kAA== b O1\r\n", b"mg k": b"VA 5 kk f16 c7\r\nvalue\r\n"}
+        if command.startswith(b"set"):
+            return (b"STORED\r\n", CLOSE)
+        return next((answer for word, answer in answers.items() if command.startswith(word)), None)
+
+    with ScriptedServer(script) as server:
+        with mcext.Cache([server.address]) as cache:
+            cache.set("a", 1)
+            server.wait_for(lambda server: server.connections[0].closed.is_set())
+            assert cache.get_item("k").value == "value"
+            assert not any(command.startswith(b"gets") for command in server.commands)

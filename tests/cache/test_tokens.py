@@ -15,7 +15,7 @@ import time
 
 import plain_socket
 import pytest
-from scripted_server import EMPTY, PATIENCE, ScriptedServer
+from scripted_server import CLOSE, EMPTY, PATIENCE, ScriptedServer
 
 import mcext
 from mcext.testing import memcached as start_memcached
@@ -622,3 +622,76 @@ def test_a_signal_handlers_exception_ends_an_update(cache):
 def test_what_plain_sockets_store_has_a_token_too(cache, server):
     plain_socket.store(server, "key", b"v", 0)
     assert cache.set("key", b"w", cas=cache.get_item("key").cas) is True
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda cache: cache.get_item("key"),
+        lambda cache: cache.get_items(["key"]).get("key"),
+        lambda cache: cache.get_and_touch("key", 1000),
+    ],
+    ids=["get_item", "get_items", "get_and_touch"],
+)
+def test_reading_the_stale_place_of_a_lease_leaves_it_to_get_or_set(cache, read):
+    """The key was invalidated while its value was computed for the first time."""
+
+    def factory():
+        assert cache.invalidate("key") is True
+        assert read(cache) is None
+        return "outdated"
+
+    assert cache.get_or_set("key", factory, 1000) == "outdated"
+    assert cache.get_or_set("key", lambda: "new", 1000, wait=0, fallback="raise") == "new"
+
+
+def test_update_never_repeats_what_may_have_run_where_failures_are_misses():
+    """The set by token is carried out, and its answer never comes."""
+    seen = []
+
+    def script(command, number):
+        if command.startswith(b"gets"):
+            return b"VALUE k 2 1 77\r\n1\r\nEND\r\n"
+        return CLOSE if command.startswith(b"cas") else None
+
+    def add_one(value):
+        seen.append(value)
+        return value + 1
+
+    with ScriptedServer(script) as server:
+        with mcext.Cache([server.address], timeout=AT_ONCE, errors="miss") as cache:
+            assert cache.update("k", add_one) is None
+            assert sum(command.startswith(b"cas") for command in server.commands) == 1
+    assert seen == [1]
+
+
+def test_a_memcache_error_of_updates_own_function_comes_out(server):
+    """It may be of another cache, whose errors are raised."""
+
+    def function(value):
+        raise mcext.ServerTimeout("of another cache")
+
+    with mcext.Cache([server.address], errors="miss") as cache:
+        with pytest.raises(mcext.ServerTimeout, match="of another cache"):
+            cache.update("key", function)
+
+
+@pytest.mark.parametrize("errors", ["raise", "miss"])
+def test_a_stale_item_that_becomes_undecodable_meanwhile_is_the_one_that_was_read(errors):
+    """Its token is asked for again when its lease has gone back, and the value comes with it."""
+    answers = {
+        b"mn\r\n": b"MN\r\n",
+        b"mg AA==": b"EN kAA== b O1\r\n",
+        b"mg k": b"VA 3 kk f16 c7 t50 l0 s3 h1 W X\r\nold\r\n",
+        b"md k": b"HD\r\n",
+        b"gets k": b"VALUE k 1 9 8\r\nno pickle\r\nEND\r\n",
+    }
+
+    def script(command, number):
+        return next((answer for word, answer in answers.items() if command.startswith(word)), None)
+
+    with ScriptedServer(script) as server:
+        with mcext.Cache([server.address], timeout=AT_ONCE, errors=errors) as cache:
+            items = cache.get_items(["k"])
+            assert items["k"].value == "old"
+            assert b"gets k\r\n" in server.commands

@@ -5,12 +5,13 @@ import datetime
 import decimal
 import pickle
 import sys
+import threading
 import zlib
 
 import oracle
 import plain_socket
 import pytest
-from scripted_server import PATIENCE
+from scripted_server import PATIENCE, ScriptedServer
 
 import mcext
 import memcache
@@ -584,3 +585,46 @@ def test_a_value_whose_pickling_uses_the_cache_is_stored(cache):
     assert cache.set_many({"many": Value()}) == []
     assert used == [b"inner", b"inner"]
     assert cache.get("key") == cache.get("many") == []
+
+
+class InParts(tuple):
+    """An answer of which the rest follows when the codec has decoded a value of the first part."""
+
+    def __new__(cls, parts, decoded):
+        made = super().__new__(cls, parts)
+        made.decoded = decoded
+        return made
+
+    def __iter__(self):
+        first, rest = super().__iter__()
+        yield first
+        assert self.decoded.wait(AT_ONCE)
+        yield rest
+
+
+@pytest.mark.parametrize("name", ["get_many", "get_items"])
+def test_a_stub_that_comes_in_parts_is_a_miss(name):
+    decoded = threading.Event()
+
+    def decode(data, flags):
+        decoded.set()
+        return data
+
+    answers = {
+        b"get": (b"VALUE a 0 1\r\na\r\nVALUE stub 0 0\r\n", b"\r\nEND\r\n"),
+        b"mg a": (b"VA 1 ka f0 c1 t-1 l0 s1 h0\r\na\r\nVA 0 kstub f0 c2 t9 l0 s0 h0\r\n", b"\r\n"),
+        b"mn": (b"MN\r\n", b""),
+        b"mg AA==": (b"EN kAA== b O1\r\n", b""),
+    }
+
+    def script(command, number):
+        if command.startswith(b"mg stub"):
+            return b""
+        for word in (b"get", b"mg a"):
+            if command.startswith(word + b" "):
+                return InParts(answers[word], decoded)
+        return next(parts[0] for word, parts in answers.items() if command.startswith(word))
+
+    with ScriptedServer(script) as server:
+        with mcext.Cache([server.address], timeout=AT_ONCE, codec=codec(decode=decode)) as cache:
+            assert list(getattr(cache, name)(["a", "stub"])) == ["a"]
