@@ -96,24 +96,21 @@ static COLD PyObject *fail(mcx_call *call, PyObject *missed)
 /* A value that cannot be decoded is a miss where nothing is raised. */
 static COLD PyObject *forgive_decoding(mcx_call *call, PyObject *missed)
 {
-    PyObject *class, *type, *value, *traceback;
-    bool is_one;
+    PyObject *error = mcx_fault_take("DecodeError");
+    PyObject *result = NULL;
 
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    class = mcx_import("mcext.errors", "DecodeError");
-    is_one = class != NULL && value != NULL && PyObject_TypeCheck(value, (PyTypeObject *)class);
-    Py_XDECREF(class);
-    PyErr_Clear();
-    if (is_one && mcx_event(call, "error", NULL, value, 1) == 0 && !call->raises) {
-        Py_XDECREF(type);
-        Py_XDECREF(value);
-        Py_XDECREF(traceback);
-        return Py_NewRef(missed);
+    if (error == NULL || mcx_event(call, "error", NULL, error, 1) < 0) {
+        Py_XDECREF(error);
+        return NULL;
     }
-    PyErr_Clear();
-    PyErr_Restore(type, value, traceback);
-    return NULL;
+    if (call->raises) {
+        PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(error)), error, PyException_GetTraceback(error));
+    }
+    else {
+        Py_DECREF(error);
+        result = Py_NewRef(missed);
+    }
+    return result;
 }
 
 static COLD PyObject *conclude(mcx_call *call, PyObject *result, PyObject *missed)
