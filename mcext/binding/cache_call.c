@@ -104,7 +104,8 @@ static COLD PyObject *forgive_decoding(mcx_call *call, PyObject *missed)
         return NULL;
     }
     if (call->raises) {
-        PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(error)), error, PyException_GetTraceback(error));
+        PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(error)), error,
+                      PyException_GetTraceback(error));
     }
     else {
         Py_DECREF(error);
@@ -235,11 +236,19 @@ int mcx_cache_key_of(mcx_call *call, PyObject *object, mcx_cache_key *key)
 /* Whole seconds of a number or timedelta, rounded up; -1 with an exception. */
 static COLD double ttl_seconds(PyObject *object)
 {
-    PyObject *number = NULL;
+    PyObject *number = NULL, *method = NULL;
     double seconds = -1;
 
-    if (PyObject_HasAttrString(object, "total_seconds")) {
-        number = PyObject_CallMethod(object, "total_seconds", NULL);
+    if (!PyLong_CheckExact(object) && !PyFloat_CheckExact(object)) {
+        method = PyObject_GetAttrString(object, "total_seconds");
+        if (method == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            return -1;
+        }
+        PyErr_Clear();
+    }
+    if (method != NULL) {
+        number = PyObject_CallNoArgs(method);
+        Py_DECREF(method);
     }
     else if (PyBool_Check(object) || !PyNumber_Check(object) || PyComplex_Check(object)) {
         PyErr_Format(PyExc_TypeError,
