@@ -97,9 +97,10 @@ static COLD PyObject *fail(mcx_call *call, PyObject *missed)
  * (missed is NULL) the exception is the caller's own: it comes out. */
 static COLD PyObject *forgive_decoding(mcx_call *call, PyObject *missed)
 {
-    PyObject *class, *type, *value, *traceback;
-    bool is_one;
+    PyObject *error = mcx_fault_take("DecodeError");
+    PyObject *result = NULL;
 
+<<<<<<< HEAD
     PyErr_Fetch(&type, &value, &traceback);
     PyErr_NormalizeException(&type, &value, &traceback);
     class = mcx_import("mcext.errors", "DecodeError");
@@ -112,10 +113,21 @@ static COLD PyObject *forgive_decoding(mcx_call *call, PyObject *missed)
         Py_XDECREF(value);
         Py_XDECREF(traceback);
         return Py_NewRef(missed);
+=======
+    if (error == NULL || mcx_event(call, "error", NULL, error, 1) < 0) {
+        Py_XDECREF(error);
+        return NULL;
+>>>>>>> 4e335d243d5147a7032b820ed11c4607b2c4bc23
     }
-    PyErr_Clear();
-    PyErr_Restore(type, value, traceback);
-    return NULL;
+    if (call->raises) {
+        PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(error)), error,
+                      PyException_GetTraceback(error));
+    }
+    else {
+        Py_DECREF(error);
+        result = Py_NewRef(missed);
+    }
+    return result;
 }
 
 static COLD PyObject *conclude(mcx_call *call, PyObject *result, PyObject *missed)
@@ -240,11 +252,19 @@ int mcx_cache_key_of(mcx_call *call, PyObject *object, mcx_cache_key *key)
 /* Whole seconds of a number or timedelta, rounded up; -1 with an exception. */
 static COLD double ttl_seconds(PyObject *object)
 {
-    PyObject *number = NULL;
+    PyObject *number = NULL, *method = NULL;
     double seconds = -1;
 
-    if (PyObject_HasAttrString(object, "total_seconds")) {
-        number = PyObject_CallMethod(object, "total_seconds", NULL);
+    if (!PyLong_CheckExact(object) && !PyFloat_CheckExact(object)) {
+        method = PyObject_GetAttrString(object, "total_seconds");
+        if (method == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            return -1;
+        }
+        PyErr_Clear();
+    }
+    if (method != NULL) {
+        number = PyObject_CallNoArgs(method);
+        Py_DECREF(method);
     }
     else if (PyBool_Check(object) || !PyNumber_Check(object) || PyComplex_Check(object)) {
         PyErr_Format(PyExc_TypeError,

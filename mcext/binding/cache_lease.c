@@ -220,29 +220,6 @@ static INLINE PyObject *first_look(PyObject *self, PyObject *object, uint64_t le
     return mcx_cache_end(&call, result, NULL);
 }
 
-/* The MemcacheError that is set, as what a look found; NULL: it is none, and stays set. */
-static COLD PyObject *take_error(void)
-{
-    PyObject *type, *value, *traceback, *class;
-
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    class = mcx_import("mcext.errors", "MemcacheError");
-    if (class != NULL && value != NULL && PyObject_TypeCheck(value, (PyTypeObject *)class)) {
-        if (traceback != NULL) {
-            PyException_SetTraceback(value, traceback);
-        }
-        Py_DECREF(class);
-        Py_XDECREF(type);
-        Py_XDECREF(traceback);
-        return value;
-    }
-    Py_XDECREF(class);
-    PyErr_Clear();
-    PyErr_Restore(type, value, traceback);
-    return NULL;
-}
-
 static WHOLE PyObject *cache_get_or_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                         PyObject *kwnames)
 {
@@ -260,7 +237,7 @@ static WHOLE PyObject *cache_get_or_set(PyObject *self, PyObject *const *args, P
         return result;
     }
     if (result == NULL) {
-        looked = take_error();
+        looked = mcx_fault_take("MemcacheError");
     }
     if (looked == NULL) {
         return NULL;

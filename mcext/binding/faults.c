@@ -85,29 +85,46 @@ int mcx_fault_dead(mcx_call *call, mcx_server *host)
                 host, call->command, false);
 }
 
-int mcx_fault_keep(mcx_call *call, mcx_server *host)
+PyObject *mcx_fault_take(const char *name)
 {
-    PyObject *type, *value, *traceback, *server = NULL, *class;
-    int result = -1;
+    PyObject *type, *value, *traceback, *class;
+    bool is_one;
 
+    if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        return NULL;
+    }
     PyErr_Fetch(&type, &value, &traceback);
     PyErr_NormalizeException(&type, &value, &traceback);
-    class = mcx_import("mcext.errors", "DecodeError");
-    if (class == NULL || value == NULL || !PyObject_TypeCheck(value, (PyTypeObject *)class)) {
-        Py_XDECREF(class);
-        PyErr_Clear();
+    class = mcx_import("mcext.errors", name);
+    is_one = class != NULL && value != NULL && PyObject_TypeCheck(value, (PyTypeObject *)class);
+    if (class != NULL && !is_one) {
+        Py_DECREF(class);
         PyErr_Restore(type, value, traceback);
-        return -1;
+        return NULL;
     }
-    server = mcx_server_written(host);
-    if (server != NULL && PyObject_SetAttrString(value, "server", server) == 0) {
-        result = append(&call->faults, value);
+    if (is_one && traceback != NULL) {
+        PyException_SetTraceback(value, traceback);
     }
-    Py_DECREF(class);
-    Py_XDECREF(server);
+    Py_XDECREF(class);
     Py_XDECREF(type);
-    Py_DECREF(value);
     Py_XDECREF(traceback);
+    if (!is_one) {
+        Py_CLEAR(value);
+    }
+    return value;
+}
+
+int mcx_fault_keep(mcx_call *call, mcx_server *host)
+{
+    PyObject *error = mcx_fault_take("DecodeError");
+    PyObject *server = error ? mcx_server_written(host) : NULL;
+    int result = -1;
+
+    if (server != NULL && PyObject_SetAttrString(error, "server", server) == 0) {
+        result = append(&call->faults, error);
+    }
+    Py_XDECREF(server);
+    Py_XDECREF(error);
     return result;
 }
 

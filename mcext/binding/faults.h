@@ -22,6 +22,9 @@ int mcx_fault_too_large(mcx_call *call, mcx_server *host, PyObject *key);
 /* What the last fault is of may have been carried out: a connect that failed is its last step
  * alone. */
 int mcx_fault_has_run(mcx_call *call);
+/* The exception that is set, taken, if it is a mcext.errors.name: a new reference, which knows its
+ * traceback. NULL: it is another, and stays, or there is no memory to tell. */
+PyObject *mcx_fault_take(const char *name);
 /* The exception that is set, if it is a DecodeError: the fault of a server. */
 int mcx_fault_keep(mcx_call *call, mcx_server *host);
 /* What was asked for takes the meta protocol, which the server does not have. */

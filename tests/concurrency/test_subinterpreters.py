@@ -155,6 +155,99 @@ assert problems == [], problems
 """
 
 
+# A Cache of each interpreter: its errors, its codecs and what it composes are the interpreter's own modules.
+CACHE = """
+import mcext
+
+
+def every_kind_of_cache(cache, name):
+    many = {{f"{{name}}{{i}}": [name, i] for i in range(20)}}
+    for value in (5, 1.5, name, name.encode(), [name], name * 5000, 1 << 70):
+        assert cache.set(name, value, 60) is True and cache.get(name) == value
+    assert cache.get(name + "absent", default=name) == name
+    assert cache.set_many(many) == [] and cache.get_many(list(many)) == many and cache.delete_many(many) == 20
+    item = cache.get_item(name)
+    assert type(item) is mcext.Item and item.value == 1 << 70
+    assert cache.set(name, 7, cas=item.cas) is True and cache.set(name, 8, cas=item.cas) is False
+    assert cache.set(name, 8, cas=mcext.ABSENT) is False and cache.incr(name) == 8
+    assert cache.incr(name + "number", initial=5) == 5 and cache.delete(name + "number") is True
+    assert cache.update(name, lambda old: old + 1) == 9 and cache.get_and_touch(name, 60) == 9
+    computed = []
+    for i in range(2):
+        assert cache.get_or_set(name + "computed", lambda: computed.append(1) or name, 60) == name
+    assert computed == [1] and cache.invalidate(name + "computed", stale=60) is True
+    assert cache.get_or_set(name + "computed", lambda: [name], 60, stale=60) == [name]
+    assert cache.delete(name) is True and cache.delete(name + "computed") is True
+    assert cache.metrics()["servers"] and cache.version() and all(server.alive for server in cache.servers)
+
+
+def fails(kind, function, *arguments, **keywords):
+    try:
+        function(*arguments, **keywords)
+    except kind as error:
+        return type(error) is kind
+    return False
+
+
+def failures(name, address):
+    told = []
+    gone = mcext.Cache("127.0.0.1:1", dead_retry=0, timeout=60, on_event=told.append)
+    assert fails(mcext.ServerUnavailable, gone.get, name)
+    assert {{type(event) for event in told}} == {{mcext.Event}}
+    assert type(told[0].error) is type(None) and type(told[-1].error) is mcext.ServerUnavailable, told
+    assert fails(mcext.PartialFailure, gone.set_many, {{name: 1}})
+    assert fails(mcext.ServerUnavailable, gone.get_or_set, name, list, fallback="raise")
+    assert gone.get_or_set(name, lambda: name) == name
+    assert mcext.Cache("127.0.0.1:1", errors="miss").get(name, name) == name
+    plain = mcext.Cache(address, timeout=60, allow_pickle=False)
+    assert mcext.Cache(address, timeout=60).set(name, [name])
+    assert fails(mcext.DecodeError, plain.get, name) and fails(ValueError, plain.get, "a b")
+
+
+for i in range({rounds}):
+    for options in ({{}}, {{"prefix": "{name}:"}}, {{"compression": mcext.Compression(100)}}):
+        with mcext.Cache({addresses!r}, timeout=60, **options) as cache:
+            every_kind_of_cache(cache, "{name}")
+    with mcext.Cache({addresses!r}, timeout=60, codec=mcext.codecs.JSON()) as cache:
+        assert cache.set("{name}json", {{"a": ["{name}"]}}) and cache.get("{name}json") == {{"a": ["{name}"]}}
+    failures("{name}failed", {addresses!r})
+"""
+
+
+def test_a_cache_in_a_sub_interpreter(memcached):
+    with memcached_server(unix=True) as other:
+        addresses = [memcached.address, other.address]
+        with Interpreter() as interpreter:
+            interpreter.run(CACHE.format(addresses=addresses, name="sub", rounds=2))
+            exec(CACHE.format(addresses=addresses, name="main", rounds=1), {})
+            interpreter.run(CACHE.format(addresses=addresses, name="sub", rounds=2))
+        with mcext.Cache(addresses, timeout=60) as cache:
+            assert cache.get("subfailed") == ["subfailed"] and cache.get("mainfailed") == ["mainfailed"]
+
+
+@not_under_thread_sanitizer("Python 3.13 itself has races where an interpreter begins or ends while others run")
+def test_caches_of_interpreters_at_the_same_time(memcached):
+    problems = []
+
+    def live(number):
+        try:
+            with Interpreter() as interpreter:
+                interpreter.run(CACHE.format(addresses=addresses, name=f"sub{number}", rounds=5))
+        except BaseException as error:
+            problems.append(error)
+
+    with memcached_server(unix=True) as other:
+        addresses = [memcached.address, other.address]
+        threads = [threading.Thread(target=live, args=(i,)) for i in range(3)]
+        for thread in threads:
+            thread.start()
+        with mcext.Cache(addresses, timeout=60) as cache:
+            while any(thread.is_alive() for thread in threads):
+                assert cache.get_or_set("main", lambda: ["main"], 60) == ["main"]
+                assert cache.delete("main") is True
+        assert problems == []
+
+
 def test_every_kind_of_call_and_client(memcached):
     with memcached_server(unix=True) as other, Interpreter() as interpreter:
         options = {"addresses": [memcached.address, other.address], "name": "sub", "rounds": 6}
