@@ -100,26 +100,11 @@ static COLD PyObject *forgive_decoding(mcx_call *call, PyObject *missed)
     PyObject *error = mcx_fault_take("DecodeError");
     PyObject *result = NULL;
 
-<<<<<<< HEAD
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-    class = mcx_import("mcext.errors", "DecodeError");
-    is_one = class != NULL && value != NULL && PyObject_TypeCheck(value, (PyTypeObject *)class);
-    Py_XDECREF(class);
-    PyErr_Clear();
-    if (is_one && mcx_event(call, "error", NULL, value, 1) == 0 && !call->raises &&
-        missed != NULL) {
-        Py_XDECREF(type);
-        Py_XDECREF(value);
-        Py_XDECREF(traceback);
-        return Py_NewRef(missed);
-=======
     if (error == NULL || mcx_event(call, "error", NULL, error, 1) < 0) {
         Py_XDECREF(error);
         return NULL;
->>>>>>> 4e335d243d5147a7032b820ed11c4607b2c4bc23
     }
-    if (call->raises) {
+    if (call->raises || missed == NULL) {
         PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(error)), error,
                       PyException_GetTraceback(error));
     }
