@@ -90,31 +90,46 @@ static PyObject *look_tuple(mcx_call *call, look found, mcx_retrieved *got)
                  : NULL;
 }
 
-/* _look(key, lease, refresh): what there is, and perhaps the lease. Raises whatever errors says. */
-static PyObject *cache_look(PyObject *self, PyObject *args)
+/* One call that looks. *looked is what it found, the result too; but a hit, where serves_hit, is
+ * the result itself, and *looked NULL. Raises whatever errors says. */
+static INLINE PyObject *look_once(PyObject *self, PyObject *object, uint64_t lease,
+                                  uint64_t refresh, bool serves_hit, PyObject **looked)
 {
-    PyObject *object, *result = NULL;
-    unsigned int lease, refresh;
+    PyObject *result = NULL;
     mcx_call call;
     mcx_cache_key key;
     mcx_retrieved got = {0};
     look found;
 
-    if (!PyArg_ParseTuple(args, "OII", &object, &lease, &refresh) ||
-        mcx_cache_begin(&call, self, MC_MG) < 0) {
+    *looked = NULL;
+    if (UNLIKELY(mcx_cache_begin(&call, self, MC_MG) < 0)) {
         return NULL;
     }
     call.raises = true;
-    if (mcx_cache_key_of(&call, object, &key) == 0) {
+    if (LIKELY(mcx_cache_key_of(&call, object, &key) == 0)) {
         mcx_meta_outcome outcome = look_up(&call, &key.key, lease, refresh, &got, &found);
 
-        if (outcome == MCX_META_ANSWERED || outcome == MCX_META_NONE) {
-            result = look_tuple(&call, found, &got);
+        if (LIKELY(serves_hit && outcome == MCX_META_ANSWERED && found == LOOK_HIT)) {
+            result = mcx_retrieved_value(&call, &got);
+        }
+        else if (outcome == MCX_META_ANSWERED || outcome == MCX_META_NONE) {
+            *looked = result = look_tuple(&call, found, &got);
         }
         mcx_retrieved_clear(&got);
         mcx_key_clear(&key.key);
     }
     return mcx_cache_end(&call, result, NULL);
+}
+
+/* _look(key, lease, refresh): what there is, and perhaps the lease. */
+static PyObject *cache_look(PyObject *self, PyObject *args)
+{
+    PyObject *object, *looked;
+    unsigned int lease, refresh;
+
+    return PyArg_ParseTuple(args, "OII", &object, &lease, &refresh)
+               ? look_once(self, object, lease, refresh, false, &looked)
+               : NULL;
 }
 
 /* ---- get_or_set ----------------------------------------------------------------------------- */
@@ -190,36 +205,6 @@ static COLD PyObject *go_on(PyObject *self, PyObject *const *values, PyObject *l
     return result;
 }
 
-/* The first look. A hit is the result; else *looked is what it found, or the exception. */
-static INLINE PyObject *first_look(PyObject *self, PyObject *object, uint64_t lease,
-                                   uint64_t refresh, PyObject **looked)
-{
-    PyObject *result = NULL;
-    mcx_call call;
-    mcx_cache_key key;
-    mcx_retrieved got = {0};
-    look found;
-
-    *looked = NULL;
-    if (UNLIKELY(mcx_cache_begin(&call, self, MC_MG) < 0)) {
-        return NULL;
-    }
-    call.raises = true;
-    if (LIKELY(mcx_cache_key_of(&call, object, &key) == 0)) {
-        mcx_meta_outcome outcome = look_up(&call, &key.key, lease, refresh, &got, &found);
-
-        if (LIKELY(outcome == MCX_META_ANSWERED && found == LOOK_HIT)) {
-            result = mcx_retrieved_value(&call, &got);
-        }
-        else if (outcome == MCX_META_ANSWERED || outcome == MCX_META_NONE) {
-            *looked = result = look_tuple(&call, found, &got);
-        }
-        mcx_retrieved_clear(&got);
-        mcx_key_clear(&key.key);
-    }
-    return mcx_cache_end(&call, result, NULL);
-}
-
 static WHOLE PyObject *cache_get_or_set(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                         PyObject *kwnames)
 {
@@ -232,7 +217,7 @@ static WHOLE PyObject *cache_get_or_set(PyObject *self, PyObject *const *args, P
     if (UNLIKELY(!read_plain(values, &lease, &refresh))) {
         return go_on(self, values, NULL);
     }
-    result = first_look(self, values[KEY], lease, refresh, &looked);
+    result = look_once(self, values[KEY], lease, refresh, true, &looked);
     if (LIKELY(result != NULL && looked == NULL)) {
         return result;
     }

@@ -120,24 +120,22 @@ static void forget(mcx_target *target, const mc_reply *reply)
     }
 }
 
+static inline void lay_out(mc_leg *leg, mc_slice key, mc_slice flags)
+{
+    if (UNLIKELY(!mc_leg_line(leg, key, flags) || !mc_leg_ready(leg))) {
+        mc_leg_fail(leg, MC_NO_MEMORY);
+    }
+}
+
 /* ---- mg ------------------------------------------------------------------------------------- */
 
 static mc_status take_item(mc_leg *leg, mcx_retrieved *got, mc_reply *reply)
 {
-    mc_exchange *exchange = &leg->exchange;
-
-    *reply = exchange->reply;
+    *reply = leg->exchange.reply;
     got->found = true;
     got->flags = reply->flags;
     got->cas = reply->cas;
-    got->body = PyBytes_FromStringAndSize(exchange->body, (Py_ssize_t)reply->length);
-    if (got->body == NULL) {
-        return MC_RAISED;
-    }
-    if (exchange->body == NULL) {
-        mc_exchange_give_room(exchange, PyBytes_AS_STRING(got->body));
-    }
-    return MC_OK;
+    return mcx_retrieved_take_body(&leg->exchange, got);
 }
 
 /* *refused: the server does not know the command, and is asked again what it knows. */
@@ -149,9 +147,7 @@ static void read_item(mcx_call *call, mcx_target *target, mc_leg *leg, mcx_retri
 
         switch (mcx_drive(call, target, leg)) {
         case MC_LEG_PRODUCE: /* once more, on a new connection */
-            if (!mc_leg_line(leg, key, flags) || !mc_leg_ready(leg)) {
-                mc_leg_fail(leg, MC_NO_MEMORY);
-            }
+            lay_out(leg, key, flags);
             break;
         case MC_LEG_VALUE:
             mc_leg_fail(leg, take_item(leg, got, reply));
@@ -179,7 +175,7 @@ static mcx_meta_outcome ask_item(mcx_call *call, mcx_target *target, const mcx_k
                                  mc_slice flags, bool once, mcx_retrieved *got, mc_reply *reply)
 {
     mc_leg leg;
-    mc_slice body;
+    mc_slice body = {NULL, 0};
     bool refused = false;
     int found = -1;
 
@@ -188,14 +184,12 @@ static mcx_meta_outcome ask_item(mcx_call *call, mcx_target *target, const mcx_k
     leg.once = once;
     leg.probe = target->probe;
     mc_leg_begin(&leg, target->connection, &call->clock);
-    while (mc_leg_next(&leg) == MC_LEG_PRODUCE) {
-        if (UNLIKELY(!mc_leg_line(&leg, key->text, flags) || !mc_leg_ready(&leg))) {
-            mc_leg_fail(&leg, MC_NO_MEMORY);
-            break;
-        }
+    if (LIKELY(mc_leg_next(&leg) == MC_LEG_PRODUCE)) {
+        lay_out(&leg, key->text, flags);
+    }
+    if (LIKELY(mc_leg_is_running(&leg))) {
         mcx_move(call, &leg);
         found = mc_leg_take_meta(&leg, reply, &body);
-        break;
     }
     if (LIKELY(found > 0)) {
         got->found = true;
@@ -252,9 +246,7 @@ static mcx_meta_outcome ask_delete(mcx_call *call, mcx_target *target, const mcx
         const mc_reply *said = &leg.exchange.reply;
 
         if (step == MC_LEG_PRODUCE) {
-            if (!mc_leg_line(&leg, key->text, flags) || !mc_leg_ready(&leg)) {
-                mc_leg_fail(&leg, MC_NO_MEMORY);
-            }
+            lay_out(&leg, key->text, flags);
         }
         else if (step == MC_LEG_REPLY) {
             *type = said->type;

@@ -13,6 +13,18 @@
 #include "target.h"
 #include "values.h"
 
+mc_status mcx_retrieved_take_body(mc_exchange *exchange, mcx_retrieved *got)
+{
+    got->body = PyBytes_FromStringAndSize(exchange->body, (Py_ssize_t)exchange->reply.length);
+    if (got->body == NULL) {
+        return MC_RAISED;
+    }
+    if (exchange->body == NULL) {
+        mc_exchange_give_room(exchange, PyBytes_AS_STRING(got->body));
+    }
+    return MC_OK;
+}
+
 /* A VALUE header has come: makes the object that the body goes into, or at once the value. */
 static mc_status take_body(mcx_call *call, mc_exchange *exchange, mcx_retrieved *got)
 {
@@ -25,14 +37,7 @@ static mc_status take_body(mcx_call *call, mc_exchange *exchange, mcx_retrieved 
         got->value = mcx_decode(call, got->flags, text, NULL);
         return got->value == NULL ? MC_RAISED : MC_OK;
     }
-    got->body = PyBytes_FromStringAndSize(exchange->body, (Py_ssize_t)reply->length);
-    if (got->body == NULL) {
-        return MC_RAISED;
-    }
-    if (exchange->body == NULL) {
-        mc_exchange_give_room(exchange, PyBytes_AS_STRING(got->body));
-    }
-    return MC_OK;
+    return mcx_retrieved_take_body(exchange, got);
 }
 
 static mc_status take_value(mcx_call *call, mc_leg *leg, mcx_retrieved *got)

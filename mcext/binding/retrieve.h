@@ -3,6 +3,7 @@
 #define MCX_RETRIEVE_H
 
 #include "core/wire/command.h"
+#include "core/wire/exchange.h"
 
 #include "call.h"
 #include "keys.h"
@@ -27,6 +28,9 @@ PyObject *mcx_retrieved_value(mcx_call *call, mcx_retrieved *got);
 /* A value that has come whole, and is a view: made at once where that takes no Python code. Where
  * neither value nor body is set then, memory was out. */
 void mcx_retrieved_take(mcx_call *call, mc_slice text, mcx_retrieved *got);
+
+/* A header has come: body is what came with it, or room for what is still to come. */
+mc_status mcx_retrieved_take_body(mc_exchange *exchange, mcx_retrieved *got);
 
 static inline void mcx_retrieved_clear(mcx_retrieved *got)
 {
