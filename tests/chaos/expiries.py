@@ -7,7 +7,8 @@ longer than calls wait.
 A value is its key and the key's era, which a factory reads when it begins. Each ending begins a new era. Checked are:
 
   computed twice   in an era that began with a value more factories ran than one, one for each that was killed, and one
-                   for each call that failed meanwhile
+                   for each call that failed meanwhile; counted are those of calls that began when the ending was done:
+                   the lease of one that began before may be what was deleted
   never computed   no caller had a value of the era within a minute
   resurrected      a value was served that is of an older era than one that was served, or than the last delete or set,
                    before the call began
@@ -46,9 +47,10 @@ class Board:
     """Counters that all processes share; each row has one process that writes it, under that process' lock."""
 
     def __init__(self):
-        self.cells = memoryview(mmap.mmap(-1, 8 * (PROCESSES * WIDTH + 2 * KEYS))).cast("q")
+        self.cells = memoryview(mmap.mmap(-1, 8 * (PROCESSES * WIDTH + 3 * KEYS))).cast("q")
         self.era = self.cells[PROCESSES * WIDTH :][:KEYS]
-        self.barrier = self.cells[PROCESSES * WIDTH + KEYS :]
+        self.barrier = self.cells[PROCESSES * WIDTH + KEYS :][:KEYS]
+        self.begun = self.cells[PROCESSES * WIDTH + 2 * KEYS :]  # the era whose first act the server has done
         self.rows = [self.cells[row * WIDTH : (row + 1) * WIDTH] for row in range(PROCESSES)]
 
     def total(self, name):
@@ -102,7 +104,7 @@ class Crowd:
 
     def call(self, key, rng):
         board = self.board
-        began_in = board.era[key]
+        began_in = board.begun[key]
         floor = max(board.barrier[key], board.seen(key))
         mine = []
 
@@ -254,6 +256,7 @@ class Driver:
             following.way = "delete"
             self.cache.delete(name)
             board.barrier[key] = number
+        board.begun[key] = number
         self.result.expiries += 1
         return following
 
