@@ -27,8 +27,14 @@ class _ConnectionDeadError(Exception): ...
 _Local: type
 _local_is_native: bool
 
+@final
+class _Secret: ...
+
+_Password = str | bytes | Callable[[], str | bytes]
+
 # For mcext.cache.
 def _counter_names() -> tuple[str, ...]: ...
+def _secrets(username: str | bytes | None, password: _Password | None, /) -> tuple[_Secret, _Secret] | None: ...
 
 # For mcext.pure.
 def _check_min_compress(length: object, /) -> None: ...
@@ -96,6 +102,8 @@ class _Server:
     connect_timeout: float | None
     flush_on_reconnect: int
     flush_on_next_connect: int
+    username: _Secret | None
+    password: _Secret | None
     weight: int
     family: int
     ip: str
@@ -106,6 +114,7 @@ class _Server:
     def _disconnect(self, quit: bool, /) -> None: ...
     def _mark(self, /) -> None: ...
     def _take_flush(self, /) -> bool: ...
+    def _authenticate(self, until: float | None, /) -> None: ...
     def _is_at(self, server: object, /) -> bool: ...
     _streams: Any
     def _here(self, /) -> Any: ...
@@ -153,6 +162,8 @@ class Client(threading.local):
     server_max_value_length: int
     max_value_length: int
     allow_pickle: bool
+    username: str | bytes | _Secret | None  # read, they are _Secret or None
+    password: _Password | _Secret | None
     stats: dict[str, int]
     cas_ids: dict[bytes, int]
 
@@ -179,6 +190,8 @@ class Client(threading.local):
         connect_timeout: float | None = None,
         max_value_length: int = 134217728,
         allow_pickle: bool = True,
+        username: str | bytes | _Secret | None = None,
+        password: _Password | _Secret | None = None,
     ) -> None: ...
     def set(self, key: _Key, val: Any, time: _Seconds = 0, min_compress_len: int = 0, noreply: bool = False) -> int: ...
     def add(self, key: _Key, val: Any, time: _Seconds = 0, min_compress_len: int = 0, noreply: bool = False) -> int: ...

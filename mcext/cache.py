@@ -124,6 +124,8 @@ class Cache(_core._Cache[T]):
     allow_pickle: False refuses pickles, in storing and in reading.
     on_event: called with an Event behind a call that failed or was slow, a dead mark, a connect.
     slow: seconds from which on a call is an event; 0: every call is; None: none is.
+    username, password: said to each server on each new connection (memcached -Y), str or bytes; password may be a
+        function, which is asked at each connect. Neither is shown anywhere.
 
     Keys are str or bytes, not empty, at most 250 bytes with the prefix, without control characters or spaces. ttl is a
     number of seconds, rounded up, or a timedelta; None: until it is evicted.
@@ -134,7 +136,18 @@ class Cache(_core._Cache[T]):
     Raises TypeError or ValueError for a wrong argument.
     """
 
-    __slots__ = ("_codec", "_dead_retry", "_errors", "_flights", "_hosts", "_leases", "_lock", "_retired", "_timeouts")
+    __slots__ = (
+        "_codec",
+        "_dead_retry",
+        "_errors",
+        "_flights",
+        "_hosts",
+        "_leases",
+        "_lock",
+        "_retired",
+        "_secrets",
+        "_timeouts",
+    )
 
     def __init__(
         self,
@@ -151,7 +164,13 @@ class Cache(_core._Cache[T]):
         allow_pickle: bool = True,
         on_event: Callable[[Event], object] | None = None,
         slow: float | None = None,
+        username: str | bytes | None = None,
+        password: str | bytes | Callable[[], str | bytes] | None = None,
     ) -> None:
+        try:
+            self._secrets = _core._secrets(username, password)
+        finally:
+            del username, password  # no traceback has them among its locals
         if errors not in ("raise", "miss"):
             raise ValueError(f"errors must be 'raise' or 'miss', not {errors!r}")
         if compression is not None and not isinstance(compression, Compression):
@@ -306,6 +325,8 @@ class Cache(_core._Cache[T]):
         timeout, connect_timeout = self._timeouts
         host = _Server(address, 0, self._dead_retry, timeout)
         host.connect_timeout = connect_timeout
+        if self._secrets is not None:
+            host.username, host.password = self._secrets
         return host
 
     def close(self) -> None:

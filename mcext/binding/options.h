@@ -72,7 +72,12 @@ typedef struct mcx_shared mcx_shared;
       .read = read_max_length, .field = FIELD(max_length))                                         \
     X(ALLOW_PICKLE, "allow_pickle", "True",                                                        \
       "allow_pickle: False refuses pickles, in storing and in reading.\n", .read = read_truth,     \
-      .field = FIELD(allow_pickle))
+      .field = FIELD(allow_pickle))                                                                \
+    X(USERNAME, "username", "None",                                                                \
+      "username, password: said to each server on each new connection (memcached -Y), str or\n"    \
+      "    bytes; password may be a function, which is asked at each connect.\n",                  \
+      .read = read_username, .handed_to = OWN_HOSTS)                                               \
+    X(PASSWORD, "password", "None", "", .read = read_password, .handed_to = OWN_HOSTS)
 
 /* Attributes that are no arguments. */
 #define MCX_OTHER_OPTIONS(X)                                                                       \

@@ -107,7 +107,13 @@ CONSTRUCTOR = [
     "check_keys",
     "key_encoder",
 ]
-NEW = {"connect_timeout": None, "max_value_length": 134217728, "allow_pickle": True}
+NEW = {
+    "connect_timeout": None,
+    "max_value_length": 134217728,
+    "allow_pickle": True,
+    "username": None,
+    "password": None,
+}
 
 
 @pytest.fixture(scope="module")
