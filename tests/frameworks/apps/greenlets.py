@@ -1,5 +1,5 @@
-"""memcache in a program of greenlets. Arguments: library, order, address, pid of that memcached, silent and full address,
-and that of a memcached which wants the name "alice" and the password "word".
+"""memcache in a program of greenlets. Arguments: library, order, address, pid of that memcached, silent and full
+address, and that of a memcached which wants the name "alice" and the password "word".
 
 The library is gevent or eventlet. The order says how memcache meets it:
 
