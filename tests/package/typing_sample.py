@@ -41,6 +41,10 @@ def make() -> Client:
     Client("localhost:11211")
     Client("localhost:11211".split())
     Client(address for address in ("a", "b"))
+    one = Client(["a"], username=b"name", password=lambda: "password")
+    Client(["b"], username=one.username, password=one.password)
+    one.password = None
+    Client(["a"], username=5, password="password")  # type: ignore[arg-type]
     Client(11211)  # type: ignore[arg-type]
     Client(["a"], socket_timeuot=1)  # type: ignore[call-arg]
     return Client(
@@ -64,6 +68,8 @@ def make() -> Client:
         connect_timeout=0.25,
         max_value_length=1 << 20,
         allow_pickle=False,
+        username="name",
+        password=b"password",
     )
 
 
