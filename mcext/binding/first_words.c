@@ -92,10 +92,13 @@ static PyObject *take_cause(void)
 
 static mcx_first_words without_password(void)
 {
-    PyObject *cause = take_cause();
+    mcx_first_words words = {.status = MC_RAISED, .cause = take_cause()};
 
-    return cause == NULL ? (mcx_first_words){.status = MC_RAISED}
-                         : (mcx_first_words){MC_FAILED, false, "the password cannot be had", cause};
+    if (words.cause != NULL) {
+        words.status = MC_FAILED;
+        words.refused = "the password cannot be had";
+    }
+    return words;
 }
 
 PyObject *mcx_refusal_text(const mcx_first_words *words)

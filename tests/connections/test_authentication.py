@@ -417,8 +417,7 @@ def test_a_server_that_asks_for_it_later_is_closed_and_not_believed(capsys):
     at_once(one, calls)
 
 
-@plain
-def test_a_number_is_asked_of_a_server_that_wants_it():
+def test_incr_raises_the_servers_words_as_behind_any_client_error():
     with ScriptedServer([b"STORED\r\n", b"CLIENT_ERROR unauthenticated\r\n"]) as server, client_of(server) as client:
         with pytest.raises(ValueError, match="unauthenticated"):
             client.incr("key")
@@ -535,7 +534,7 @@ def test_the_function_may_use_another_client_and_take_its_time(server):
             assert client.set("key", 1) and client.get("key") == 1
 
 
-def test_the_function_may_not_need_what_it_opens():
+def test_a_function_that_asks_the_client_it_is_for_is_a_failed_connect():
     with ScriptedServer() as server:
         with client_of(server, password=lambda: client.get("word")) as client:
             assert client.get("key") is None
