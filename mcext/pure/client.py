@@ -15,8 +15,10 @@ from mcext import _core
 from mcext.pure.exchange import ANSWERS, PROTOCOL_KEY_LENGTH, Budget, Failed, ask, ask_many, end_unread, judge, knows
 from mcext.pure.host import _Host
 
-# Keys to a get line; commands and bytes to a batch: what a server answers to so many fits its buffers.
+# Keys and bytes to a get line, as in core/wire/command.h; commands and bytes to a batch: what a server answers to so
+# many fits its buffers.
 KEYS_PER_LINE = 1000
+LINE = 16000
 COMMANDS_AT_ONCE = 4096
 BYTES_AT_ONCE = 1 << 18
 # Bytes of a value: what its length can be and Python can still hold, with the end of the line.
@@ -681,11 +683,21 @@ def get_multi(self, keys, key_prefix=""):
         return _get_mapped(self, servers, originals)
 
 
+def _keys_of_line(texts):
+    """How many of these keys the next get line has: one at least."""
+    left = LINE - len("get\r\n")
+    for count, text in enumerate(texts[:KEYS_PER_LINE]):
+        left -= len(text) + 1
+        if left < 0:
+            return count or 1
+    return min(len(texts), KEYS_PER_LINE)
+
+
 def _get_mapped(self, servers, originals):
     found = {}
 
     def send(clock, server, texts):
-        texts = texts[:KEYS_PER_LINE]
+        texts = texts[: _keys_of_line(texts)]
         server.send_cmd(b"get " + b" ".join(texts))
         return len(texts)
 

@@ -231,11 +231,10 @@ bool mc_leg_line(mc_leg *leg, mc_slice key, mc_slice argument)
 static bool lay_out_keys(mc_leg *leg)
 {
     do {
-        size_t count = leg->count - leg->next;
-
         const mc_slice *first = leg->keys + leg->next;
+        size_t left = leg->count - leg->next;
+        size_t count = left == 1 ? 1 : mc_keys_of_line(first, left);
 
-        count = count > MC_KEYS_PER_GET ? MC_KEYS_PER_GET : count;
         if (!(count == 1 ? mc_request_line(output_of(leg), leg->command, *first,
                                            (mc_slice){NULL, 0}, false)
                          : mc_request_get(output_of(leg), leg->command, first, count))) {
