@@ -7,14 +7,17 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, final, overload
 
 import typing_extensions
 
+from mcext.placement import Placement
 from mcext.pure.host import _Host
+from mcext.server import Server
 from mcext.tokens import Absent
 
 _Key = str | bytes | tuple[int, str | bytes]
 # In the _multi calls whatever str() makes a key of will do.
 _MultiKey = TypeVar("_MultiKey", bound=Hashable)
 _Seconds = float | timedelta  # the server gets whole seconds
-_ServerAddress = str | tuple[str, int]
+_ServerAddress = str | tuple[str, int] | Server
+_OnDead = Literal["walk", "miss", "next"]
 _Prefix = str | bytes
 
 __version__: str
@@ -30,7 +33,25 @@ _local_is_native: bool
 # For mcext.cache.
 def _counter_names() -> tuple[str, ...]: ...
 
+# For mcext.placement.
+def _key_hash(name: str, data: bytes, /) -> int: ...
+def _md5(data: bytes, /) -> bytes: ...
+@final
+class _Table:
+    def __new__(
+        cls,
+        kind: str,
+        hash: str | None,
+        tag: str,
+        values: list[Any] | None,
+        owners: list[int],
+        hashes_prefix: bool,
+        /,
+    ) -> _Table: ...
+
 # For mcext.pure.
+def _candidate(client: Client, key: Any, number: int, /) -> Any: ...
+def _placing(client: Client, /) -> tuple[Placement | None, _OnDead]: ...
 def _check_min_compress(length: object, /) -> None: ...
 def _check_safe(key: object, /) -> None: ...
 def _decode(client: Client, flags: int, data: bytes, /) -> Any: ...
@@ -102,6 +123,7 @@ class _Server:
     port: int
     address: Any  # (ip, port), or the path of a Unix socket
     deaduntil: float
+    _identity: tuple[str, int | None, str | None]
     _stamp: int
     def _disconnect(self, quit: bool, /) -> None: ...
     def _mark(self, /) -> None: ...
@@ -153,6 +175,8 @@ class Client(threading.local):
     server_max_value_length: int
     max_value_length: int
     allow_pickle: bool
+    placement: Placement
+    on_dead: _OnDead
     stats: dict[str, int]
     cas_ids: dict[bytes, int]
 
@@ -179,6 +203,8 @@ class Client(threading.local):
         connect_timeout: float | None = None,
         max_value_length: int = 134217728,
         allow_pickle: bool = True,
+        placement: Placement | None = None,
+        on_dead: _OnDead | None = None,
     ) -> None: ...
     def set(self, key: _Key, val: Any, time: _Seconds = 0, min_compress_len: int = 0, noreply: bool = False) -> int: ...
     def add(self, key: _Key, val: Any, time: _Seconds = 0, min_compress_len: int = 0, noreply: bool = False) -> int: ...
@@ -222,6 +248,7 @@ class Client(threading.local):
     def disconnect_all(self) -> None: ...
     def forget_dead_hosts(self) -> None: ...
     def set_servers(self, servers: str | Iterable[_ServerAddress]) -> None: ...
+    def server_for(self, key: _Key) -> str | None: ...
     def reset_cas(self) -> None: ...
     def check_key(self, key: Any, key_extra_len: int = 0) -> None: ...
     def debuglog(self, str: object) -> None: ...
@@ -281,6 +308,10 @@ class Item(tuple[_T_co, int, int, int | None, int | None, int | None, bool | Non
 class _Cache(Generic[_T]):
     on_event: Callable[[Any], object] | None
     slow: float | None
+    @property
+    def placement(self) -> Placement: ...
+    @property
+    def on_dead(self) -> _OnDead: ...
     def __init__(
         self,
         prefix: bytes,
@@ -291,6 +322,8 @@ class _Cache(Generic[_T]):
         raises: bool,
         max_value_length: int,
         allow_pickle: bool,
+        placement: Placement | None,
+        on_dead: _OnDead | None,
         /,
     ) -> None: ...
     @overload
@@ -337,7 +370,7 @@ class _Cache(Generic[_T]):
     def _release(self, key: _CacheKey, token: int, has_value: bool, /) -> bool | None: ...
     def _add_beside(self, key: _CacheKey, suffix: bytes, seconds: int, /) -> bool | None: ...
     def _delete_beside(self, key: _CacheKey, suffix: bytes, /) -> bool | None: ...
-    def _set_servers(self, rows: list[tuple[_Server, str, int]], /) -> None: ...
+    def _set_servers(self, rows: list[tuple[_Server, int]], /) -> None: ...
     def _counters(self, server: _Server, reset: bool, /) -> dict[str, Any]: ...
     def _count_fill(self, key: _CacheKey, which: int, /) -> None: ...
     def _idle(self, server: _Server, /) -> int: ...

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mcext import _core, codecs, compress, fill, memo
 from mcext.compress import Compression
 from mcext.errors import ConflictError, MemcacheError, partial_failure
+from mcext.server import Server
 from mcext.tokens import ABSENT
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from mcext.codecs import Codec, Serde
     from mcext.events import Event
     from mcext.memo import Memoized, Options, P, R
+    from mcext.placement import Placement
     from mcext.tokens import Absent
 
     T = TypeVar("T", default=Any)
@@ -79,26 +81,27 @@ def _max_value_length(length: Any) -> int:
     return length
 
 
-def _rows(servers: Any) -> list[tuple[str, int]]:
-    """(address as it was given, weight) of each server."""
+def _rows(servers: Any) -> list[Server]:
     if isinstance(servers, (str, bytes)):
         servers = [servers]
     try:
         given = list(servers)
     except TypeError:
         raise TypeError(f"servers must be a list of addresses, not {type(servers).__name__}") from None
-    rows: list[tuple[str, int]] = []
-    for server in given:
-        address, weight = server if isinstance(server, tuple) and len(server) == 2 else (server, 1)
+    rows: list[Server] = []
+    for each in given:
+        is_pair = isinstance(each, tuple) and len(each) == 2
+        server = each if isinstance(each, Server) else Server(*each) if is_pair else Server(each)
+        address, weight, _ = server
         if not isinstance(address, str):
-            raise TypeError(f'servers must hold "host:port" or (address, weight), not {server!r}')
+            raise TypeError(f'servers must hold "host:port", (address, weight) or mcext.Server, not {each!r}')
         if isinstance(weight, bool) or not isinstance(weight, int):
             raise TypeError(f"the weight of a server must be an int, not {weight!r}")
         if not 1 <= weight <= 1000:
             raise ValueError(f"the weight of a server must be between 1 and 1000, not {weight}")
-        if any(address == other for other, _ in rows):
+        if any(address == row.address for row in rows):
             raise ValueError(f"servers must hold each address once, and holds {address!r} twice")
-        rows.append((address, weight))
+        rows.append(server)
     return rows
 
 
@@ -111,7 +114,7 @@ class _Server(_core._Server):
 class Cache(_core._Cache[T]):
     """A client of one or more memcached servers, for new code.
 
-    servers: a list of "host:port", "[ipv6]:port", "unix:/path" or (address, weight); a str is one server.
+    servers: a list of "host:port", "[ipv6]:port", "unix:/path", (address, weight) or mcext.Server; a str is one server.
     timeout: seconds that a call may take.
     connect_timeout: seconds that a call may spend in connects beside that; None: as timeout.
     dead_retry: seconds for which a server that failed is left alone.
@@ -124,6 +127,9 @@ class Cache(_core._Cache[T]):
     allow_pickle: False refuses pickles, in storing and in reading.
     on_event: called with an Event behind a call that failed or was slow, a dead mark, a connect.
     slow: seconds from which on a call is an event; 0: every call is; None: none is.
+    placement: which server a key goes to: one of mcext.placement; None: as for mcext.Client.
+    on_dead: what becomes of a key whose server is dead: "walk" (python-memcached's probes), "miss", or "next", the
+        placement's next server; None: "walk", with a placement of another client "miss".
 
     Keys are str or bytes, not empty, at most 250 bytes with the prefix, without control characters or spaces. ttl is a
     number of seconds, rounded up, or a timedelta; None: until it is evicted.
@@ -138,7 +144,7 @@ class Cache(_core._Cache[T]):
 
     def __init__(
         self,
-        servers: str | Iterable[str | tuple[str, int]],
+        servers: str | Iterable[str | tuple[str, int] | Server],
         *,
         timeout: float = 1.0,
         connect_timeout: float | None = None,
@@ -151,6 +157,8 @@ class Cache(_core._Cache[T]):
         allow_pickle: bool = True,
         on_event: Callable[[Event], object] | None = None,
         slow: float | None = None,
+        placement: Placement | None = None,
+        on_dead: Literal["walk", "miss", "next"] | None = None,
     ) -> None:
         if errors not in ("raise", "miss"):
             raise ValueError(f"errors must be 'raise' or 'miss', not {errors!r}")
@@ -171,6 +179,8 @@ class Cache(_core._Cache[T]):
             errors == "raise",
             _max_value_length(max_value_length),
             bool(allow_pickle),
+            placement,
+            on_dead,
         )
         self.on_event = on_event
         self.slow = slow
@@ -284,7 +294,7 @@ class Cache(_core._Cache[T]):
             ServerState(address, host.deaduntil == 0, self._idle(host)) for address, (host, _) in self._hosts.items()
         )
 
-    def set_servers(self, servers: str | Iterable[str | tuple[str, int]]) -> None:
+    def set_servers(self, servers: str | Iterable[str | tuple[str, int] | Server]) -> None:
         """From now on these servers, given as to the class.
 
         Those that stay keep their connections and dead marks; a call under way ends where it began. Raises TypeError or
@@ -292,19 +302,21 @@ class Cache(_core._Cache[T]):
         """
         rows = _rows(servers)
         with self._lock_of_this_process():
-            hosts = {
-                address: (self._hosts[address][0] if address in self._hosts else self._make_host(address), weight)
-                for address, weight in rows
-            }
-            self._set_servers([(host, address, weight) for address, (host, weight) in hosts.items()])
+            hosts = {row.address: (self._host_of(row), row.weight) for row in rows}
+            self._set_servers(list(hosts.values()))
             for address, (host, _) in self._hosts.items():
-                if address not in hosts:
+                if address not in hosts or hosts[address][0] is not host:
                     self._retired = [_sum([*self._retired, self._counters(host, False)])]
             self._hosts = hosts
 
-    def _make_host(self, address: str) -> Any:
+    def _host_of(self, row: Server) -> Any:
+        """The one that there is, or a new one."""
+        if row.address in self._hosts:
+            host = self._hosts[row.address][0]
+            if host._identity[2] == row.name:
+                return host
         timeout, connect_timeout = self._timeouts
-        host = _Server(address, 0, self._dead_retry, timeout)
+        host = _Server(row._replace(weight=1), 0, self._dead_retry, timeout)
         host.connect_timeout = connect_timeout
         return host
 

@@ -141,6 +141,7 @@ int mcx_add_client_type(mcx_module *module, PyObject *module_object)
         add_methods(module, mcx_get_methods) < 0 || add_methods(module, mcx_store_methods) < 0 ||
         add_methods(module, mcx_change_methods) < 0 || add_methods(module, mcx_multi_methods) < 0 ||
         add_methods(module, mcx_server_methods) < 0 ||
+        add_methods(module, mcx_server_for_methods) < 0 ||
         add_methods(module, mcx_client_methods) < 0 || add_methods(module, mcx_pure_methods) < 0) {
         return -1;
     }

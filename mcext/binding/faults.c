@@ -13,11 +13,6 @@
 #include "server.h"
 #include "state.h"
 
-PyObject *mcx_server_written(mcx_server *host)
-{
-    return host->written != NULL ? Py_NewRef(host->written) : PyObject_Str((PyObject *)host);
-}
-
 /* mcext.errors.name(message, server=..., command=..., may_have_run=...): a new reference. */
 static PyObject *make(const char *name, PyObject *message, PyObject *server, mc_command command,
                       bool may_have_run)

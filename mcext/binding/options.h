@@ -72,7 +72,17 @@ typedef struct mcx_shared mcx_shared;
       .read = read_max_length, .field = FIELD(max_length))                                         \
     X(ALLOW_PICKLE, "allow_pickle", "True",                                                        \
       "allow_pickle: False refuses pickles, in storing and in reading.\n", .read = read_truth,     \
-      .field = FIELD(allow_pickle))
+      .field = FIELD(allow_pickle))                                                                \
+    X(PLACEMENT, "placement", "None",                                                              \
+      "placement: which server a key goes to: one of mcext.placement; default: as in\n"            \
+      "    python-memcached.\n",                                                                   \
+      .read = read_placement, .value = value_of_placement, .is_about_placement = true)             \
+    X(ON_DEAD, "on_dead", "None",                                                                  \
+      "on_dead: what becomes of a key whose server is dead: 'walk' (python-memcached's probes),\n" \
+      "    'miss', 'next' (the placement's next server); default: 'walk', with another "           \
+      "placement\n"                                                                                \
+      "    'miss'.\n",                                                                             \
+      .read = read_on_dead, .value = value_of_on_dead, .is_about_placement = true)
 
 /* Attributes that are no arguments. */
 #define MCX_OTHER_OPTIONS(X)                                                                       \
@@ -108,6 +118,10 @@ int mcx_options_bind(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
  * which goes to the hosts, too. 0, or -1 with an exception that names what is wrong. */
 int mcx_options_set(mcx_module *module, mcx_snapshot *snapshot, const void *values);
 int mcx_option_set(mcx_module *module, mcx_snapshot *snapshot, int option, PyObject *value);
+
+/* The two options of placement, of a Cache's snapshot in the making. As above. */
+int mcx_options_place(mcx_module *module, mcx_snapshot *snapshot, PyObject *placement,
+                      PyObject *on_dead);
 
 const char *mcx_option_attribute(int option);
 

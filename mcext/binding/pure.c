@@ -102,13 +102,14 @@ PyMethodDef mcx_pure_methods[] = {
             "Returns None."),
     MCX_DEF("forget_dead_hosts", client_forget_dead_hosts,
             "forget_dead_hosts($self)\n--\n\nTake every server as alive.\n\nReturns None."),
-    MCX_DEF("set_servers", client_set_servers,
-            "set_servers($self, servers)\n--\n\n"
-            "Set the servers, for all threads: an iterable of \"host:port\", \"[ipv6]:port\",\n"
-            "\"unix:/path\" or (server, weight), or a single str. With an equal list, hosts and\n"
-            "connections stay.\n\n"
-            "Returns None. Raises TypeError or ValueError for what is no server; then nothing has\n"
-            "changed."),
+    MCX_DEF(
+        "set_servers", client_set_servers,
+        "set_servers($self, servers)\n--\n\n"
+        "Set the servers, for all threads: an iterable of \"host:port\", \"[ipv6]:port\",\n"
+        "\"unix:/path\", (server, weight) or mcext.Server, or a single str. With an equal list,\n"
+        "hosts and connections stay.\n\n"
+        "Returns None. Raises TypeError or ValueError for what is no server, or cannot be placed\n"
+        "by the option placement; then nothing has changed."),
     MCX_DEF("_init_buckets", client__init_buckets,
             "_init_buckets($self)\n--\n\n"
             "Make buckets from servers, as that list stands now: each as often as its weight."),

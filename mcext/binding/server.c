@@ -24,6 +24,11 @@ PyObject *mcx_server_weight(mcx_server *host)
     return weight;
 }
 
+PyObject *mcx_server_written(mcx_server *host)
+{
+    return host->written != NULL ? Py_NewRef(host->written) : PyObject_Str((PyObject *)host);
+}
+
 PyObject *mcx_server_stats_name(mcx_server *host)
 {
     PyObject *weight = mcx_server_weight(host), *name;

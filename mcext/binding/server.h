@@ -19,7 +19,8 @@ typedef struct mcx_server {
     PyObject *connect_timeout; /* NULL or None: socket_timeout */
     _Atomic int64_t dead_retry_us, timeout, connect_within;
     _Atomic int is_debug, does_flush;
-    PyObject *written;             /* of a Cache: its address as users wrote it; strong or NULL */
+    PyObject *written;             /* its address as users wrote it; strong */
+    PyObject *name;                /* what other clients call it (mcext.Server); strong or NULL */
     struct mcx_counters *counters; /* of a Cache: owned; NULL: nothing is counted */
     PyObject *streams;             /* mcext.pure.stream.Streams, or NULL: set once */
 } mcx_server;
@@ -30,6 +31,8 @@ uint64_t mcx_server_stamp(mcx_server *host);
 
 /* A new reference, or NULL without an exception where it was deleted. */
 PyObject *mcx_server_weight(mcx_server *host);
+/* Its address as users wrote it; a new reference. */
+PyObject *mcx_server_written(mcx_server *host);
 /* Its name in get_stats; a new reference. */
 PyObject *mcx_server_stats_name(mcx_server *host);
 int mcx_server_mark_dead(mcx_server *host, PyObject *reason);

@@ -5,17 +5,57 @@
 #include "core/net/address.h"
 
 #include "compat.h"
+#include "state.h"
 
-int mcx_server_split_weight(PyObject *given, PyObject **address, PyObject **weight)
+/* An mcext.Server, a tuple of three. Where that was never imported there is none. */
+static int is_named(PyObject *given)
 {
+    PyObject *class = PyTuple_GET_SIZE(given) == 3 ? mcx_imported("mcext.server", "Server") : NULL;
+    int is_one = class ? PyObject_IsInstance(given, class) : 0;
+
+    Py_XDECREF(class);
+    return is_one;
+}
+
+static int check_name(PyObject *name)
+{
+    if (!PyUnicode_Check(name)) {
+        PyErr_Format(PyExc_TypeError, "the name of a server must be a str, not %.100s",
+                     Py_TYPE(name)->tp_name);
+        return -1;
+    }
+    if (PyUnicode_GET_LENGTH(name) == 0) {
+        PyErr_SetString(PyExc_ValueError, "the name of a server must not be empty");
+        return -1;
+    }
+    return 0;
+}
+
+int mcx_server_split(PyObject *given, PyObject **address, PyObject **weight, PyObject **name)
+{
+    PyObject *third = Py_None;
+
     if (!PyTuple_Check(given)) {
         *address = given;
+        *name = NULL;
         *weight = PyLong_FromLong(1);
         return *weight == NULL ? -1 : 0;
     }
-    if (PyTuple_GET_SIZE(given) != 2) {
-        PyErr_Format(PyExc_ValueError, "a server must be an address or (address, weight), not %R",
-                     given);
+    int named = is_named(given);
+
+    if (named > 0) {
+        third = PyTuple_GET_ITEM(given, 2);
+        if (third != Py_None && check_name(third) < 0) {
+            return -1;
+        }
+    }
+    else if (named < 0 || PyTuple_GET_SIZE(given) != 2) {
+        if (named == 0) {
+            PyErr_Format(PyExc_ValueError,
+                         "a server must be an address, (address, weight) or an mcext.Server, "
+                         "not %R",
+                         given);
+        }
         return -1;
     }
     PyObject *second = PyTuple_GET_ITEM(given, 1);
@@ -32,6 +72,7 @@ int mcx_server_split_weight(PyObject *given, PyObject **address, PyObject **weig
         return -1;
     }
     *address = PyTuple_GET_ITEM(given, 0);
+    *name = third == Py_None ? NULL : third;
     *weight = Py_NewRef(second);
     return 0;
 }

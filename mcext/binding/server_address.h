@@ -6,8 +6,9 @@
 
 #include "compat.h"
 
-/* (address, weight) taken apart: 0 or -1; *address is borrowed, *weight new, untouched after -1. */
-int mcx_server_split_weight(PyObject *given, PyObject **address, PyObject **weight);
+/* An address, (address, weight) or an mcext.Server taken apart. 0 or -1; *address and *name (NULL:
+ * it has none) are borrowed, *weight is new; untouched after -1. */
+int mcx_server_split(PyObject *given, PyObject **address, PyObject **weight, PyObject **name);
 
 /* What parsed points into is *owner, strong. A path need not be UTF-8: as os.fsdecode gives it. */
 int mcx_server_parse(PyObject *given, mc_address *parsed, PyObject **owner);

@@ -166,10 +166,18 @@ static int set_address(mcx_server *host, const mc_address *parsed)
     return host->address == NULL ? -1 : 0;
 }
 
+/* What it is called: of what is a str and more, the str. called: NULL where it has no name. */
+static int set_names(mcx_server *host, PyObject *written, PyObject *called)
+{
+    host->written = PyUnicode_FromObject(written);
+    host->name = called != NULL ? PyUnicode_FromObject(called) : NULL;
+    return host->written == NULL || (host->name == NULL && called != NULL) ? -1 : 0;
+}
+
 static int server_init(PyObject *self, PyObject *args, PyObject *keywords)
 {
     mcx_server *host = (mcx_server *)self;
-    PyObject *address, *weight = NULL, *given[1 + ARGUMENT_COUNT] = {NULL};
+    PyObject *address, *weight = NULL, *called, *given[1 + ARGUMENT_COUNT] = {NULL};
     PyObject *owner = NULL, *name = NULL;
     mc_address parsed, remote;
     int result = -1;
@@ -188,7 +196,7 @@ static int server_init(PyObject *self, PyObject *args, PyObject *keywords)
                                      &given[2], &given[3], &given[4])) {
         return -1;
     }
-    if (mcx_server_split_weight(given[0], &address, &weight) < 0 ||
+    if (mcx_server_split(given[0], &address, &weight, &called) < 0 ||
         mcx_server_parse(address, &parsed, &owner) < 0 ||
         mcx_server_find_remote(&parsed, &remote, &name) < 0) {
         goto done;
@@ -207,7 +215,7 @@ static int server_init(PyObject *self, PyObject *args, PyObject *keywords)
         PyErr_SetString(PyExc_RuntimeError, "_Host.__init__ has been called before");
         goto done;
     }
-    if (set_address(host, &parsed) < 0) {
+    if (set_address(host, &parsed) < 0 || set_names(host, address, called) < 0) {
         goto done;
     }
     if (!mc_server_init(&host->server, &remote)) {
@@ -224,21 +232,27 @@ done:
     return result;
 }
 
+static bool is_called(const mcx_server *host, PyObject *called)
+{
+    return called == NULL || host->name == NULL ? called == host->name
+                                                : PyUnicode_Compare(called, host->name) == 0;
+}
+
 /* Whether a server given so is this one. */
 static bool is_at(mcx_server *host, PyObject *given)
 {
     PyObject *own = mcx_server_weight(host); /* what compares it may assign another one */
-    PyObject *address, *weight = NULL, *owner = NULL, *name = NULL;
+    PyObject *address, *weight = NULL, *called, *owner = NULL, *name = NULL;
     mc_address parsed, remote;
     bool same = false;
 
-    if (mcx_server_split_weight(given, &address, &weight) == 0 &&
+    if (mcx_server_split(given, &address, &weight, &called) == 0 &&
         mcx_server_parse(address, &parsed, &owner) == 0 &&
         mcx_server_find_remote(&parsed, &remote, &name) == 0 && host->initialised && own != NULL) {
         same = remote.family == host->server.family && remote.port == host->server.port &&
                remote.host.length == strlen(host->server.host) &&
                memcmp(remote.host.bytes, host->server.host, remote.host.length) == 0 &&
-               PyObject_RichCompareBool(weight, own, Py_EQ) == 1;
+               is_called(host, called) && PyObject_RichCompareBool(weight, own, Py_EQ) == 1;
     }
     Py_XDECREF(own);
     Py_XDECREF(weight);
@@ -302,6 +316,7 @@ static void server_dealloc(PyObject *self)
     }
     PyMem_Free(host->counters);
     Py_CLEAR(host->written);
+    Py_CLEAR(host->name);
     Py_CLEAR(host->address);
     Py_CLEAR(host->ip);
     Py_CLEAR(host->port);
@@ -443,6 +458,21 @@ static int set_flush_on_next_connect(PyObject *self, PyObject *value, void *clos
     return 0;
 }
 
+/* What a placement goes by: as it was written, nothing looked up. */
+static PyObject *get_identity(PyObject *self, void *closure)
+{
+    mcx_server *host = (mcx_server *)self;
+
+    (void)closure;
+    if (!host->initialised) {
+        PyErr_SetString(PyExc_RuntimeError, "_Host.__init__ has not been called");
+        return NULL;
+    }
+    return PyTuple_Pack(3, host->ip != NULL ? host->ip : host->address,
+                        host->port != NULL ? host->port : Py_None,
+                        host->name != NULL ? host->name : Py_None);
+}
+
 static PyObject *get_stamp(PyObject *self, void *closure)
 {
     (void)closure;
@@ -499,6 +529,8 @@ static PyGetSetDef server_getset[] = {
     {"connect_timeout", get_field, set_field,
      "Seconds that a connect may take; None, as which it is assigned: socket_timeout.",
      (void *)offsetof(mcx_server, connect_timeout)},
+    {"_identity", get_identity, NULL,
+     "(host or path, port or None, name or None), as they were written.", NULL},
     {"_stamp", get_stamp, NULL, NULL, NULL},
     {"_streams", get_streams, set_streams, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},

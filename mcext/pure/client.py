@@ -92,6 +92,9 @@ def set_servers(self, servers):
         for name, value in attributes.items():
             for host in hosts:
                 setattr(host, name, value)
+        placement = _core._placing(self)[0]
+        if placement is not None:
+            placement._check(hosts)
         _assign(self, "servers", hosts)
     self._init_buckets()
 
@@ -126,6 +129,8 @@ def _assign(self, name, value):
 
 
 def _get_server(self, key):
+    if _core._placing(self)[1] != "walk":
+        return _get_server_placed(self, key)
     if isinstance(key, tuple):
         serverhash, key = key
     else:
@@ -152,6 +157,17 @@ def _get_server(self, key):
             if budget.connect(server):
                 return server, key
             failed.append(server)
+    return None, None
+
+
+def _get_server_placed(self, key):
+    """As the way in C chooses."""
+    budget = Budget.of_this_call()
+    number = 0
+    while (server := _core._candidate(self, key, number)) is not None:
+        if budget.connect(server):
+            return server, key[1] if isinstance(key, tuple) else key
+        number += 1
     return None, None
 
 
