@@ -30,8 +30,14 @@ class _ConnectionDeadError(Exception): ...
 _Local: type
 _local_is_native: bool
 
+@final
+class _Secret: ...
+
+_Password = str | bytes | Callable[[], str | bytes]
+
 # For mcext.cache.
 def _counter_names() -> tuple[str, ...]: ...
+def _secrets(username: str | bytes | None, password: _Password | None, /) -> tuple[_Secret, _Secret] | None: ...
 
 # For mcext.placement.
 def _key_hash(name: str, data: bytes, /) -> int: ...
@@ -117,6 +123,8 @@ class _Server:
     connect_timeout: float | None
     flush_on_reconnect: int
     flush_on_next_connect: int
+    username: _Secret | None
+    password: _Secret | None
     weight: int
     family: int
     ip: str
@@ -128,6 +136,7 @@ class _Server:
     def _disconnect(self, quit: bool, /) -> None: ...
     def _mark(self, /) -> None: ...
     def _take_flush(self, /) -> bool: ...
+    def _authenticate(self, until: float | None, /) -> None: ...
     def _is_at(self, server: object, /) -> bool: ...
     _streams: Any
     def _here(self, /) -> Any: ...
@@ -177,6 +186,8 @@ class Client(threading.local):
     allow_pickle: bool
     placement: Placement
     on_dead: _OnDead
+    username: str | bytes | _Secret | None  # read, they are _Secret or None
+    password: _Password | _Secret | None
     stats: dict[str, int]
     cas_ids: dict[bytes, int]
 
@@ -205,6 +216,8 @@ class Client(threading.local):
         allow_pickle: bool = True,
         placement: Placement | None = None,
         on_dead: _OnDead | None = None,
+        username: str | bytes | _Secret | None = None,
+        password: _Password | _Secret | None = None,
     ) -> None: ...
     def set(self, key: _Key, val: Any, time: _Seconds = 0, min_compress_len: int = 0, noreply: bool = False) -> int: ...
     def add(self, key: _Key, val: Any, time: _Seconds = 0, min_compress_len: int = 0, noreply: bool = False) -> int: ...

@@ -130,6 +130,8 @@ class Cache(_core._Cache[T]):
     placement: which server a key goes to: one of mcext.placement; None: as for mcext.Client.
     on_dead: what becomes of a key whose server is dead: "walk" (python-memcached's probes), "miss", or "next", the
         placement's next server; None: "walk", with a placement of another client "miss".
+    username, password: said to each server on each new connection (memcached -Y), str or bytes; password may be a
+        function, which is asked at each connect. Neither is shown anywhere.
 
     Keys are str or bytes, not empty, at most 250 bytes with the prefix, without control characters or spaces. ttl is a
     number of seconds, rounded up, or a timedelta; None: until it is evicted.
@@ -140,7 +142,18 @@ class Cache(_core._Cache[T]):
     Raises TypeError or ValueError for a wrong argument.
     """
 
-    __slots__ = ("_codec", "_dead_retry", "_errors", "_flights", "_hosts", "_leases", "_lock", "_retired", "_timeouts")
+    __slots__ = (
+        "_codec",
+        "_dead_retry",
+        "_errors",
+        "_flights",
+        "_hosts",
+        "_leases",
+        "_lock",
+        "_retired",
+        "_secrets",
+        "_timeouts",
+    )
 
     def __init__(
         self,
@@ -159,7 +172,13 @@ class Cache(_core._Cache[T]):
         slow: float | None = None,
         placement: Placement | None = None,
         on_dead: Literal["walk", "miss", "next"] | None = None,
+        username: str | bytes | None = None,
+        password: str | bytes | Callable[[], str | bytes] | None = None,
     ) -> None:
+        try:
+            self._secrets = _core._secrets(username, password)
+        finally:
+            del username, password  # no traceback has them among its locals
         if errors not in ("raise", "miss"):
             raise ValueError(f"errors must be 'raise' or 'miss', not {errors!r}")
         if compression is not None and not isinstance(compression, Compression):
@@ -318,6 +337,8 @@ class Cache(_core._Cache[T]):
         timeout, connect_timeout = self._timeouts
         host = _Server(row._replace(weight=1), 0, self._dead_retry, timeout)
         host.connect_timeout = connect_timeout
+        if self._secrets is not None:
+            host.username, host.password = self._secrets
         return host
 
     def close(self) -> None:

@@ -9,7 +9,10 @@ The server listens on a free port of 127.0.0.1, or with ``unix=True`` on a Unix 
 when the ``with`` body begins and is gone when the body has ended, whichever way. The package brings a pytest fixture of
 the same name, ``memcached``, that yields such a server to one test.
 
-Nothing but the standard library is needed, and memcached on the PATH.
+With ``tls=True`` the server speaks TLS, and ``server.tls_context`` is a context that trusts it. With
+``auth=(name, password)`` it wants that name and password.
+
+Nothing but the standard library is needed, and on the PATH memcached, and openssl for ``tls=True``.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ import weakref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ssl
     from types import TracebackType
+
+    from mcext.certificates import Certificates
 
 __all__ = ["Memcached", "memcached"]
 
@@ -40,12 +46,18 @@ class Memcached:
     belongs to the process that made it: in a forked child ``stop`` and ``kill`` do nothing.
     """
 
-    def __init__(self, *args: str, unix: bool = False) -> None:
+    def __init__(self, *args: str, unix: bool = False, tls: bool = False, auth: tuple[str, str] | None = None) -> None:
         for arg in args:
-            if re.match(r"-[AFhiKkLMrSVvXZ]*[dps]|--(port|unix-socket|daemon)\b", arg):  # also behind others, as in -vd
+            # Also behind others, as in -vd.
+            if re.match(r"-[AFhiKkLMrSVvX]*[dpsYZ]|--(port|unix-socket|daemon|enable-ssl|auth-file)\b", arg):
                 raise ValueError(f"memcached(): {arg!r} is set by memcached() itself and cannot be given")
+        if tls and unix:
+            raise ValueError("memcached(): tls=True is for TCP; memcached speaks no TLS on a Unix socket")
         self._args = args
         self._unix = unix
+        self._tls = tls
+        self._auth = auth and _check_auth(auth)
+        self._context: ssl.SSLContext | None = None
         self._port = 0
         self._owner = os.getpid()
         self._folder = tempfile.mkdtemp(prefix="mcext-")
@@ -98,6 +110,40 @@ class Memcached:
         return os.path.join(self._folder, "socket") if self._unix else ""
 
     @property
+    def tls_context(self) -> ssl.SSLContext | None:
+        """With ``tls=True`` this server's ssl.SSLContext for clients: it trusts the server's authority and verifies.
+
+        All servers of a process have the same certificate, so it is good for each of them. None without TLS.
+        """
+        if self._tls and self._context is None:
+            self._context = _certificates().context()
+        return self._context
+
+    @property
+    def ca_file(self) -> str:
+        """With ``tls=True`` the file, PEM, with the certificate of the authority to trust. Empty without TLS."""
+        return _certificates().authority if self._tls else ""
+
+    @property
+    def certificate_file(self) -> str:
+        """With ``tls=True`` the file, PEM, with the server's certificate and key, else empty.
+
+        A client may show the same: a server with ``"-o", "ssl_verify_mode=2"`` lets nobody in without a certificate,
+        and after ``server.tls_context.load_cert_chain(server.certificate_file)`` that context gets in.
+        """
+        return _certificates().chain if self._tls else ""
+
+    @property
+    def username(self) -> str | None:
+        """The name that the server wants to hear, None without ``auth``."""
+        return self._auth[0] if self._auth else None
+
+    @property
+    def password(self) -> str | None:
+        """The password that the server wants to hear, None without ``auth``."""
+        return self._auth[1] if self._auth else None
+
+    @property
     def pid(self) -> int:
         """The process id of the server. RuntimeError where it was not started, was stopped, or ended by itself."""
         if not self._is_running():
@@ -116,7 +162,8 @@ class Memcached:
     def start(self) -> Memcached:
         """Start the server, empty, and wait until it answers. Returns itself.
 
-        Raises FileNotFoundError where memcached is not installed, RuntimeError where it runs already or does not start.
+        Raises FileNotFoundError where memcached is not installed, or for TLS openssl; RuntimeError where it runs
+        already or does not start.
         """
         if self._is_running():
             raise RuntimeError("memcached is running already")
@@ -168,7 +215,7 @@ class Memcached:
             where = ["-p", str(self._port or -1)]
             if "-l" not in self._args:
                 where += ["-l", self.host]
-        command = [program, *self._args, *where]
+        command = [program, *self._args, *where, *self._tls_arguments(), *self._auth_arguments()]
         if os.geteuid() == 0:
             command += ["-u", "root"]  # memcached runs as root only when told to
         with open(os.path.join(self._folder, "output"), "wb") as output:
@@ -190,32 +237,84 @@ class Memcached:
             time.sleep(0.002)
         return self.output or f"exit status {process.returncode}"
 
+    def _tls_arguments(self) -> list[str]:
+        if not self._tls:
+            return []
+        chain = self.certificate_file
+        return ["-Z", "-o", f"ssl_chain_cert={chain},ssl_key={chain},ssl_ca_cert={self.ca_file}"]
+
+    def _auth_arguments(self) -> list[str]:
+        """-Y and its file, which is written here."""
+        if self._auth is None:
+            return []
+        path = os.path.join(self._folder, "auth")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(":".join(self._auth) + "\n")
+        return ["-Y", path]
+
     def _answers(self) -> bool:
         """True when the process that answers at our address is the one just started."""
-        family = socket.AF_UNIX if self._unix else socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as connection:
-            connection.settimeout(1.0)
-            try:
-                connection.connect(self.path if self._unix else (self.host, self.port))
-                connection.sendall(b"version\r\nstats\r\nquit\r\n")
+        question, answer = b"version\r\nstats\r\nquit\r\n", b"VERSION "
+        if self._auth is not None:
+            words = " ".join(self._auth).encode()
+            question = b"set auth 0 -1 %d\r\n%s\r\n%s" % (len(words), words, question)
+            answer = b"STORED\r\n" + answer
+        try:
+            with self._connect() as connection:
+                connection.sendall(question)
                 reply = b"".join(iter(lambda: connection.recv(65536), b""))
-            except OSError:
-                return False
-        return reply.startswith(b"VERSION ") and b"STAT pid %d\r\n" % self._running[0].pid in reply
+        except OSError:
+            return False
+        return reply.startswith(answer) and b"STAT pid %d\r\n" % self._running[0].pid in reply
+
+    def _connect(self) -> socket.socket:
+        """A new connection to the server, through TLS where it speaks that."""
+        family = socket.AF_UNIX if self._unix else socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        connection = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(1.0)
+            connection.connect(self.path if self._unix else (self.host, self.port))
+            if not self._tls:
+                return connection
+            context = _certificates().context()
+            context.load_cert_chain(self.certificate_file)
+            return context.wrap_socket(connection, server_hostname=self.host)
+        except BaseException:
+            connection.close()
+            raise
 
 
-def memcached(*args: str, unix: bool = False) -> Memcached:
+def memcached(*args: str, unix: bool = False, tls: bool = False, auth: tuple[str, str] | None = None) -> Memcached:
     """Return a real memcached for a ``with`` statement, which starts it, waits until it answers, and stops it.
 
-    args: arguments for memcached, as on its command line (``"-m", "100"``), without ``-p``, ``-s`` and ``-d``;
-          ``"-l", "::1"`` makes it listen on IPv6.
+    args: arguments for memcached, as on its command line (``"-m", "100"``), without ``-p``, ``-s``, ``-d``, ``-Y`` and
+          ``-Z``; ``"-l", "::1"`` makes it listen on IPv6.
     unix: listen on a Unix socket in a temporary folder, not on a free TCP port of 127.0.0.1.
+    tls:  speak TLS, with a certificate for 127.0.0.1, ::1 and localhost that is made here by the openssl command.
+    auth: a name and a password, which a client has to say (``-Y``). ValueError for what memcached cannot take.
 
-    What the ``with`` statement gives has ``address`` (as a client takes it), ``host``, ``port``, ``path``, ``pid``, and
-    ``stop()``, ``kill()``, ``start()``, ``restart()``, which keep the address. Without ``with``, call ``start`` and
-    ``stop``.
+    What the ``with`` statement gives has ``address`` (as a client takes it), ``host``, ``port``, ``path``, ``pid``,
+    ``tls_context``, ``ca_file``, ``certificate_file``, ``username``, ``password``, and ``stop()``, ``kill()``,
+    ``start()``, ``restart()``, which keep the address. Without ``with``, call ``start`` and ``stop``.
     """
-    return Memcached(*args, unix=unix)
+    return Memcached(*args, unix=unix, tls=tls, auth=auth)
+
+
+def _certificates() -> Certificates:
+    """The certificates of this process. Nothing of ssl is imported before: gevent has to patch it first."""
+    from mcext import certificates
+
+    return certificates.of_this_process()
+
+
+def _check_auth(auth: tuple[str, str]) -> tuple[str, str]:
+    """Name and password, where memcached can be told them in its file and by its clients."""
+    username, password = auth
+    if not username or ":" in username or re.search(r"[\s\0]", username):
+        raise ValueError("memcached(): the name in auth is empty, or has a colon, space, newline or NUL")
+    if not password or re.search(r"[\s\0]", password):  # memcached 1.6.18 takes no password with a space
+        raise ValueError("memcached(): the password in auth is empty, or has a space, newline or NUL")
+    return username, password
 
 
 def _read_port(port_file: str) -> int:

@@ -25,6 +25,7 @@ def pytest_collection_modifyitems(items):
 # inside by its equal, so that every call goes through mcext.pure.
 BOTH_WAYS = {
     "test_chaos.py",
+    "test_authentication.py",
     "test_deadlines.py",
     "test_differential.py",
     "test_fork.py",

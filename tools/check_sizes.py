@@ -12,7 +12,7 @@ LINES_OF_A_FUNCTION = 80
 # The files that are over the limit today, and how many lines each may have. A figure here only ever falls, and a file
 # that has come under the limit leaves the list.
 KNOWN = {
-    "tests/fuzz/fuzz_exchange.c": 701,
+    "tests/fuzz/fuzz_exchange.c": 691,
 }
 
 

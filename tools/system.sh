@@ -17,6 +17,7 @@ header() { # NAME PACKAGE
 
 check_run() {
     program memcached
+    program openssl
     program gcc
     header stdio.h libc6-dev
     header zlib.h zlib1g-dev

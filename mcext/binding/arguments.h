@@ -10,7 +10,7 @@ typedef struct {
     const char *method;
     int count;
     int required;
-    const char *names[24];
+    const char *names[32];
 } mcx_signature;
 
 /* Binds positional and keyword arguments to values[count], NULL where not given; borrowed.

@@ -5,6 +5,7 @@
 #include "core/fleet/server.h"
 #include "core/flow/leg.h"
 #include "core/wire/command.h"
+#include "core/wire/error_line.h"
 #include "core/wire/reply.h"
 
 #include "cache.h"
@@ -29,6 +30,7 @@ static mc_status probe(mcx_call *call, mcx_target *target, mc_meta_level *level)
     mc_reply_type said[2] = {MC_REPLY_OTHER, MC_REPLY_OTHER};
     mc_leg leg;
     mc_leg_step step;
+    bool is_let_in = true;
 
     mc_leg_init(&leg, MC_META_PROBE, NULL, 1);
     leg.once = true; /* a proxy that closes is not asked again */
@@ -38,9 +40,19 @@ static mc_status probe(mcx_call *call, mcx_target *target, mc_meta_level *level)
         if (step == MC_LEG_PRODUCE && !(mc_leg_line(&leg, none, none) && mc_leg_ready(&leg))) {
             mc_leg_fail(&leg, MC_NO_MEMORY);
         }
+        else if (step == MC_LEG_REPLY && mc_error_is_unauthenticated(&leg.exchange.reply)) {
+            is_let_in = false;
+            if (mcx_fault_line(call, target->host, &leg.exchange.reply) < 0) {
+                mc_leg_fail(&leg, MC_RAISED);
+            }
+        }
         else if (step == MC_LEG_REPLY && leg.exchange.index < 2) {
             said[leg.exchange.index] = leg.exchange.reply.type;
         }
+    }
+    if (!is_let_in) { /* which tells nothing of what the server has */
+        (void)mcx_conclude(call, target, &leg, true);
+        return MC_FAILED;
     }
     mc_status status = leg.verdict.status;
 
@@ -112,12 +124,16 @@ static mcx_meta_outcome without_target(void)
     return PyErr_Occurred() ? MCX_META_RAISED : MCX_META_FAILED;
 }
 
-/* The server has said that it does not know the command: another one stands there now. */
-static void forget(mcx_target *target, const mc_reply *reply)
+/* Whether the server has said that it does not know the command: another one stands there now. */
+static bool is_refused(mcx_target *target, const mc_reply *reply)
 {
-    if (reply->type == MC_REPLY_ERROR || reply->type == MC_REPLY_CLIENT_ERROR) {
+    bool refused = (reply->type == MC_REPLY_ERROR || reply->type == MC_REPLY_CLIENT_ERROR) &&
+                   !mc_error_is_unauthenticated(reply);
+
+    if (refused) {
         mc_server_forget_meta(&target->host->server);
     }
+    return refused;
 }
 
 static inline void lay_out(mc_leg *leg, mc_slice key, mc_slice flags)
@@ -156,8 +172,7 @@ static void read_item(mcx_call *call, mcx_target *target, mc_leg *leg, mcx_retri
             if (!mc_reply_is_error(said->type)) {
                 break; /* EN */
             }
-            forget(target, said);
-            *refused = said->type != MC_REPLY_SERVER_ERROR;
+            *refused = is_refused(target, said);
             if (!*refused && mcx_fault_line(call, target->host, said) < 0) {
                 mc_leg_fail(leg, MC_RAISED);
             }
@@ -250,8 +265,7 @@ static mcx_meta_outcome ask_delete(mcx_call *call, mcx_target *target, const mcx
         }
         else if (step == MC_LEG_REPLY) {
             *type = said->type;
-            forget(target, said);
-            refused = said->type == MC_REPLY_ERROR || said->type == MC_REPLY_CLIENT_ERROR;
+            refused = is_refused(target, said);
             if (!refused && mc_reply_is_error(said->type) &&
                 mcx_fault_line(call, target->host, said) < 0) {
                 mc_leg_fail(&leg, MC_RAISED);

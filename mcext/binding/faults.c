@@ -4,6 +4,7 @@
 
 #include "core/net/connection.h"
 #include "core/wire/command.h"
+#include "core/wire/error_line.h"
 #include "core/wire/reply.h"
 
 #include "cache.h"
@@ -68,6 +69,18 @@ int mcx_fault_connect(mcx_call *call, mcx_server *host, mc_connection *connectio
 
     return note(call, late ? "ServerTimeout" : "ServerUnavailable", text, host, call->command,
                 false);
+}
+
+int mcx_fault_authentication(mcx_call *call, mcx_server *host, PyObject *text, PyObject *cause)
+{
+    if (note(call, "AuthenticationError", Py_NewRef(text), host, call->command, false) < 0) {
+        return -1;
+    }
+    if (cause != NULL) {
+        PyException_SetCause(PyList_GET_ITEM(call->faults, PyList_GET_SIZE(call->faults) - 1),
+                             Py_NewRef(cause));
+    }
+    return 0;
 }
 
 int mcx_fault_dead(mcx_call *call, mcx_server *host)
@@ -178,6 +191,13 @@ int mcx_fault_leg(mcx_call *call, mcx_server *host, const mc_leg *leg)
     if (host == NULL) {
         return mcx_fault_has_run(call); /* what went to the old connection */
     }
+    if (leg->verdict.status == MC_MALFORMED && leg->exchange.lost_count) {
+        return 0; /* the same: with it the other answers were lost */
+    }
+    if (leg->verdict.status == MC_MALFORMED && line.length != 0 &&
+        mc_error_is_unauthenticated(&leg->exchange.reply)) {
+        return mcx_fault_line(call, host, &leg->exchange.reply); /* in place of a marker's reply */
+    }
     switch (leg->verdict.status) {
     case MC_TIMEOUT:
         return note(call, "ServerTimeout", PyUnicode_FromString("timed out"), host, leg->command,
@@ -216,7 +236,10 @@ int mcx_fault_line(mcx_call *call, mcx_server *host, const mc_reply *reply)
 {
     bool is_too_large = is_text(reply->text, "object too large for cache");
 
-    return note(call, is_too_large ? "ValueTooLarge" : "ServerError",
+    return note(call,
+                is_too_large                         ? "ValueTooLarge"
+                : mc_error_is_unauthenticated(reply) ? "AuthenticationError"
+                                                     : "ServerError",
                 PyUnicode_DecodeUTF8(reply->line.bytes, (Py_ssize_t)reply->line.length, "replace"),
                 host, call->command, may_have_run(reply));
 }

@@ -12,6 +12,9 @@
 /* A server could not be connected. */
 int mcx_fault_connect(mcx_call *call, mcx_server *host, mc_connection *connection,
                       mc_status status);
+/* It could be connected, but did not let us in: text says why, the exception cause, where there is
+ * one, is behind it. */
+int mcx_fault_authentication(mcx_call *call, mcx_server *host, PyObject *text, PyObject *cause);
 /* A server is passed by, for its dead mark stands. */
 int mcx_fault_dead(mcx_call *call, mcx_server *host);
 /* A leg ended without its answers. host: NULL where it could not be connected once more. */

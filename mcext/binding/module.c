@@ -24,6 +24,7 @@
 #include "python_socket.h"
 #include "record.h"
 #include "replaced.h"
+#include "secret.h"
 #include "server_type.h"
 #include "shared.h"
 #include "state.h"
@@ -243,6 +244,7 @@ static int module_exec(PyObject *module_object)
         add_type(module_object, &mcx_server_spec, &module->server_type) < 0 ||
         add_type(module_object, &mcx_stream_spec, &module->stream_type) < 0 ||
         add_type(module_object, &mcx_table_spec, &module->table_type) < 0 ||
+        add_type(module_object, &mcx_secret_spec, &module->secret_type) < 0 ||
         mcx_add_cache_type(module, module_object) < 0 ||
         mcx_add_client_type(module, module_object) < 0 || mcx_find_client_originals(module) < 0) {
         return -1;
@@ -251,6 +253,7 @@ static int module_exec(PyObject *module_object)
         PyModule_AddObjectRef(module_object, "_Server", (PyObject *)module->server_type) < 0 ||
         PyModule_AddObjectRef(module_object, "_Stream", (PyObject *)module->stream_type) < 0 ||
         PyModule_AddObjectRef(module_object, "_Table", (PyObject *)module->table_type) < 0 ||
+        PyModule_AddObjectRef(module_object, "_Secret", (PyObject *)module->secret_type) < 0 ||
         PyModule_AddObjectRef(module_object, "_Local", (PyObject *)module->local_type) < 0 ||
         PyModule_AddObjectRef(module_object, "_local_is_native",
                               module->local_is_native ? Py_True : Py_False) < 0 ||
@@ -274,6 +277,7 @@ static int module_exec(PyObject *module_object)
         CALL(module->cache_type);                                                                  \
         CALL(module->item_type);                                                                   \
         CALL(module->table_type);                                                                  \
+        CALL(module->secret_type);                                                                 \
         CALL(module->owner_type);                                                                  \
         CALL(module->host_type);                                                                   \
         CALL(module->local_type);                                                                  \

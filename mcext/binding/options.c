@@ -10,6 +10,7 @@
 
 #include "arguments.h"
 #include "place.h"
+#include "secret.h"
 #include "server.h"
 #include "shared.h"
 #include "state.h"
@@ -43,6 +44,8 @@ struct row {
     bool is_about_pickler;    /* how the pickler takes the protocol is to be looked at again */
     bool is_about_placement;  /* the table of servers is to be made again */
 };
+
+static const row rows[MCX_OPTION_COUNT];
 
 static void *field_of(setting *set)
 {
@@ -220,6 +223,35 @@ static int read_on_dead(setting *set)
         return -1;
     }
     return 0;
+}
+
+/* What was assigned is kept as a secret in its place. */
+static int keep_secret(setting *set, PyObject *secret)
+{
+    if (secret == NULL) {
+        return -1;
+    }
+    Py_SETREF(set->snapshot->options[set->row - rows], secret);
+    return 0;
+}
+
+static int read_username(setting *set)
+{
+    return set->value == NULL ? 0 : keep_secret(set, mcx_secret_name(set->module, set->value));
+}
+
+/* Read behind the username. */
+static int read_password(setting *set)
+{
+    PyObject *name = set->snapshot->options[MCX_OPT_USERNAME];
+
+    if (set->value == NULL && name != NULL) {
+        PyErr_SetString(PyExc_ValueError, "username needs a password");
+        return -1;
+    }
+    return set->value == NULL
+               ? 0
+               : keep_secret(set, mcx_secret_password(set->module, set->value, name));
 }
 
 /* ---- what is in force where nothing was assigned -------------------------------------------- */
@@ -429,11 +461,15 @@ static int hand_down(mcx_module *module, mcx_snapshot *snapshot, int option, PyO
 
 int mcx_option_set(mcx_module *module, mcx_snapshot *snapshot, int option, PyObject *value)
 {
-    return set_one(module, snapshot, option, value) < 0 ||
-                   (rows[option].is_about_pickler && probe_pickler(snapshot) < 0) ||
-                   (rows[option].is_about_placement && mcx_place(module, snapshot) < 0)
-               ? -1
-               : hand_down(module, snapshot, option, value);
+    PyObject *kept;
+
+    if (set_one(module, snapshot, option, value) < 0 ||
+        (rows[option].is_about_pickler && probe_pickler(snapshot) < 0) ||
+        (rows[option].is_about_placement && mcx_place(module, snapshot) < 0)) {
+        return -1;
+    }
+    kept = snapshot->options[option];
+    return hand_down(module, snapshot, option, kept != NULL ? kept : value);
 }
 
 int mcx_options_hand_down(mcx_module *module, mcx_shared *shared)

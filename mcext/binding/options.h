@@ -82,7 +82,12 @@ typedef struct mcx_shared mcx_shared;
       "    'miss', 'next' (the placement's next server); default: 'walk', with another "           \
       "placement\n"                                                                                \
       "    'miss'.\n",                                                                             \
-      .read = read_on_dead, .value = value_of_on_dead, .is_about_placement = true)
+      .read = read_on_dead, .value = value_of_on_dead, .is_about_placement = true)                 \
+    X(USERNAME, "username", "None",                                                                \
+      "username, password: said to each server on each new connection (memcached -Y), str or\n"    \
+      "    bytes; password may be a function, which is asked at each connect.\n",                  \
+      .read = read_username, .handed_to = OWN_HOSTS)                                               \
+    X(PASSWORD, "password", "None", "", .read = read_password, .handed_to = OWN_HOSTS)
 
 /* Attributes that are no arguments. */
 #define MCX_OTHER_OPTIONS(X)                                                                       \

@@ -14,6 +14,7 @@
 #include "core/net/socket.h"
 
 #include "compat.h"
+#include "secret.h"
 #include "server.h"
 #include "state.h"
 
@@ -115,7 +116,12 @@ static mc_status send_piece(mc_connection *connection, struct iovec *pieces, siz
     }
     bytes = PyBytes_FromStringAndSize(pieces->iov_base, (Py_ssize_t)length);
     result = bytes ? PyObject_CallMethod(connection->handle, "sendall", "O", bytes) : NULL;
-    Py_XDECREF(bytes);
+    if (connection->secret) {
+        mcx_secret_drop_bytes(bytes);
+    }
+    else {
+        Py_XDECREF(bytes);
+    }
     if (result == NULL) {
         return from_exception(connection);
     }

@@ -16,7 +16,9 @@ typedef struct mcx_server {
     PyObject *ip;      /* str or NULL */
     PyObject *port;    /* int or NULL */
     PyObject *family, *weight, *debug, *dead_retry, *socket_timeout, *flush_on_reconnect;
-    PyObject *connect_timeout; /* NULL or None: socket_timeout */
+    PyObject *connect_timeout;     /* NULL or None: socket_timeout */
+    PyObject *username, *password; /* _Secret; NULL or None: none is said */
+    _Atomic int64_t refused_at;    /* by mc_clock_now: when it did not take them, 0: never yet */
     _Atomic int64_t dead_retry_us, timeout, connect_within;
     _Atomic int is_debug, does_flush;
     PyObject *written;             /* its address as users wrote it; strong */

@@ -17,6 +17,7 @@
 
 #include "arguments.h"
 #include "compat.h"
+#include "first_words.h"
 #include "replaced.h"
 #include "server.h"
 #include "server_address.h"
@@ -93,6 +94,16 @@ static int read_flush_on_reconnect(mcx_server *host, PyObject *value)
     return read_truth(&host->does_flush, value);
 }
 
+/* Of a client, which has looked at them. */
+static int read_secret(mcx_server *host, PyObject *value)
+{
+    if (value == Py_None || Py_IS_TYPE(value, host->module->secret_type)) {
+        return 0;
+    }
+    PyErr_SetString(PyExc_TypeError, "username and password are set on the client");
+    return -1;
+}
+
 /* The first ones are arguments, too. */
 static const struct {
     size_t field; /* the object, as assigned */
@@ -104,6 +115,8 @@ static const struct {
     {offsetof(mcx_server, socket_timeout), read_socket_timeout, 3},
     {offsetof(mcx_server, flush_on_reconnect), read_flush_on_reconnect, 0},
     {offsetof(mcx_server, connect_timeout), read_connect_timeout, 0},
+    {offsetof(mcx_server, username), read_secret, 0},
+    {offsetof(mcx_server, password), read_secret, 0},
 };
 
 enum {
@@ -523,6 +536,8 @@ static PyGetSetDef server_getset[] = {
     FIELD(dead_retry),
     FIELD(socket_timeout),
     FIELD(flush_on_reconnect),
+    FIELD(username),
+    FIELD(password),
     {"deaduntil", get_deaduntil, set_deaduntil,
      "Until when the server is taken as dead, as time.time() tells it; 0: it is not.", NULL},
     {"flush_on_next_connect", get_flush_on_next_connect, set_flush_on_next_connect, NULL, NULL},
@@ -559,6 +574,9 @@ static PyMethodDef server_methods[] = {
      "_mark($self, /)\n--\n\nTake the server as dead for dead_retry seconds."},
     {"_take_flush", server_take_flush, METH_NOARGS,
      "_take_flush($self, /)\n--\n\nWhether flush_on_next_connect was set, which it is no more."},
+    {"_authenticate", mcx_host_authenticate, METH_O,
+     "_authenticate($self, until, /)\n--\n\n"
+     "Say username and password, where there are any, on the caller's new connection."},
     {"_is_at", server_is_at, METH_O,
      "_is_at($self, server, /)\n--\n\nWhether an address or (address, weight) is this server's."},
     {NULL, NULL, 0, NULL},

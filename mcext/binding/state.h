@@ -122,6 +122,7 @@ struct mcx_module {
     PyTypeObject *cache_type;
     PyTypeObject *item_type;
     PyTypeObject *table_type;
+    PyTypeObject *secret_type;
     PyTypeObject *host_type;  /* mcext.pure.host._Host; NULL until that is imported */
     PyTypeObject *local_type; /* threading.local as found at import */
     bool local_is_native;     /* it is the interpreter's own: one dict a thread */

@@ -130,6 +130,15 @@ void mcx_stream_begin(mcx_stream *stream, mcx_server *host, double start)
     Py_CLEAR(stream->line);
 }
 
+void mcx_stream_begin_anew(mcx_stream *stream)
+{
+    stream->in_step = true;
+    stream->started = false;
+    stream->sends = stream->lines = 0;
+    Py_CLEAR(stream->command);
+    Py_CLEAR(stream->line);
+}
+
 /* ---- bytes ---------------------------------------------------------------------------------- */
 
 /* Raises where a call forked in its middle, and this is the child: the stream is the parent's. */
@@ -209,11 +218,37 @@ static int send_piece(mcx_stream *stream, PyObject *socket, PyObject *data, Py_s
     return result == NULL ? -1 : 0;
 }
 
+static int send_pieces(mcx_stream *stream, mcx_server *host, PyObject *data, Py_ssize_t size)
+{
+    PyObject *socket = Py_NewRef(stream->socket);
+    Py_ssize_t start = 0;
+    int failed;
+
+    do {
+        failed = send_piece(stream, socket, data, start, mcx_timeout_of(host));
+        start += SEND_AT_ONCE;
+    } while (!failed && stream->in_pieces && start < size);
+    if (!failed && stream->socket != socket) {
+        PyErr_SetString(PyExc_ConnectionError, "the connection was closed");
+        failed = -1;
+    }
+    Py_DECREF(socket);
+    return failed;
+}
+
+int mcx_stream_send_secret(mcx_stream *stream, mcx_server *host, PyObject *data)
+{
+    if (mcx_is_absent(stream->socket)) {
+        return not_connected();
+    }
+    stream->in_step = false;
+    return check_process(stream) < 0 ? -1 : send_pieces(stream, host, data, PyBytes_GET_SIZE(data));
+}
+
 int mcx_stream_send(mcx_stream *stream, mcx_server *host, PyObject *data)
 {
-    PyObject *socket, *done;
-    Py_ssize_t size = PyObject_Size(data), start = 0;
-    int failed;
+    PyObject *done;
+    Py_ssize_t size = PyObject_Size(data);
 
     if (mcx_is_absent(stream->socket)) {
         return not_connected();
@@ -232,17 +267,7 @@ int mcx_stream_send(mcx_stream *stream, mcx_server *host, PyObject *data)
         }
         Py_DECREF(done);
     }
-    socket = Py_NewRef(stream->socket);
-    do {
-        failed = send_piece(stream, socket, data, start, mcx_timeout_of(host));
-        start += SEND_AT_ONCE;
-    } while (!failed && stream->in_pieces && start < size);
-    if (!failed && stream->socket != socket) {
-        PyErr_SetString(PyExc_ConnectionError, "the connection was closed");
-        failed = -1;
-    }
-    Py_DECREF(socket);
-    return failed;
+    return send_pieces(stream, host, data, size);
 }
 
 PyObject *mcx_stream_receive(mcx_stream *stream, Py_ssize_t size, double seconds)

@@ -70,6 +70,12 @@ void mcx_stream_begin(mcx_stream *stream, mcx_server *host, double start);
 
 int mcx_stream_send(mcx_stream *stream, mcx_server *host, PyObject *data);
 
+/* The same of bytes that nobody is told of; the stream is out of step. */
+int mcx_stream_send_secret(mcx_stream *stream, mcx_server *host, PyObject *data);
+
+/* All replies have been read whole, and nothing is known of them any more. */
+void mcx_stream_begin_anew(mcx_stream *stream);
+
 /* What the socket gives next: a new reference to bytes, which are empty where the server has
  * closed. Within the deadline of the call that uses the stream, else within the host's timeout;
  * behind the deadline only what is there already, else TimeoutError. */

@@ -15,6 +15,7 @@
 #include "keys.h"
 #include "options.h"
 #include "replaced.h"
+#include "secret.h"
 #include "shared.h"
 #include "state.h"
 #include "values.h"
@@ -210,6 +211,9 @@ static PyObject *module_counter_names(PyObject *self, PyObject *unused)
 
 PyMethodDef mcx_support_functions[] = {
     {"_counter_names", module_counter_names, METH_NOARGS, NULL},
+    {"_secrets", mcx_secret_pair, METH_VARARGS,
+     "_secrets($module, username, password, /)\n--\n\n"
+     "Both as objects that show nothing of them; None where both are None."},
     {"_same_key", module_same_key, METH_O,
      "_same_key($module, key, /)\n--\n\nThe key_encoder where none was given: key itself."},
     {"_set_host_type", module_set_host_type, METH_O,

@@ -1,10 +1,8 @@
 
 
-/* The first thing on a new connection where the host asked for it: flush_all, once. */
 #include "target.h"
 
 #include "core/fleet/server.h"
-#include "core/flow/leg.h"
 #include "core/net/clock.h"
 #include "core/wire/key.h"
 
@@ -13,32 +11,12 @@
 #include "compat.h"
 #include "counters.h"
 #include "faults.h"
+#include "first_words.h"
 #include "keys.h"
 #include "log.h"
-#include "move.h"
 #include "server.h"
 #include "shared.h"
 #include "state.h"
-
-static mc_status flush_first(mcx_call *call, mc_connection *connection, bool *clean)
-{
-    static const mc_slice none = {NULL, 0};
-    mc_leg leg;
-    mc_leg_step step;
-
-    mc_leg_init(&leg, MC_FLUSH_ALL, NULL, 1);
-    mc_leg_begin(&leg, connection, &call->clock);
-    while ((step = mc_leg_next(&leg)) != MC_LEG_OVER) {
-        if (step == MC_LEG_MOVE) {
-            mcx_move(call, &leg);
-        }
-        else if (step == MC_LEG_PRODUCE && !(mc_leg_line(&leg, none, none) && mc_leg_ready(&leg))) {
-            mc_leg_fail(&leg, MC_NO_MEMORY);
-        }
-    }
-    *clean = leg.verdict.keep;
-    return leg.verdict.status;
-}
 
 int mcx_mark_dead(mcx_call *call, mcx_server *host, PyObject *reason)
 {
@@ -53,23 +31,33 @@ int mcx_mark_dead(mcx_call *call, mcx_server *host, PyObject *reason)
     return mcx_server_mark_dead(host, reason);
 }
 
+/* The fault of a Cache's call, which says in its own words what a timeout is. */
+static int note_failure(mcx_call *call, mcx_server *host, mc_connection *connection,
+                        const mcx_first_words *words, PyObject *text)
+{
+    return words->refused != NULL ? mcx_fault_authentication(call, host, text, words->cause)
+                                  : mcx_fault_connect(call, host, connection, words->status);
+}
+
 static int connect_failed(mcx_call *call, mcx_server *host, mc_connection *connection,
-                          mc_status status)
+                          const mcx_first_words *words)
 {
     PyObject *text, *reason = NULL;
     int result = -1;
 
-    if (status == MC_RAISED || status == MC_NO_MEMORY) {
-        if (status == MC_NO_MEMORY) {
+    if (words->status == MC_RAISED || words->status == MC_NO_MEMORY) {
+        if (words->status == MC_NO_MEMORY) {
             PyErr_NoMemory();
         }
         return -1;
     }
-    if (call->cache != NULL && mcx_fault_connect(call, host, connection, status) < 0) {
-        return -1;
+    if (words->refused != NULL) {
+        atomic_store(&host->refused_at, mc_clock_now());
     }
-    text = mcx_status_text(connection, status);
-    if (text != NULL) {
+    text = words->refused != NULL ? mcx_refusal_text(words)
+                                  : mcx_status_text(connection, words->status);
+    if (text != NULL &&
+        (call->cache == NULL || note_failure(call, host, connection, words, text) == 0)) {
         reason = PyUnicode_FromFormat("connect: %U", text);
     }
     if (reason != NULL) {
@@ -91,39 +79,39 @@ static int note_connect(mcx_call *call, mcx_server *host)
 /* Opens connection, which the call owns. 1, or 0 and -1: then it has been given back. */
 static int open_connection(mcx_call *call, mcx_server *host, mc_connection *connection)
 {
-    mc_status status;
+    mcx_first_words words = {.status = MC_OK};
 
     if (mc_clock_connect_left(&call->clock) == 0) {
         mc_pool_give(connection, false, 0);
         return 0; /* the call's budget is spent, which says nothing about this server */
     }
+    /* Once in a call, also where a dead mark does not hold for as long. */
+    if (atomic_load(&host->refused_at) > call->clock.start) {
+        mc_pool_give(connection, false, 0);
+        return call->cache != NULL ? mcx_fault_dead(call, host) : 0;
+    }
     connection->transport = call->transport;
     connection->kind = call->socket_class;
     connection->owner = call->owner;
-    status = mcx_server_open(host, connection, &call->clock);
-    if (status == MC_OK) {
+    words.status = mcx_server_open(host, connection, &call->clock);
+    if (words.status == MC_OK) {
         mc_pool_opened(connection);
         if (call->cache != NULL && note_connect(call, host) < 0) {
             mc_pool_give(connection, false, 0);
             return -1;
         }
-        if (atomic_exchange(&host->server.flush_on_connect, 0)) {
-            bool clean;
-
-            status = flush_first(call, connection, &clean);
-            if (status != MC_OK) {
-                atomic_store(&host->server.flush_on_connect, 1);
-            }
-            else if (!clean) {
-                mc_connection_close(connection);
-                return open_connection(call, host, connection);
-            }
-        }
+        words = mcx_say_first_words(call, host, connection);
     }
-    if (status == MC_OK) {
+    if (words.status == MC_OK && words.again) {
+        mc_connection_close(connection);
+        return open_connection(call, host, connection);
+    }
+    if (words.status == MC_OK) {
         return 1;
     }
-    int result = connect_failed(call, host, connection, status);
+    int result = connect_failed(call, host, connection, &words);
+
+    Py_XDECREF(words.cause);
     mc_pool_give(connection, false, 0);
     return result;
 }

@@ -13,7 +13,7 @@ from time import monotonic
 
 from mcext import _core
 from mcext.pure.exchange import ANSWERS, PROTOCOL_KEY_LENGTH, Budget, Failed, ask, ask_many, end_unread, judge, knows
-from mcext.pure.host import _Host
+from mcext.pure.host import UNAUTHENTICATED, _Host
 
 # Keys and bytes to a get line, as in core/wire/command.h; commands and bytes to a batch: what a server answers to so
 # many fits its buffers.
@@ -866,6 +866,8 @@ def _send_commands(servers, cmd, command, answered, noreply):
                         raise _core._Error("a reply that the protocol does not allow")
                     whole = False
                 lines.append(line)
+                if line in UNAUTHENTICATED:
+                    break
         finally:
             answered(sent, lines)
         if whole:

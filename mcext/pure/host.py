@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 _modules = sys.modules
 
+# Where one of these comes, no other answer does: a server that wants a name and a password before anything else.
+UNAUTHENTICATED = (
+    b"CLIENT_ERROR unauthenticated",
+    b"CLIENT_ERROR authentication failure",
+    b"CLIENT_ERROR bad authentication token format",
+)
 # What a server may say to a noreply command.
 LINES_PER_COMMAND = 8
 
@@ -130,7 +136,7 @@ class _Host(_core._Server):
             stream = self._put_aside(stream)
         try:
             made = self._open(stream)
-        except OSError as error:
+        except (OSError, _core._Error) as error:
             self.mark_dead(f"connect: {error}")
             return None
         if self._take_flush() and not self._flush_first():
@@ -283,6 +289,7 @@ class _Host(_core._Server):
         within = stream.connect_within
         if within is None:
             within = self.connect_timeout
+        until = None if within is None else monotonic() + within
         while True:
             stamp = self._stamp
             made = self._connect(within)
@@ -295,6 +302,7 @@ class _Host(_core._Server):
         if hasattr(made, "settimeout"):  # a test's fake may have none
             made.settimeout(seconds)
         stream.used = monotonic()
+        self._authenticate(until)
         return made
 
     def _connect(self, within):
@@ -355,8 +363,11 @@ class _Host(_core._Server):
     def _read_to_marker(self, owed):
         """Reads up to the reply of a version that was sent behind so many noreply commands."""
         for _ in range(LINES_PER_COMMAND * owed + 1):
-            if self.readline(True).startswith(b"VERSION "):
+            line = self.readline(True)
+            if line.startswith(b"VERSION "):
                 return
+            if line in UNAUTHENTICATED:
+                raise _core._Error(line.decode())
         raise _core._Error("more lines than commands")
 
 

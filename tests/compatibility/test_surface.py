@@ -113,6 +113,8 @@ NEW = {
     "allow_pickle": True,
     "placement": None,
     "on_dead": None,
+    "username": None,
+    "password": None,
 }
 
 

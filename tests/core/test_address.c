@@ -204,6 +204,27 @@ static void a_path_must_fit_the_socket_address(void)
     CHECK(parse(text, limit + 5, &address) != NULL);
 }
 
+static void what_stays_on_this_machine_is_told_by_its_text(void)
+{
+    static const char *const local[] = {"127.0.0.1",       "127.255.255.255", "::1",
+                                        "0:0:0:0:0:0:0:1", "localhost",       "LocalHost",
+                                        "localhost.",      "db.localhost",    "::ffff:127.0.0.1"};
+    static const char *const others[] = {
+        "126.255.255.255", "128.0.0.1",         "10.0.0.1", "0.0.0.0",     "::",       "::2",
+        "::ffff:10.0.0.1", "fe80::1",           "127.1",    "memcached",   "",         ".",
+        "mylocalhost",     "localhost.example", "localhos", "localhost..", "1.0.0.127"};
+
+    for (size_t i = 0; i < sizeof local / sizeof *local; i++) {
+        CHECK(mc_address_is_local(MC_FAMILY_INET, local[i]));
+        CHECK(mc_address_is_local(MC_FAMILY_INET6, local[i]));
+    }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        CHECK(!mc_address_is_local(MC_FAMILY_INET, others[i]));
+        CHECK(!mc_address_is_local(MC_FAMILY_INET6, others[i]));
+        CHECK(mc_address_is_local(MC_FAMILY_UNIX, others[i]));
+    }
+}
+
 int main(void)
 {
     guard = check_guard_new(256);
@@ -216,6 +237,7 @@ int main(void)
     PROMISE(one_newline_at_the_end_is_left_out);
     PROMISE(a_nul_is_refused_anywhere);
     PROMISE(a_path_must_fit_the_socket_address);
+    PROMISE(what_stays_on_this_machine_is_told_by_its_text);
     check_guard_free(guard);
     return check_result();
 }

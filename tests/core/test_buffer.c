@@ -179,6 +179,27 @@ static void trim_gives_back_only_large_and_empty_ones(void)
     mc_buffer_fini(&buffer);
 }
 
+static void nothing_is_left_of_what_was_wiped(void)
+{
+    mc_buffer buffer = {0};
+    size_t left = 0;
+
+    mc_buffer_wipe(&buffer); /* there is nothing */
+    CHECK(buffer.data == NULL);
+    CHECK(mc_buffer_append(&buffer, "a secret", 8));
+    mc_buffer_consume(&buffer, 8);
+    CHECK(mc_buffer_append(&buffer, "and", 3));
+    mc_buffer_wipe(&buffer);
+    CHECK(buffer.start == 0 && buffer.end == 0);
+    for (size_t i = 0; i < buffer.capacity; i++) {
+        left += buffer.data[i] != 0;
+    }
+    CHECK_NUMBER(left, 0);
+    CHECK(mc_buffer_append(&buffer, "more", 4));
+    CHECK_BYTES(mc_buffer_bytes(&buffer), mc_buffer_length(&buffer), "more");
+    mc_buffer_fini(&buffer);
+}
+
 int main(void)
 {
     PROMISE(bytes_come_out_in_the_order_they_went_in);
@@ -190,5 +211,6 @@ int main(void)
     PROMISE(absurd_sizes_are_refused);
     PROMISE(nothing_can_be_reserved_and_appended);
     PROMISE(trim_gives_back_only_large_and_empty_ones);
+    PROMISE(nothing_is_left_of_what_was_wiped);
     return check_result();
 }

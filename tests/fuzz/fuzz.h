@@ -92,4 +92,28 @@ static inline bool fuzz_same(const char *bytes, size_t length, const char *text)
     return length == strlen(text) && memcmp(bytes, text, length) == 0;
 }
 
+/* The error lines that memcached's own proxy has for one key of many. */
+static inline bool fuzz_is_of_one_key(const char *line, size_t length)
+{
+    static const char *const known[] = {"backend failure",   "lua failure",
+                                        "lua start failure", "bad response",
+                                        "bad request",       "active request limit reached"};
+    size_t begin = strlen("SERVER_ERROR ");
+
+    for (size_t i = 0; length >= begin && i < sizeof known / sizeof *known; i++) {
+        if (fuzz_same(line + begin, length - begin, known[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What a server with authentication says to whoever has not passed it, once for many commands. */
+static inline bool fuzz_is_unauthenticated(const char *line, size_t length)
+{
+    return fuzz_same(line, length, "CLIENT_ERROR unauthenticated") ||
+           fuzz_same(line, length, "CLIENT_ERROR authentication failure") ||
+           fuzz_same(line, length, "CLIENT_ERROR bad authentication token format");
+}
+
 #endif

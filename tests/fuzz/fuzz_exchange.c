@@ -399,22 +399,6 @@ static bool read_value(reader *self, const char *line, size_t length, size_t fro
     return true;
 }
 
-/* The error lines that memcached's own proxy has for one key of many. */
-static bool is_of_one_key(const char *line, size_t length)
-{
-    static const char *const known[] = {"backend failure",   "lua failure",
-                                        "lua start failure", "bad response",
-                                        "bad request",       "active request limit reached"};
-    size_t begin = strlen("SERVER_ERROR ");
-
-    for (size_t i = 0; length >= begin && i < sizeof known / sizeof *known; i++) {
-        if (fuzz_same(line + begin, length - begin, known[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* What comes behind a marked error line, up to VERSION; false where the story ends before. */
 static bool read_marked(reader *self, size_t from, size_t to)
 {
@@ -438,7 +422,7 @@ static bool read_marked(reader *self, size_t from, size_t to)
         errors += error;
         ends += fuzz_same(line, length, "END");
         if ((!error && !fuzz_same(line, length, "END")) || ends > lines ||
-            (error && errors > (is_of_one_key(line, length) ? to - from : lines))) {
+            (error && errors > (fuzz_is_of_one_key(line, length) ? to - from : lines))) {
             self->told.end = 'b';
             return false;
         }
@@ -447,7 +431,7 @@ static bool read_marked(reader *self, size_t from, size_t to)
 }
 
 /* The reply to the "get" line of keys[from..to): 'e' where it has an END, '!' where it has an error
- * line, 's' for SERVER_ERROR; 0 where the story ends. */
+ * line, 's' for SERVER_ERROR, 'u' where it may be all that comes; 0 where the story ends. */
 static char read_get_line(reader *self, size_t from, size_t to)
 {
     const char *line;
@@ -459,7 +443,7 @@ static char read_get_line(reader *self, size_t from, size_t to)
         }
         if (is_error(line, length)) {
             happened(&self->told, 'r', to, line, length);
-            return line[0] == 'S' ? 's' : '!';
+            return line[0] == 'S' ? 's' : fuzz_is_unauthenticated(line, length) ? 'u' : '!';
         }
         if (!begins(line, length, "VALUE ")) {
             self->told.end = 'b';
@@ -493,6 +477,10 @@ static void read_retrieval(reader *self)
         }
         else if (end != 'e') {
             self->suspect = true;
+        }
+        if (end == 'u' && to < asked->replies) {
+            self->told.end = 'b';
+            return;
         }
     }
     self->told.end = 'd';
@@ -589,7 +577,8 @@ static void read_answers(reader *self)
         if (error && (self->asked->marker || !is_whole_answer(command, line, length))) {
             self->suspect = true;
             /* With a SERVER_ERROR no data block is taken for commands. */
-            lost |= self->asked->marker || (storage && line[0] != 'S');
+            lost |= self->asked->marker || (storage && line[0] != 'S') ||
+                    fuzz_is_unauthenticated(line, length);
             if (i + 1 < self->asked->replies && lost) {
                 self->told.end = 'b';
                 return;
@@ -609,7 +598,8 @@ static bool read_marker(reader *self)
         if (begins(line, length, "VERSION ")) {
             return true;
         }
-        if (length > 6 && begins(line, length, "VALUE ")) {
+        if ((length > 6 && begins(line, length, "VALUE ")) ||
+            fuzz_is_unauthenticated(line, length)) {
             self->told.end = 'b';
             return false;
         }

@@ -34,7 +34,7 @@ linked=
 for name in fleet/pool fleet/lock net/connection net/socket net/clock net/process; do
     linked="$linked $root/mcext/core/$name.c"
 done
-pure="wire/number wire/buffer wire/key wire/key_index fleet/hash fleet/ring wire/command wire/request wire/reply wire/meta wire/exchange flow/leg net/address"
+pure="wire/number wire/buffer wire/key wire/key_index fleet/hash fleet/ring wire/command wire/request wire/reply wire/error_line wire/meta wire/exchange flow/leg net/address"
 core=
 for name in $pure; do
     core="$core $root/mcext/core/$name.c"

@@ -1,26 +1,32 @@
 """mcext.testing and the pytest plugin: servers that are there when they should be, and gone when they should be."""
 
 import os
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import textwrap
 
 import pytest
 
-from mcext import testing
+from mcext import certificates, testing
 from mcext.testing import memcached
 
 
-def ask(server, command=b"version\r\n"):
-    """The first bytes that the server answers."""
+def ask(server, command=b"version\r\n", context=None):
+    """The first bytes that the server answers, through TLS with a context."""
     family = socket.AF_UNIX if server.path else socket.AF_INET6 if ":" in server.host else socket.AF_INET
     with socket.socket(family) as connection:
         connection.settimeout(10)
         connection.connect(server.path or (server.host, server.port))
-        connection.sendall(command)
-        return connection.recv(4096)
+        if context is None:
+            connection.sendall(command)
+            return connection.recv(4096)
+        with context.wrap_socket(connection, server_hostname=server.host) as secure:
+            secure.sendall(command)
+            return secure.recv(4096)
 
 
 def is_gone(pid):
@@ -71,6 +77,103 @@ def test_many_servers_live_side_by_side():
     assert len({server.port for server in servers}) == len({server.pid for server in servers}) == 5
     for server in servers:
         server.stop()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_a_server_with_tls_is_trusted_under_each_of_its_names(host):
+    with memcached("-l", host, tls=True) as server:
+        context = server.tls_context
+        assert context.check_hostname and context.verify_mode == ssl.CERT_REQUIRED
+        assert ask(server, context=context).startswith(b"VERSION ")
+        assert server.tls_context is context
+
+
+def test_a_server_with_tls_speaks_nothing_else_and_strangers_do_not_trust_it():
+    with memcached(tls=True) as server:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            ask(server, context=ssl.create_default_context())
+        try:
+            assert ask(server) == b""
+        except ConnectionError:
+            pass  # a reset where memcached closed before it had read all
+
+
+def test_one_context_is_good_for_all_servers_of_a_process_also_after_a_restart():
+    with memcached(tls=True) as first, memcached(tls=True) as second:
+        assert first.ca_file == second.ca_file
+        assert ask(second, context=first.tls_context).startswith(b"VERSION ")
+        assert ask(first.restart(), context=first.tls_context).startswith(b"VERSION ")
+
+
+def test_contexts_are_made_from_the_file_of_the_authority_too():
+    with memcached(tls=True) as server:
+        context = ssl.create_default_context(cafile=server.ca_file)
+        assert ask(server, context=context).startswith(b"VERSION ")
+
+
+def test_the_certificate_serves_clients_where_the_server_asks_for_one():
+    with memcached("-o", "ssl_verify_mode=2", tls=True) as server:
+        with pytest.raises(OSError):  # an alert of TLS 1.3 comes behind the handshake
+            assert ask(server, context=server.tls_context)
+            raise ConnectionError("closed without a word")
+        server.tls_context.load_cert_chain(server.certificate_file)
+        assert ask(server, context=server.tls_context).startswith(b"VERSION ")
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_a_server_with_auth_wants_name_and_password(tls):
+    with memcached(tls=tls, auth=("name", "pass:word")) as server:
+        assert (server.username, server.password) == ("name", "pass:word")
+        right = b"set auth 0 -1 14\r\nname pass:word\r\n"
+        assert ask(server, b"get Foo\r\n", server.tls_context) == b"CLIENT_ERROR unauthenticated\r\n"
+        assert ask(server, right.replace(b"pass", b"xxxx"), server.tls_context).startswith(b"CLIENT_ERROR")
+        assert ask(server, right, server.tls_context) == b"STORED\r\n"
+        assert ask(server.restart(), right, server.tls_context) == b"STORED\r\n"
+        assert "word" not in repr(server)
+
+
+def test_a_unix_socket_takes_auth(unix):
+    with memcached(unix=unix, auth=("name", "password")) as server:
+        assert ask(server).startswith(b"CLIENT_ERROR")
+
+
+def test_without_tls_and_auth_there_is_nothing_of_them():
+    with memcached() as server:
+        assert (server.tls_context, server.username, server.password) == (None, None, None)
+        assert (server.ca_file, server.certificate_file) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "auth", [("", "p"), ("a:b", "p"), ("a b", "p"), ("a\nb", "p"), ("a", ""), ("a", "p q"), ("a", "\0")]
+)
+def test_words_that_memcached_cannot_take_are_refused(auth):
+    with pytest.raises(ValueError, match="in auth"):
+        memcached(auth=auth)
+
+
+def test_tls_on_a_unix_socket_is_refused():
+    with pytest.raises(ValueError, match="tls=True is for TCP"):
+        memcached(unix=True, tls=True)
+
+
+def test_the_certificates_are_gone_with_the_program():
+    program = "from mcext.testing import memcached; print(memcached(tls=True).ca_file)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not os.path.exists(os.path.dirname(done.stdout.strip()))
+
+
+def test_without_openssl_the_error_says_so(tmp_path):
+    """In a program of its own: this one may have its certificates already."""
+    os.symlink(shutil.which("memcached"), tmp_path / "memcached")
+    program = "from mcext.testing import memcached; memcached(tls=True).start()"
+    environment = {**os.environ, "PATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert done.stderr.splitlines()[-1].startswith("FileNotFoundError: openssl is not installed"), done.stderr
+
+
+def test_what_openssl_refuses_is_reported_in_its_words():
+    with pytest.raises(RuntimeError, match=r"openssl x509 failed: .*nonsense"):
+        certificates.openssl("x509", "-in", "/nonsense")
 
 
 @pytest.mark.parametrize("how", ["stop", "kill", "restart"])
@@ -168,7 +271,22 @@ def test_a_refused_argument_is_reported_in_memcacheds_words():
 
 
 @pytest.mark.parametrize(
-    "argument", ["-p", "-p11211", "-s", "-d", "-vd", "-kvp1", "--port=1", "--unix-socket=/x", "--daemon"]
+    "argument",
+    [
+        "-p",
+        "-p11211",
+        "-s",
+        "-d",
+        "-vd",
+        "-kvp1",
+        "-Z",
+        "-kZ",
+        "-Y",
+        "-Y/x",
+        "--port=1",
+        "--unix-socket=/x",
+        "--daemon",
+    ],
 )
 def test_what_is_chosen_here_cannot_be_given(argument):
     with pytest.raises(ValueError, match=argument):
@@ -223,6 +341,7 @@ def test_the_plugin_loads_no_extension(pytester_run):
         def test_it():
             assert "mcext.testing" in sys.modules
             assert "mcext._core" not in sys.modules and "memcache" not in sys.modules
+            assert "mcext.certificates" not in sys.modules
         """
     )
     assert "1 passed" in done.stdout, done.stdout + done.stderr

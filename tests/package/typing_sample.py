@@ -4,6 +4,7 @@ A line with `type: ignore` is one that a checker has to refuse: both are told to
 """
 
 import pickle
+import ssl
 import zlib
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,14 @@ from mcext import Client, Server, placement
 from mcext.testing import memcached
 
 version: str = mcext.__version__
+
+
+def servers_for_tests() -> None:
+    with memcached("-m", "100", tls=True, auth=("name", "password")) as server:
+        context: ssl.SSLContext | None = server.tls_context
+        files: list[str] = [server.ca_file, server.certificate_file]
+        words: tuple[str | None, str | None] = server.username, server.password
+        print(context, files, words)
 
 
 class Sessions(Client):

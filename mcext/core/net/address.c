@@ -1,6 +1,9 @@
 #include "core/net/address.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/un.h>
 
 #include "core/wire/number.h"
@@ -161,4 +164,32 @@ const char *mc_address_parse(mc_slice text, mc_address *address)
         return NEEDS_BRACKETS;
     }
     return parse_named(text, address);
+}
+
+/* Whether the last name in a host name is localhost, with or without the dot of the root. */
+static bool is_named_localhost(const char *host)
+{
+    static const char name[] = "localhost";
+    const size_t size = sizeof name - 1;
+    size_t length = strlen(host);
+
+    length -= length != 0 && host[length - 1] == '.';
+    return length >= size && strncasecmp(host + length - size, name, size) == 0 &&
+           (length == size || host[length - size - 1] == '.');
+}
+
+bool mc_address_is_local(mc_address_family family, const char *host)
+{
+    static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};
+    unsigned char bytes[16];
+
+    if (family == MC_FAMILY_UNIX || is_named_localhost(host)) {
+        return true;
+    }
+    if (inet_pton(AF_INET, host, bytes) == 1) {
+        return bytes[0] == 127;
+    }
+    return inet_pton(AF_INET6, host, bytes) == 1 &&
+           (memcmp(bytes, &in6addr_loopback, sizeof bytes) == 0 ||
+            (memcmp(bytes, mapped, sizeof mapped) == 0 && bytes[12] == 127));
 }

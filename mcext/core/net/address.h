@@ -28,4 +28,8 @@ typedef struct {
 /* NULL where text is an address, and *address is set; else what is wrong with it, a static text. */
 const char *mc_address_parse(mc_slice text, mc_address *address);
 
+/* Whether what is sent there stays on this machine, as far as the text tells: a Unix socket, a
+ * loopback address, "localhost" (RFC 6761). A name that is looked up counts for another machine. */
+bool mc_address_is_local(mc_address_family family, const char *host);
+
 #endif

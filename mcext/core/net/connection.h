@@ -72,6 +72,7 @@ struct mc_connection {
     uint32_t unanswered; /* noreply commands sent since the stream was last known in step */
     uint32_t overtime;   /* bytes that handle may receive, without waiting, past the deadline */
     bool open;           /* has a stream */
+    bool secret;         /* a copy of what is sent is to be wiped when it has left */
     bool moving;         /* the transport sends or receives, and may run any code */
     int64_t last_used;
     int64_t receive_timeout; /* as set on the socket, nanoseconds */

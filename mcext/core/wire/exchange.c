@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "core/wire/error_line.h"
 #include "core/wire/meta.h"
 
 /* States, as letters so that a debugger shows them. */
@@ -189,30 +190,9 @@ static mc_event begin_value(mc_exchange *exchange)
     return at != NO_KEY ? accept_value(exchange, at) : broken(exchange);
 }
 
-#define TEXT(literal)                                                                              \
-    {                                                                                              \
-        literal, sizeof(literal) - 1                                                               \
-    }
-
 static bool is_text(mc_slice text, mc_slice wanted)
 {
     return text.length == wanted.length && memcmp(text.bytes, wanted.bytes, text.length) == 0;
-}
-
-/* What memcached's own proxy says for one key among the values of others. */
-static bool is_for_one_key(mc_slice text)
-{
-    static const mc_slice known[] = {
-        TEXT("backend failure"), TEXT("lua failure"), TEXT("lua start failure"),
-        TEXT("bad response"),    TEXT("bad request"), TEXT("active request limit reached"),
-    };
-
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        if (is_text(text, known[i])) {
-            return true;
-        }
-    }
-    return false;
 }
 
 static mc_event next_get_line(mc_exchange *exchange, size_t at)
@@ -250,7 +230,7 @@ static mc_event marked_line(mc_exchange *exchange)
     }
     else if (exchange->reply.type == MC_REPLY_SERVER_ERROR) {
         expected = ++exchange->errors <=
-                   (is_for_one_key(exchange->reply.text) ? keys : lines_marked(exchange));
+                   (mc_error_is_for_one_key(exchange->reply.text) ? keys : lines_marked(exchange));
     }
     return expected ? MC_EVENT_AGAIN : broken(exchange);
 }
@@ -267,6 +247,7 @@ static mc_event retrieval_line(mc_exchange *exchange)
     }
     if (mc_reply_is_error(type)) {
         exchange->index = exchange->line_end;
+        exchange->lost_count = mc_error_is_unauthenticated(&exchange->reply);
         exchange->state = STATE_ERROR;
         return MC_EVENT_REPLY;
     }
@@ -309,41 +290,6 @@ bool mc_exchange_mark(mc_exchange *exchange, size_t asked)
     return true;
 }
 
-/* The errors that are the whole answer to a command, as memcached has them: of a storage command
- * those with which it swallows the data block. Of any other nobody knows what it is about, and so
- * whether the answer is still to come. */
-static bool ends_exchange(mc_command command, const mc_reply *reply)
-{
-    static const struct {
-        mc_family family;
-        mc_reply_type type;
-        mc_slice text;
-    } known[] = {
-        {MC_FAMILY_STORAGE, MC_REPLY_SERVER_ERROR, TEXT("object too large for cache")},
-        {MC_FAMILY_STORAGE, MC_REPLY_SERVER_ERROR, TEXT("out of memory storing object")},
-        {MC_FAMILY_NUMBER, MC_REPLY_CLIENT_ERROR,
-         TEXT("cannot increment or decrement non-numeric value")},
-        {MC_FAMILY_LINE, MC_REPLY_CLIENT_ERROR,
-         TEXT("bad command line format.  Usage: delete <key> [noreply]")},
-    };
-
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        if (known[i].family == mc_commands[command].family && known[i].type == reply->type &&
-            is_text(reply->text, known[i].text)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* True where the data block may have been taken for commands, whose answers come next. With a
- * SERVER_ERROR memcached and the proxies pass over it, or close. */
-static bool may_leave_block(const mc_exchange *exchange)
-{
-    return mc_commands[exchange->command].family == MC_FAMILY_STORAGE &&
-           exchange->reply.type != MC_REPLY_SERVER_ERROR;
-}
-
 static inline void count_answer(mc_exchange *exchange)
 {
     exchange->index = exchange->cursor++;
@@ -359,9 +305,11 @@ static mc_event answer_line(mc_exchange *exchange)
     count_answer(exchange);
     if (mc_reply_is_error(reply->type)) {
         /* Behind a marker it may be about what went before that. */
-        if (exchange->marker || !ends_exchange(exchange->command, reply)) {
+        if (exchange->marker || !mc_error_is_whole(exchange->command, reply)) {
             exchange->suspect = true;
-            exchange->lost_count |= exchange->marker || may_leave_block(exchange);
+            exchange->lost_count |= exchange->marker ||
+                                    mc_error_may_leave_block(exchange->command, reply) ||
+                                    mc_error_is_unauthenticated(reply);
             if (exchange->state != STATE_DONE && exchange->lost_count) {
                 exchange->state = STATE_BROKEN;
             }
@@ -409,8 +357,12 @@ static mc_event probe_line(mc_exchange *exchange)
     if (!mc_reply_is_error(type) && !mc_command_is_answered_by(exchange->command, type)) {
         return broken(exchange);
     }
-    exchange->suspect |= exchange->marker && mc_reply_is_error(type);
+    exchange->lost_count = mc_error_is_unauthenticated(&exchange->reply);
+    exchange->suspect |= exchange->lost_count || (exchange->marker && mc_reply_is_error(type));
     count_answer(exchange);
+    if (exchange->state != STATE_DONE && exchange->lost_count) {
+        exchange->state = STATE_BROKEN;
+    }
     return MC_EVENT_REPLY;
 }
 
@@ -537,7 +489,8 @@ static mc_event next_line(mc_exchange *exchange)
             exchange->state = exchange->replies == 0 ? STATE_DONE : STATE_LINE;
         }
         else if ((exchange->dropped += consumed) > MAX_DROPPED ||
-                 exchange->reply.type == MC_REPLY_VALUE) {
+                 exchange->reply.type == MC_REPLY_VALUE ||
+                 mc_error_is_unauthenticated(&exchange->reply)) {
             return broken(exchange);
         }
         return MC_EVENT_AGAIN;
@@ -605,6 +558,10 @@ mc_event mc_exchange_next(mc_exchange *exchange)
             exchange->state = STATE_LINE;
             if (next_get_line(exchange, exchange->line_end) == MC_EVENT_DONE) {
                 return MC_EVENT_DONE;
+            }
+            if (exchange->lost_count) {
+                exchange->reply.line = (mc_slice){NULL, 0};
+                return broken(exchange);
             }
         }
         mc_event event = next_line(exchange);

@@ -2,8 +2,8 @@
  *
  * It knows what was asked (command, keys, how many replies) and lets through only what the
  * protocol allows as an answer to that; anything else breaks it for good, and with it the
- * connection. Calls request-independent parts only (reply, number, key, buffer); never a socket,
- * never Python. Not synchronised: it belongs to one call. */
+ * connection. Calls request-independent parts only (reply, error_line, number, key, buffer); never
+ * a socket, never Python. Not synchronised: it belongs to one call. */
 #ifndef MC_EXCHANGE_H
 #define MC_EXCHANGE_H
 
