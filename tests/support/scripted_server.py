@@ -10,7 +10,7 @@ from 0, and returns an answer or None. Where the script says nothing the answer 
 An answer is bytes to send, CLOSE, CUT, RESET, STALL (never answer, keep the connection) or a tuple of these. `version`
 and commands with noreply take nothing from a list; a function is asked about them too.
 
-`tls=` is an ssl.SSLContext for servers (see server_contexts): then it speaks TLS. CLOSE says goodbye there, CUT does not.
+`tls=` is an ssl.SSLContext for servers (see server_contexts): it speaks TLS. CLOSE says goodbye there, CUT does not.
 """
 
 import os
