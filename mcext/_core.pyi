@@ -1,5 +1,6 @@
 # The types of mcext._core, the extension behind `import memcache`; tests/package/test_typing.py compares the two.
 
+import ssl
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import timedelta
@@ -33,6 +34,7 @@ def _counter_names() -> tuple[str, ...]: ...
 # For mcext.pure.
 def _check_min_compress(length: object, /) -> None: ...
 def _check_safe(key: object, /) -> None: ...
+def _check_tls(context: object, name: object, /) -> None: ...
 def _decode(client: Client, flags: int, data: bytes, /) -> Any: ...
 def _delta(delta: object, /) -> str: ...
 def _exptime(time: object, /) -> str: ...
@@ -94,6 +96,8 @@ class _Server:
     dead_retry: float
     socket_timeout: float | None
     connect_timeout: float | None
+    tls_context: ssl.SSLContext | None
+    tls_server_hostname: str | None
     flush_on_reconnect: int
     flush_on_next_connect: int
     weight: int
@@ -153,6 +157,8 @@ class Client(threading.local):
     server_max_value_length: int
     max_value_length: int
     allow_pickle: bool
+    tls_context: ssl.SSLContext | None
+    tls_server_hostname: str | None
     stats: dict[str, int]
     cas_ids: dict[bytes, int]
 
@@ -179,6 +185,8 @@ class Client(threading.local):
         connect_timeout: float | None = None,
         max_value_length: int = 134217728,
         allow_pickle: bool = True,
+        tls_context: ssl.SSLContext | None = None,
+        tls_server_hostname: str | None = None,
     ) -> None: ...
     def set(self, key: _Key, val: Any, time: _Seconds = 0, min_compress_len: int = 0, noreply: bool = False) -> int: ...
     def add(self, key: _Key, val: Any, time: _Seconds = 0, min_compress_len: int = 0, noreply: bool = False) -> int: ...

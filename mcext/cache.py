@@ -21,6 +21,7 @@ from mcext.errors import ConflictError, MemcacheError, partial_failure
 from mcext.tokens import ABSENT
 
 if TYPE_CHECKING:
+    import ssl
     from datetime import timedelta
     from typing import Literal
 
@@ -124,6 +125,8 @@ class Cache(_core._Cache[T]):
     allow_pickle: False refuses pickles, in storing and in reading.
     on_event: called with an Event behind a call that failed or was slow, a dead mark, a connect.
     slow: seconds from which on a call is an event; 0: every call is; None: none is.
+    tls_context: an ssl.SSLContext: connections over TCP are encrypted, and servers verified, as it says.
+    tls_server_hostname: the name that the servers' certificates must have; None: each server's host as it is given.
 
     Keys are str or bytes, not empty, at most 250 bytes with the prefix, without control characters or spaces. ttl is a
     number of seconds, rounded up, or a timedelta; None: until it is evicted.
@@ -134,7 +137,7 @@ class Cache(_core._Cache[T]):
     Raises TypeError or ValueError for a wrong argument.
     """
 
-    __slots__ = ("_codec", "_dead_retry", "_errors", "_flights", "_hosts", "_leases", "_lock", "_retired", "_timeouts")
+    __slots__ = ("_codec", "_dead_retry", "_errors", "_flights", "_hosts", "_leases", "_lock", "_retired", "_timeouts", "_tls")
 
     def __init__(
         self,
@@ -151,6 +154,8 @@ class Cache(_core._Cache[T]):
         allow_pickle: bool = True,
         on_event: Callable[[Event], object] | None = None,
         slow: float | None = None,
+        tls_context: ssl.SSLContext | None = None,
+        tls_server_hostname: str | None = None,
     ) -> None:
         if errors not in ("raise", "miss"):
             raise ValueError(f"errors must be 'raise' or 'miss', not {errors!r}")
@@ -159,6 +164,8 @@ class Cache(_core._Cache[T]):
         timeout = _seconds("timeout", timeout)
         self._timeouts = timeout, timeout if connect_timeout is None else _seconds("connect_timeout", connect_timeout)
         self._dead_retry = 0.0 if dead_retry == 0 else _seconds("dead_retry", dead_retry)
+        _core._check_tls(tls_context, tls_server_hostname)
+        self._tls = tls_context, tls_server_hostname
         self._errors = errors
         self._codec = self._make_codec(codec, compression, max_value_length)
         is_own = compression is not None and codec is None
@@ -306,6 +313,7 @@ class Cache(_core._Cache[T]):
         timeout, connect_timeout = self._timeouts
         host = _Server(address, 0, self._dead_retry, timeout)
         host.connect_timeout = connect_timeout
+        host.tls_context, host.tls_server_hostname = self._tls
         return host
 
     def close(self) -> None:

@@ -29,6 +29,7 @@
 #include "state.h"
 #include "stream_type.h"
 #include "support.h"
+#include "tls_stream.h"
 #include "values.h"
 
 static const mcx_signature hash_signature = {
@@ -237,6 +238,7 @@ static int module_exec(PyObject *module_object)
         add_type(module_object, &mcx_shared_spec, &module->shared_type) < 0 ||
         add_type(module_object, &mcx_record_spec, &module->record_type) < 0 ||
         add_type(module_object, &mcx_owner_spec, &module->owner_type) < 0 ||
+        add_type(module_object, &mcx_tls_spec, &module->tls_type) < 0 ||
         add_type(module_object, &mcx_server_spec, &module->server_type) < 0 ||
         add_type(module_object, &mcx_stream_spec, &module->stream_type) < 0 ||
         mcx_add_cache_type(module, module_object) < 0 ||
@@ -269,6 +271,7 @@ static int module_exec(PyObject *module_object)
         CALL(module->cache_type);                                                                  \
         CALL(module->item_type);                                                                   \
         CALL(module->owner_type);                                                                  \
+        CALL(module->tls_type);                                                                    \
         CALL(module->host_type);                                                                   \
         CALL(module->local_type);                                                                  \
         CALL(module->guard);                                                                       \
@@ -285,6 +288,9 @@ static int module_exec(PyObject *module_object)
         }                                                                                          \
         for (int i = 0; i < MCX_COUNTS; i++) {                                                     \
             CALL(module->count_names[i]);                                                          \
+        }                                                                                          \
+        for (int i = 0; i < MCX_TLS_NAMES; i++) {                                                  \
+            CALL(module->tls[i]);                                                                  \
         }                                                                                          \
         CALL(module->str_record);                                                                  \
         CALL(module->str_write);                                                                   \

@@ -72,7 +72,15 @@ typedef struct mcx_shared mcx_shared;
       .read = read_max_length, .field = FIELD(max_length))                                         \
     X(ALLOW_PICKLE, "allow_pickle", "True",                                                        \
       "allow_pickle: False refuses pickles, in storing and in reading.\n", .read = read_truth,     \
-      .field = FIELD(allow_pickle))
+      .field = FIELD(allow_pickle))                                                                \
+    X(TLS_CONTEXT, "tls_context", "None",                                                          \
+      "tls_context: an ssl.SSLContext: connections over TCP are encrypted, and servers verified,\n" \
+      "    as it says.\n",                                                                         \
+      .read = read_tls_context, .handed_to = OWN_HOSTS)                                            \
+    X(TLS_SERVER_HOSTNAME, "tls_server_hostname", "None",                                          \
+      "tls_server_hostname: the name that the servers' certificates must have; default: each\n"    \
+      "    server's host as it is given.\n",                                                       \
+      .read = read_tls_server_hostname, .handed_to = OWN_HOSTS)
 
 /* Attributes that are no arguments. */
 #define MCX_OTHER_OPTIONS(X)                                                                       \
