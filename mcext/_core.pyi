@@ -1,5 +1,6 @@
 # The types of mcext._core, the extension behind `import memcache`; tests/package/test_typing.py compares the two.
 
+import ssl
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import timedelta
@@ -60,6 +61,7 @@ def _candidate(client: Client, key: Any, number: int, /) -> Any: ...
 def _placing(client: Client, /) -> tuple[Placement | None, _OnDead]: ...
 def _check_min_compress(length: object, /) -> None: ...
 def _check_safe(key: object, /) -> None: ...
+def _check_tls(context: object, name: object, /) -> None: ...
 def _decode(client: Client, flags: int, data: bytes, /) -> Any: ...
 def _delta(delta: object, /) -> str: ...
 def _exptime(time: object, /) -> str: ...
@@ -121,6 +123,8 @@ class _Server:
     dead_retry: float
     socket_timeout: float | None
     connect_timeout: float | None
+    tls_context: ssl.SSLContext | None
+    tls_server_hostname: str | None
     flush_on_reconnect: int
     flush_on_next_connect: int
     username: _Secret | None
@@ -188,6 +192,8 @@ class Client(threading.local):
     on_dead: _OnDead
     username: str | bytes | _Secret | None  # read, they are _Secret or None
     password: _Password | _Secret | None
+    tls_context: ssl.SSLContext | None
+    tls_server_hostname: str | None
     stats: dict[str, int]
     cas_ids: dict[bytes, int]
 
@@ -218,6 +224,8 @@ class Client(threading.local):
         on_dead: _OnDead | None = None,
         username: str | bytes | _Secret | None = None,
         password: _Password | _Secret | None = None,
+        tls_context: ssl.SSLContext | None = None,
+        tls_server_hostname: str | None = None,
     ) -> None: ...
     def set(self, key: _Key, val: Any, time: _Seconds = 0, min_compress_len: int = 0, noreply: bool = False) -> int: ...
     def add(self, key: _Key, val: Any, time: _Seconds = 0, min_compress_len: int = 0, noreply: bool = False) -> int: ...

@@ -22,6 +22,7 @@ from mcext.server import Server
 from mcext.tokens import ABSENT
 
 if TYPE_CHECKING:
+    import ssl
     from datetime import timedelta
     from typing import Literal
 
@@ -132,6 +133,8 @@ class Cache(_core._Cache[T]):
         placement's next server; None: "walk", with a placement of another client "miss".
     username, password: said to each server on each new connection (memcached -Y), str or bytes; password may be a
         function, which is asked at each connect. Neither is shown anywhere.
+    tls_context: an ssl.SSLContext: connections over TCP are encrypted, and servers verified, as it says.
+    tls_server_hostname: the name that the servers' certificates must have; None: each server's host as it is given.
 
     Keys are str or bytes, not empty, at most 250 bytes with the prefix, without control characters or spaces. ttl is a
     number of seconds, rounded up, or a timedelta; None: until it is evicted.
@@ -153,6 +156,7 @@ class Cache(_core._Cache[T]):
         "_retired",
         "_secrets",
         "_timeouts",
+        "_tls",
     )
 
     def __init__(
@@ -174,6 +178,8 @@ class Cache(_core._Cache[T]):
         on_dead: Literal["walk", "miss", "next"] | None = None,
         username: str | bytes | None = None,
         password: str | bytes | Callable[[], str | bytes] | None = None,
+        tls_context: ssl.SSLContext | None = None,
+        tls_server_hostname: str | None = None,
     ) -> None:
         try:
             self._secrets = _core._secrets(username, password)
@@ -186,6 +192,8 @@ class Cache(_core._Cache[T]):
         timeout = _seconds("timeout", timeout)
         self._timeouts = timeout, timeout if connect_timeout is None else _seconds("connect_timeout", connect_timeout)
         self._dead_retry = 0.0 if dead_retry == 0 else _seconds("dead_retry", dead_retry)
+        _core._check_tls(tls_context, tls_server_hostname)
+        self._tls = tls_context, tls_server_hostname
         self._errors = errors
         self._codec = self._make_codec(codec, compression, max_value_length)
         is_own = compression is not None and codec is None
@@ -339,6 +347,7 @@ class Cache(_core._Cache[T]):
         host.connect_timeout = connect_timeout
         if self._secrets is not None:
             host.username, host.password = self._secrets
+        host.tls_context, host.tls_server_hostname = self._tls
         return host
 
     def close(self) -> None:

@@ -63,9 +63,9 @@ static int note(mcx_call *call, const char *name, PyObject *message, mcx_server 
 
 int mcx_fault_connect(mcx_call *call, mcx_server *host, mc_connection *connection, mc_status status)
 {
-    bool late = status == MC_TIMEOUT;
-    PyObject *text =
-        late ? PyUnicode_FromString("the connect timed out") : mcx_status_text(connection, status);
+    bool late = status == MC_TIMEOUT || status == MC_CROWDED;
+    PyObject *text = status == MC_TIMEOUT ? PyUnicode_FromString("the connect timed out")
+                                          : mcx_status_text(connection, status);
 
     return note(call, late ? "ServerTimeout" : "ServerUnavailable", text, host, call->command,
                 false);
@@ -208,6 +208,9 @@ int mcx_fault_leg(mcx_call *call, mcx_server *host, const mc_leg *leg)
                                      : PyUnicode_FromString("a reply that the protocol does not "
                                                             "allow"),
                     host, leg->command, leg->asked);
+    case MC_REFUSED:
+        return note(call, "ServerUnavailable", mcx_status_text(leg->connection, MC_REFUSED), host,
+                    leg->command, leg->asked);
     case MC_CLOSED:
         return note(call, "ConnectionLost",
                     PyUnicode_FromString("the server closed the connection"), host, leg->command,

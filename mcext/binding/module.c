@@ -31,6 +31,7 @@
 #include "stream_type.h"
 #include "support.h"
 #include "table.h"
+#include "tls_stream.h"
 #include "values.h"
 
 static const mcx_signature hash_signature = {
@@ -241,6 +242,7 @@ static int module_exec(PyObject *module_object)
         add_type(module_object, &mcx_shared_spec, &module->shared_type) < 0 ||
         add_type(module_object, &mcx_record_spec, &module->record_type) < 0 ||
         add_type(module_object, &mcx_owner_spec, &module->owner_type) < 0 ||
+        add_type(module_object, &mcx_tls_spec, &module->tls_type) < 0 ||
         add_type(module_object, &mcx_server_spec, &module->server_type) < 0 ||
         add_type(module_object, &mcx_stream_spec, &module->stream_type) < 0 ||
         add_type(module_object, &mcx_table_spec, &module->table_type) < 0 ||
@@ -279,6 +281,7 @@ static int module_exec(PyObject *module_object)
         CALL(module->table_type);                                                                  \
         CALL(module->secret_type);                                                                 \
         CALL(module->owner_type);                                                                  \
+        CALL(module->tls_type);                                                                    \
         CALL(module->host_type);                                                                   \
         CALL(module->local_type);                                                                  \
         CALL(module->guard);                                                                       \
@@ -295,6 +298,9 @@ static int module_exec(PyObject *module_object)
         }                                                                                          \
         for (int i = 0; i < MCX_COUNTS; i++) {                                                     \
             CALL(module->count_names[i]);                                                          \
+        }                                                                                          \
+        for (int i = 0; i < MCX_TLS_NAMES; i++) {                                                  \
+            CALL(module->tls[i]);                                                                  \
         }                                                                                          \
         CALL(module->str_record);                                                                  \
         CALL(module->str_write);                                                                   \

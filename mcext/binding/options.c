@@ -14,6 +14,7 @@
 #include "server.h"
 #include "shared.h"
 #include "state.h"
+#include "tls_options.h"
 
 /* ---- a row ---------------------------------------------------------------------------------- */
 
@@ -254,6 +255,18 @@ static int read_password(setting *set)
                : keep_secret(set, mcx_secret_password(set->module, set->value, name));
 }
 
+static int read_tls_context(setting *set)
+{
+    return set->value == NULL                      ? 0
+           : mcx_tls_check_context(set->value) < 0 ? -1
+                                                   : mcx_tls_warn(set->value);
+}
+
+static int read_tls_server_hostname(setting *set)
+{
+    return set->value == NULL ? 0 : mcx_tls_check_name(set->value);
+}
+
 /* ---- what is in force where nothing was assigned -------------------------------------------- */
 
 static PyObject *value_of_size(setting *set)
@@ -416,6 +429,11 @@ int mcx_options_set(mcx_module *module, mcx_snapshot *snapshot, const void *cont
         if (set_one(module, snapshot, i - 1, values[i]) < 0) {
             return -1;
         }
+    }
+    if (snapshot->options[MCX_OPT_TLS_SERVER_HOSTNAME] != NULL &&
+        snapshot->options[MCX_OPT_TLS_CONTEXT] == NULL) {
+        PyErr_SetString(PyExc_ValueError, "tls_server_hostname is given without a tls_context");
+        return -1;
     }
     return probe_pickler(snapshot) < 0 ? -1 : mcx_place(module, snapshot);
 }

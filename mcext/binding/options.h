@@ -83,6 +83,15 @@ typedef struct mcx_shared mcx_shared;
       "placement\n"                                                                                \
       "    'miss'.\n",                                                                             \
       .read = read_on_dead, .value = value_of_on_dead, .is_about_placement = true)                 \
+    X(TLS_CONTEXT, "tls_context", "None",                                                          \
+      "tls_context: an ssl.SSLContext: connections over TCP are encrypted, and servers "           \
+      "verified,\n"                                                                                \
+      "    as it says.\n",                                                                         \
+      .read = read_tls_context, .handed_to = OWN_HOSTS)                                            \
+    X(TLS_SERVER_HOSTNAME, "tls_server_hostname", "None",                                          \
+      "tls_server_hostname: the name that the servers' certificates must have; default: each\n"    \
+      "    server's host as it is given.\n",                                                       \
+      .read = read_tls_server_hostname, .handed_to = OWN_HOSTS)                                    \
     X(USERNAME, "username", "None",                                                                \
       "username, password: said to each server on each new connection (memcached -Y), str or\n"    \
       "    bytes; password may be a function, which is asked at each connect.\n",                  \

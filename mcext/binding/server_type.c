@@ -23,6 +23,7 @@
 #include "server_address.h"
 #include "state.h"
 #include "stream_type.h"
+#include "tls_options.h"
 
 /* ---- options -------------------------------------------------------------------------------- */
 
@@ -284,9 +285,11 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     for (int i = 0; i < OPTION_COUNT; i++) {
         Py_VISIT(*field_at(host, options[i].field));
     }
+    Py_VISIT(host->tls_context);
+    Py_VISIT(host->tls_session);
     Py_VISIT(host->streams);
-    /* Idle Python sockets: one of them may refer to the host. No pool changes meanwhile: that is
-     * done with the GIL, or without one by a thread that is stopped for this. */
+    /* Idle Python sockets and TLS streams: one of them may refer to the host. No pool changes
+     * meanwhile: that is done with the GIL, or without one by a thread that is stopped for this. */
     for (size_t i = 0; host->initialised && i < host->server.pool.count; i++) {
         mc_connection *connection = host->server.pool.idle[i];
 
@@ -306,6 +309,9 @@ static int server_clear(PyObject *self)
     for (int i = 0; i < OPTION_COUNT; i++) {
         Py_CLEAR(*field_at(host, options[i].field));
     }
+    Py_CLEAR(host->tls_context);
+    Py_CLEAR(host->tls_server_hostname);
+    Py_CLEAR(host->tls_session);
     Py_CLEAR(host->streams);
     if (host->initialised) {
         mc_pool_disconnect(&host->server.pool);
@@ -546,6 +552,12 @@ static PyGetSetDef server_getset[] = {
      (void *)offsetof(mcx_server, connect_timeout)},
     {"_identity", get_identity, NULL,
      "(host or path, port or None, name or None), as they were written.", NULL},
+    {"tls_context", mcx_tls_get, mcx_tls_set,
+     "An ssl.SSLContext by which connections to the server are encrypted, or None.",
+     (void *)offsetof(mcx_server, tls_context)},
+    {"tls_server_hostname", mcx_tls_get, mcx_tls_set,
+     "The name that the server's certificate must have; None: the host as it was given.",
+     (void *)offsetof(mcx_server, tls_server_hostname)},
     {"_stamp", get_stamp, NULL, NULL, NULL},
     {"_streams", get_streams, set_streams, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},

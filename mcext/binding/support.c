@@ -18,6 +18,7 @@
 #include "secret.h"
 #include "shared.h"
 #include "state.h"
+#include "tls_options.h"
 #include "values.h"
 
 static PyObject *module_same_key(PyObject *self, PyObject *key)
@@ -209,6 +210,18 @@ static PyObject *module_counter_names(PyObject *self, PyObject *unused)
     return mcx_counter_names();
 }
 
+static PyObject *module_check_tls(PyObject *self, PyObject *args)
+{
+    PyObject *context, *name;
+
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OO:_check_tls", &context, &name) ||
+        mcx_tls_check(context, name) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 PyMethodDef mcx_support_functions[] = {
     {"_counter_names", module_counter_names, METH_NOARGS, NULL},
     {"_secrets", mcx_secret_pair, METH_VARARGS,
@@ -235,6 +248,10 @@ PyMethodDef mcx_support_functions[] = {
     {"_touch_time", module_touch_time, METH_O,
      "_touch_time($module, time, /)\n--\n\nThe same of touch, which takes a str of digits too."},
     {"_delta", module_delta, METH_O, "_delta($module, delta, /)\n--\n\nA delta as decimal text."},
+    {"_check_tls", module_check_tls, METH_VARARGS,
+     "_check_tls($module, context, name, /)\n--\n\n"
+     "Raise where tls_context or tls_server_hostname is wrong; warn where the first verifies "
+     "nothing."},
     {"_check_min_compress", module_check_min_compress, METH_O,
      "_check_min_compress($module, length, /)\n--\n\nRaise where it is no number."},
     {"_for_hosts", module_for_hosts, METH_O,

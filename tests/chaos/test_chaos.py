@@ -11,7 +11,7 @@ import oracle
 import pytest
 
 import mcext
-from chaos import caller, proxy, run
+from chaos import caller, plans, run
 from chaos.__main__ import server
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -110,7 +110,7 @@ def test_values_carry_their_key():
 def test_the_proxy_finds_the_ends_of_replies(stream, ends):
     found = []
     start = 0
-    while start < len(stream) and (end := proxy.reply_end(bytearray(stream), start)) >= 0:
+    while start < len(stream) and (end := plans.reply_end(bytearray(stream), start)) >= 0:
         found.append(end)
         start = end
     assert found == ends
@@ -118,7 +118,7 @@ def test_the_proxy_finds_the_ends_of_replies(stream, ends):
 
 def test_a_seed_replays_the_same_plan():
     def entries(seed):
-        plan = proxy.Plan("garbage", seed, 0.5, 0.25, [None] * 50)
+        plan = plans.Plan("garbage", seed, 0.5, 0.25, [None] * 50)
         return [plan.apply(b"VALUE key1 0 5\r\nvalue\r\nEND\r\n") for _ in range(100)]
 
     assert entries("1:1") == entries("1:1")
