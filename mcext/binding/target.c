@@ -61,7 +61,7 @@ static int connect_failed(mcx_call *call, mcx_server *host, mc_connection *conne
         (call->cache == NULL || note_failure(call, host, connection, words, text) == 0)) {
         reason = PyUnicode_FromFormat("connect: %U", text);
     }
-    if (reason != NULL && status == MC_CROWDED) { /* which says nothing about the server */
+    if (reason != NULL && words->status == MC_CROWDED) { /* which says nothing about the server */
         result = mcx_server_debuglog(host, "MemCache: %U", reason);
     }
     else if (reason != NULL) {
