@@ -222,10 +222,10 @@ class Client(threading.local):
         allow_pickle: bool = True,
         placement: Placement | None = None,
         on_dead: _OnDead | None = None,
-        username: str | bytes | _Secret | None = None,
-        password: _Password | _Secret | None = None,
         tls_context: ssl.SSLContext | None = None,
         tls_server_hostname: str | None = None,
+        username: str | bytes | _Secret | None = None,
+        password: _Password | _Secret | None = None,
     ) -> None: ...
     def set(self, key: _Key, val: Any, time: _Seconds = 0, min_compress_len: int = 0, noreply: bool = False) -> int: ...
     def add(self, key: _Key, val: Any, time: _Seconds = 0, min_compress_len: int = 0, noreply: bool = False) -> int: ...

@@ -131,10 +131,10 @@ class Cache(_core._Cache[T]):
     placement: which server a key goes to: one of mcext.placement; None: as for mcext.Client.
     on_dead: what becomes of a key whose server is dead: "walk" (python-memcached's probes), "miss", or "next", the
         placement's next server; None: "walk", with a placement of another client "miss".
-    username, password: said to each server on each new connection (memcached -Y), str or bytes; password may be a
-        function, which is asked at each connect. Neither is shown anywhere.
     tls_context: an ssl.SSLContext: connections over TCP are encrypted, and servers verified, as it says.
     tls_server_hostname: the name that the servers' certificates must have; None: each server's host as it is given.
+    username, password: said to each server on each new connection (memcached -Y), str or bytes; password may be a
+        function, which is asked at each connect. Neither is shown anywhere.
 
     Keys are str or bytes, not empty, at most 250 bytes with the prefix, without control characters or spaces. ttl is a
     number of seconds, rounded up, or a timedelta; None: until it is evicted.
@@ -176,10 +176,10 @@ class Cache(_core._Cache[T]):
         slow: float | None = None,
         placement: Placement | None = None,
         on_dead: Literal["walk", "miss", "next"] | None = None,
-        username: str | bytes | None = None,
-        password: str | bytes | Callable[[], str | bytes] | None = None,
         tls_context: ssl.SSLContext | None = None,
         tls_server_hostname: str | None = None,
+        username: str | bytes | None = None,
+        password: str | bytes | Callable[[], str | bytes] | None = None,
     ) -> None:
         try:
             self._secrets = _core._secrets(username, password)

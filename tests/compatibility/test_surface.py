@@ -113,6 +113,8 @@ NEW = {
     "allow_pickle": True,
     "placement": None,
     "on_dead": None,
+    "tls_context": None,
+    "tls_server_hostname": None,
     "username": None,
     "password": None,
 }
