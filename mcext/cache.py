@@ -181,6 +181,7 @@ class Cache(_core._Cache[T]):
         username: str | bytes | None = None,
         password: str | bytes | Callable[[], str | bytes] | None = None,
     ) -> None:
+        self._hosts: dict[str, tuple[Any, int]] = {}  # repr() has them, also where the constructor fails
         try:
             self._secrets = _core._secrets(username, password)
         finally:
@@ -212,7 +213,6 @@ class Cache(_core._Cache[T]):
         self.on_event = on_event
         self.slow = slow
         self._lock = _core._generation(), threading.Lock()
-        self._hosts: dict[str, tuple[Any, int]] = {}
         self._retired: list[dict[str, Any]] = []
         self._flights = fill.flights()
         self._leases: dict[bytes, tuple[int, float]] = {}

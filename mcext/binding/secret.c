@@ -266,6 +266,19 @@ static PyObject *secret_repr(PyObject *self)
     return PyUnicode_FromFormat("<%s>", word_for(((mcx_secret *)self)->is_name));
 }
 
+/* Of no use without its bytes, and with them no secret. */
+static PyObject *secret_reduce(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyErr_Format(PyExc_TypeError, "a %s cannot be pickled or copied",
+                        word_for(((mcx_secret *)self)->is_name));
+}
+
+static PyMethodDef secret_methods[] = {
+    {"__reduce__", secret_reduce, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
 static int secret_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
@@ -293,6 +306,7 @@ static void secret_dealloc(PyObject *self)
 
 static PyType_Slot secret_slots[] = {
     {Py_tp_repr, secret_repr},
+    {Py_tp_methods, secret_methods},
     {Py_tp_dealloc, secret_dealloc},
     {Py_tp_traverse, secret_traverse},
     {Py_tp_clear, secret_clear},

@@ -6,6 +6,7 @@ inside, the same holds: each test runs on both ways of a call.
 """
 
 import contextlib
+import gc
 import os
 import pathlib
 import signal
@@ -13,6 +14,7 @@ import socket
 import threading
 import time
 import warnings
+import weakref
 
 import pytest
 from scripted_server import CLOSE, PATIENCE, RESET, STALL, ScriptedServer
@@ -588,6 +590,22 @@ def test_a_function_that_forks_leaves_each_process_a_connection_of_its_own(serve
             os._exit(0 if stored and client.set("child", 1) else 1)
         assert stored and os.waitpid(children[0], 0)[1] == 0
         assert client.get("child") == 1 and client.get("key") == "value"
+
+
+def test_a_client_and_the_function_that_knows_it_end_together():
+    class Vault:
+        def __init__(self):
+            self.client = mcext.Client(["127.0.0.1:1"], username=NAME, password=self.word)
+
+        def word(self):
+            return WORD
+
+    vault = Vault()
+    assert vault.client.get("key") is None
+    ended = weakref.ref(vault)
+    del vault
+    gc.collect()
+    assert ended() is None
 
 
 # Threads, forks

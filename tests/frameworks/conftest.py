@@ -198,8 +198,9 @@ def greenlets(request, tmp_path_factory, environment):
         running = {}
         for order in request.module.ORDERS:
             server = stack.enter_context(start_memcached())
+            known = stack.enter_context(start_memcached(auth=("alice", "word")))
             folder = tmp_path_factory.mktemp(f"{library}-{order}")
-            arguments = [library, order, server.address, server.pid, silent, full]
+            arguments = [library, order, server.address, server.pid, silent, full, known.address]
             with open(folder / "stdout", "w") as out, open(folder / "stderr", "w") as err:
                 process = subprocess.Popen(
                     [sys.executable, str(APPS / "greenlets.py"), *map(str, arguments)],

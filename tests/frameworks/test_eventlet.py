@@ -35,6 +35,14 @@ class TestGreenlets:
     def test_a_call_that_a_timeout_interrupts_leaves_no_reply_behind(self, greenlets, order):
         greenlets(order, "interrupted")
 
+    def test_each_connection_says_its_name_and_password_once(self, greenlets, order):
+        seen = greenlets(order, "authenticated")
+        for kind in ("Client", "Own"):
+            # The socket that listens is counted, too.
+            assert seen[kind]["auth_cmds"] == seen[kind]["total_connections"] - 1
+            assert seen[kind]["auth_errors"] == (1 if kind == "Own" else 0)
+        assert 0.9 <= seen["elapsed"] < 10 and seen["gap"] < seen["elapsed"] - 0.5, seen
+
     @pytest.mark.parametrize("where", ["silent", "connect", "receive", "send"])
     def test_the_hub_runs_on_while_a_server_stalls(self, greenlets, order, where):
         seen = greenlets(order, f"stall_{where}")

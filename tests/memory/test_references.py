@@ -232,3 +232,50 @@ def test_what_a_key_encoder_returns(server, way):
     for call in {**SINGLE, **MULTI}.values():
         check_level(lambda call=call: call(client, b"any"), [ENCODED, client.key_encoder])
     client.disconnect_all()
+
+
+# Names and passwords
+
+
+WORD, ENCODED_WORD, NAME_OF_TWO = "".join(["wo", "rd"]), b"".join([b"wo", b"rd"]), "".join(["n", "äme"])
+PASSWORDS = {
+    "text": (WORD, [WORD]),
+    "bytes": (ENCODED_WORD, [ENCODED_WORD]),
+    "a function of text": (asks := lambda: WORD, [WORD, asks]),
+    "a function of bytes": (asks := lambda: ENCODED_WORD, [ENCODED_WORD, asks]),
+    "a function of what is none": (asks := lambda: NUMBER, [NUMBER, asks]),
+    "a function that raises": (asks := lambda: 1 / 0, [asks]),
+}
+
+
+@pytest.mark.parametrize("way", ["one server", "no server", "a replaced _get_server", "a cache", "other sockets"])
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_no_reference_to_a_password_is_kept(server, password, way, monkeypatch):
+    word, watched = PASSWORDS[password]
+    watched = [*watched, NAME_OF_TWO]
+    if way == "other sockets":
+        monkeypatch.setattr(memcache, "socket", SimpleNamespace(socket=Other, timeout=TimeoutError))
+
+    def call():
+        if way == "a cache":
+            with mcext.Cache([server.address], username=NAME_OF_TWO, password=word, errors="miss") as cache:
+                cache.get("key")
+                repr(cache._secrets)
+            return
+        client = client_of(way, server)
+        client.username = NAME_OF_TWO
+        client.password = word
+        client.get("key")
+        repr(client.password)
+        client.password = word
+        client.disconnect_all()
+        client.forget_dead_hosts()
+        client.get("key")
+        for wrong in (5, b"", NAME_OF_TWO * 100):
+            with pytest.raises((TypeError, ValueError)):
+                client.password = wrong
+        client.username = None
+        client.password = None
+        client.disconnect_all()
+
+    check_level(call, watched)

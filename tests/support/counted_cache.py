@@ -20,6 +20,8 @@ small = mcext.Cache(address, max_value_length=100)
 small_misses = mcext.Cache(address, max_value_length=100, errors="miss")
 moves = mcext.Cache(address)
 doubled = mcext.Cache([address, DEAD], dead_retry=0)
+known = mcext.Cache(servers, username="name", password=lambda: "w\u00f6rd")
+unknown = mcext.Cache(servers, username=b"name", password=lambda: 5, dead_retry=0)
 items = [f"m{n}" for n in range(5)]
 
 
@@ -94,6 +96,11 @@ def moved():
 def reopened():
     cache.close()
     return cache.get("bytes")
+
+
+def first_words(of):
+    of.close()
+    return of.get("bytes")
 
 
 memoized = cache.memoize(60)(lambda number: number + 1)
@@ -208,6 +215,12 @@ CALLS = {
     "version of two servers": lambda: (failed(doubled.version)[0], mcext.PartialFailure),
     "set_servers": lambda: (moved(), b"value"),
     "close": lambda: (reopened(), b"value"),
+    "a connect with a password": lambda: (first_words(known), b"value"),
+    "a connect without its password": lambda: (failed(first_words, unknown), mcext.AuthenticationError),
+    "a new cache with a password": lambda: (
+        len(mcext.Cache(servers, username="a", password=b"b").servers), 1),
+    "a new cache with a wrong password": lambda: (
+        failed(mcext.Cache, servers, username="a", password=""), ValueError),
     "a new cache": lambda: (made(), (True, 2, f"<mcext.Cache of {address}, {DEAD}>")),
     "a new cache with the wrong arguments": lambda: (failed(mcext.Cache, servers, timeout=0), ValueError),
 }

@@ -110,6 +110,8 @@ two = memcache.Client([address, (address, 2)])
 gone = memcache.Client(["127.0.0.1:1"], dead_retry=0, debug=1)
 encoded = memcache.Client(servers, key_encoder=lambda key: key[1:] if isinstance(key, str) else key)
 careful = memcache.Client(servers, unpickler=mcext.restricted_unpickler({timedelta}), pickleProtocol=2, debug=1)
+known = memcache.Client(servers, username="name", password=lambda: "w\u00f6rd", dead_retry=0)
+unknown = memcache.Client(servers, username=b"name", password=lambda: 5, dead_retry=0, debug=1)
 host = memcache.Client(servers).servers[0]
 big = b"b" * 100000
 many = {f"m{n}": n for n in range(20)}
@@ -128,6 +130,20 @@ def made():
 def reconnect():
     plain.disconnect_all()
     return plain.get("bytes")
+
+
+def first_words(client):
+    client.disconnect_all()
+    client.servers[0].flush_on_next_connect = 0
+    return client.get("bytes")
+
+
+def made_with_a_password():
+    made = memcache.Client(servers, username="n\u00e4me", password="word")
+    made.password = b"another"
+    result = made.get("bytes"), repr(made.password)
+    made.disconnect_all()
+    return result
 
 
 def without_reply():
@@ -206,9 +222,9 @@ def privates():
     return plain._get("get", "bytes")
 
 
-def rejected(function, *arguments):
+def rejected(function, *arguments, **options):
     try:
-        function(*arguments)
+        function(*arguments, **options)
     except (ERRORS, TypeError, ValueError, AttributeError, pickle.PicklingError) as error:
         return type(error)
 
@@ -249,6 +265,10 @@ CALLS = {
     "without reply": (without_reply, b"value", None),
     "reconnect": (reconnect, b"value", None),
     "a new client": (made, b"value", None),
+    "a new client with a password": (made_with_a_password, (b"value", "<password>"), (None, "<password>")),
+    "a connect with a password": (lambda: first_words(known), b"value", None),
+    "a password that is none": (lambda: with_debug_lines(lambda: first_words(unknown)), None, None),
+    "a wrong password": (lambda: rejected(memcache.Client, [], **{"username": "a", "password": ""}), ValueError, None),
     "other servers": (moved, b"value", None),
     "no server": (lambda: nobody.get("k", 7), 7, None),
     "a wrong key": (lambda: rejected(plain.get, "a b"), memcache.Client.MemcachedKeyCharacterError, None),

@@ -1,4 +1,5 @@
-"""memcache in a program of greenlets. Arguments: library, order, address, pid of that memcached, silent full address.
+"""memcache in a program of greenlets. Arguments: library, order, address, pid of that memcached, silent and full
+address, and that of a memcached which wants the name "alice" and the password "word".
 
 The library is gevent or eventlet. The order says how memcache meets it:
 
@@ -20,7 +21,7 @@ import sys
 import time
 import traceback
 
-library, order, address, pid, silent, full = sys.argv[1:]
+library, order, address, pid, silent, full, known = sys.argv[1:]
 pid = int(pid)
 TICK = 0.01  # seconds
 STALL = 1.0  # seconds, the time limit of the calls that must wait
@@ -293,6 +294,35 @@ def interrupted():
     return {}
 
 
+def authenticated():
+    """Each connection says its name and password, which is asked for in a greenlet that waits for it."""
+
+    class Own(memcache.Client):
+        def _get(self, *arguments):
+            return super()._get(*arguments)
+
+    def password():
+        sleep(TICK)
+        return "word"
+
+    found = {}
+    for kind in (memcache.Client, Own):
+        mc = kind([known], username="alice", password=password, socket_timeout=20)
+
+        def work(number, mc=mc):
+            assert mc.set(f"key{number}", number)
+            return [mc.get(f"key{number}") for _ in range(5)]
+
+        same(wait_all([spawn(work, number) for number in range(20)]), [[number] * 5 for number in range(20)])
+        ((_, figures),) = mc.get_stats()
+        found[kind.__name__] = {name: int(figures[name]) for name in ("auth_cmds", "auth_errors", "total_connections")}
+        mc.disconnect_all()
+        mc = kind([known], username="alice", password="wrong", socket_timeout=20)
+        same([mc.get("key1"), mc.get("key1")], [None, None])
+    mc = memcache.Client([silent], username="alice", password="word", socket_timeout=STALL)
+    return {**found, **stall(lambda: mc.get("key", "the default"), "the default")}
+
+
 def stall(call, expected, server_stops=False):
     """The ticker must go on while a call waits for a server, and so must calls to another server."""
     with stopped() if server_stops else contextlib.nullcontext(), Ticker() as ticker:
@@ -325,7 +355,7 @@ def stall_send():
     return stall(lambda: bool(mc.set_multi(mapping)), True, server_stops=True)
 
 
-SCENARIOS = [calls, shared, replaced, native_threads, attributes, interrupted]
+SCENARIOS = [calls, shared, replaced, native_threads, attributes, interrupted, authenticated]
 for scenario in (*SCENARIOS, stall_silent, stall_connect, stall_receive, stall_send):
     try:
         result = scenario()
