@@ -105,7 +105,14 @@ def _rows(servers: Any) -> list[tuple[str, int]]:
 class _Server(_core._Server):
     """One that may be referred to weakly, as the pools of connections in Python do (gevent's)."""
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ("__weakref__", "_retired")
+
+    _retired: list[dict[str, Any]]  # its cache's, once it is in the list no more
+
+    def __del__(self) -> None:
+        """What calls counted that were under way when it left the list."""
+        if hasattr(self, "_retired"):
+            self._retired.append(_core._counters(self, True))
 
 
 class Cache(_core._Cache[T]):
@@ -299,8 +306,10 @@ class Cache(_core._Cache[T]):
             self._set_servers([(host, address, weight) for address, (host, weight) in hosts.items()])
             for address, (host, _) in self._hosts.items():
                 if address not in hosts:
-                    self._retired = [_sum([*self._retired, self._counters(host, False)])]
+                    self._retired.append(_core._counters(host, True))
+                    host._retired = self._retired
             self._hosts = hosts
+            self._sum_of_retired(False)
 
     def _make_host(self, address: str) -> Any:
         timeout, connect_timeout = self._timeouts
@@ -385,11 +394,16 @@ class Cache(_core._Cache[T]):
         the same by address, of those that there are now.
         """
         with self._lock_of_this_process():
-            servers = {address: self._counters(host, reset) for address, (host, _) in self._hosts.items()}
-            total = _sum([*self._retired, *servers.values()])
-            if reset:
-                self._retired = []
+            servers = {address: _core._counters(host, reset) for address, (host, _) in self._hosts.items()}
+            total = _sum([self._sum_of_retired(reset), *servers.values()])
         return {**total, "servers": servers}
+
+    def _sum_of_retired(self, reset: bool) -> dict[str, Any]:
+        """What the servers that are in the list no more have counted; kept as one. More may be appended meanwhile."""
+        count = len(self._retired)
+        total = _sum(self._retired[:count])
+        self._retired[:count] = [] if reset else [total]
+        return total
 
 
 def _sum(counted: Iterable[dict[str, Any]]) -> dict[str, Any]:

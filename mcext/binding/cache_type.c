@@ -268,23 +268,6 @@ static PyObject *cache_server_for(PyObject *self, PyObject *object)
 
 /* ---- counters ------------------------------------------------------------------------------- */
 
-/* _counters(server, reset): a dict; what a server of this cache has counted. */
-static PyObject *cache_counters(PyObject *self, PyObject *args)
-{
-    mcx_cache *cache = (mcx_cache *)self;
-    PyObject *server;
-    int reset;
-
-    if (!PyArg_ParseTuple(args, "O!p", cache->module->server_type, &server, &reset)) {
-        return NULL;
-    }
-    if (((mcx_server *)server)->counters == NULL) {
-        PyErr_SetString(PyExc_ValueError, "the server is no Cache's");
-        return NULL;
-    }
-    return mcx_counters_dict(((mcx_server *)server)->counters, reset);
-}
-
 /* _count_fill(key, 0 won, 1 lost, 2 waited), with key's server. */
 static PyObject *cache_count_fill(PyObject *self, PyObject *args)
 {
@@ -410,7 +393,6 @@ static PyMethodDef type_methods[] = {
      "The address, as it was written, of the server that key belongs to, dead or not; None where\n"
      "there are no servers. Raises TypeError or ValueError for a wrong key."},
     {"_set_servers", cache_set_servers, METH_O, NULL},
-    {"_counters", cache_counters, METH_VARARGS, NULL},
     {"_count_fill", cache_count_fill, METH_VARARGS, NULL},
     {"_idle", cache_idle, METH_O, NULL},
     {NULL, NULL, 0, NULL},

@@ -105,8 +105,8 @@ PyMethodDef mcx_pure_methods[] = {
     MCX_DEF("set_servers", client_set_servers,
             "set_servers($self, servers)\n--\n\n"
             "Set the servers, for all threads: an iterable of \"host:port\", \"[ipv6]:port\",\n"
-            "\"unix:/path\" or (server, weight), or a single str. With an equal list, hosts and\n"
-            "connections stay.\n\n"
+            "\"unix:/path\" or (server, weight), or a single str. Hosts at the same address stay, with\n"
+            "their connections and dead marks; a call under way ends where it began.\n\n"
             "Returns None. Raises TypeError or ValueError for what is no server; then nothing has\n"
             "changed."),
     MCX_DEF("_init_buckets", client__init_buckets,

@@ -82,3 +82,30 @@ int mcx_server_find_remote(const mc_address *parsed, mc_address *remote, PyObjec
     Py_XDECREF(text);
     return text == NULL ? -1 : 0;
 }
+
+PyObject *mcx_server_key(const mc_address *remote)
+{
+    return Py_BuildValue("(iy#i)", (int)remote->family, remote->host.bytes,
+                         (Py_ssize_t)remote->host.length,
+                         remote->family == MC_FAMILY_UNIX ? 0 : (int)remote->port);
+}
+
+PyObject *mcx_server_key_of(PyObject *given)
+{
+    PyObject *address, *weight = NULL, *owner = NULL, *name = NULL, *result = NULL;
+    mc_address parsed, remote;
+
+    if (mcx_server_split_weight(given, &address, &weight) == 0 &&
+        mcx_server_parse(address, &parsed, &owner) == 0 &&
+        mcx_server_find_remote(&parsed, &remote, &name) == 0) {
+        result = Py_BuildValue("(NO)", mcx_server_key(&remote), weight);
+    }
+    else if (PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Clear();
+        result = Py_NewRef(Py_None);
+    }
+    Py_XDECREF(weight);
+    Py_XDECREF(owner);
+    Py_XDECREF(name);
+    return result;
+}

@@ -16,4 +16,10 @@ int mcx_server_parse(PyObject *given, mc_address *parsed, PyObject **owner);
  * look it up. *name is strong or NULL. */
 int mcx_server_find_remote(const mc_address *parsed, mc_address *remote, PyObject **name);
 
+/* What servers of a list are told apart by: a new reference. */
+PyObject *mcx_server_key(const mc_address *remote);
+/* The same of a server as applications give it, and its weight: (key, weight), new; None for what
+ * is no server, which is said when one is made of it. */
+PyObject *mcx_server_key_of(PyObject *given);
+
 #endif

@@ -224,28 +224,20 @@ done:
     return result;
 }
 
-/* Whether a server given so is this one. */
-static bool is_at(mcx_server *host, PyObject *given)
+/* _key: what a server of a list is known by; None where there is no address. */
+static PyObject *get_key(PyObject *self, void *closure)
 {
-    PyObject *own = mcx_server_weight(host); /* what compares it may assign another one */
-    PyObject *address, *weight = NULL, *owner = NULL, *name = NULL;
-    mc_address parsed, remote;
-    bool same = false;
+    mcx_server *host = (mcx_server *)self;
+    mc_address remote;
 
-    if (mcx_server_split_weight(given, &address, &weight) == 0 &&
-        mcx_server_parse(address, &parsed, &owner) == 0 &&
-        mcx_server_find_remote(&parsed, &remote, &name) == 0 && host->initialised && own != NULL) {
-        same = remote.family == host->server.family && remote.port == host->server.port &&
-               remote.host.length == strlen(host->server.host) &&
-               memcmp(remote.host.bytes, host->server.host, remote.host.length) == 0 &&
-               PyObject_RichCompareBool(weight, own, Py_EQ) == 1;
+    (void)closure;
+    if (!host->initialised) {
+        Py_RETURN_NONE;
     }
-    Py_XDECREF(own);
-    Py_XDECREF(weight);
-    Py_XDECREF(owner);
-    Py_XDECREF(name);
-    PyErr_Clear(); /* what is wrong with it is said when the host is made */
-    return same;
+    remote.family = host->server.family;
+    remote.host = (mc_slice){host->server.host, strlen(host->server.host)};
+    remote.port = host->server.port;
+    return mcx_server_key(&remote);
 }
 
 static int server_traverse(PyObject *self, visitproc visit, void *arg)
@@ -364,11 +356,6 @@ static PyObject *server_take_flush(PyObject *self, PyObject *unused)
 {
     (void)unused;
     return PyBool_FromLong(atomic_exchange(&((mcx_server *)self)->server.flush_on_connect, 0) != 0);
-}
-
-static PyObject *server_is_at(PyObject *self, PyObject *given)
-{
-    return PyBool_FromLong(is_at((mcx_server *)self, given));
 }
 
 /* ---- attributes ----------------------------------------------------------------------------- */
@@ -499,6 +486,7 @@ static PyGetSetDef server_getset[] = {
     {"connect_timeout", get_field, set_field,
      "Seconds that a connect may take; None, as which it is assigned: socket_timeout.",
      (void *)offsetof(mcx_server, connect_timeout)},
+    {"_key", get_key, NULL, NULL, NULL},
     {"_stamp", get_stamp, NULL, NULL, NULL},
     {"_streams", get_streams, set_streams, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -527,8 +515,6 @@ static PyMethodDef server_methods[] = {
      "_mark($self, /)\n--\n\nTake the server as dead for dead_retry seconds."},
     {"_take_flush", server_take_flush, METH_NOARGS,
      "_take_flush($self, /)\n--\n\nWhether flush_on_next_connect was set, which it is no more."},
-    {"_is_at", server_is_at, METH_O,
-     "_is_at($self, server, /)\n--\n\nWhether an address or (address, weight) is this server's."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -15,6 +15,8 @@
 #include "keys.h"
 #include "options.h"
 #include "replaced.h"
+#include "server.h"
+#include "server_address.h"
 #include "shared.h"
 #include "state.h"
 #include "values.h"
@@ -152,6 +154,12 @@ static PyObject *module_for_hosts(PyObject *self, PyObject *client)
     return shared ? mcx_options_for_hosts(shared, client) : NULL;
 }
 
+static PyObject *module_server_key(PyObject *self, PyObject *given)
+{
+    (void)self;
+    return mcx_server_key_of(given);
+}
+
 /* _value_fields(line, count): of a VALUE line (key, flags, length) or (key, flags, length, cas). */
 static PyObject *module_value_fields(PyObject *self, PyObject *args)
 {
@@ -208,7 +216,27 @@ static PyObject *module_counter_names(PyObject *self, PyObject *unused)
     return mcx_counter_names();
 }
 
+/* _counters(server, reset): a dict; what a server of a Cache has counted. */
+static PyObject *module_counters(PyObject *self, PyObject *args)
+{
+    mcx_module *module = PyModule_GetState(self);
+    PyObject *server;
+    int reset;
+
+    if (!PyArg_ParseTuple(args, "O!p:_counters", module->server_type, &server, &reset)) {
+        return NULL;
+    }
+    if (((mcx_server *)server)->counters == NULL) {
+        PyErr_SetString(PyExc_ValueError, "the server is no Cache's");
+        return NULL;
+    }
+    return mcx_counters_dict(((mcx_server *)server)->counters, reset);
+}
+
 PyMethodDef mcx_support_functions[] = {
+    {"_counters", module_counters, METH_VARARGS,
+     "_counters($module, server, reset, /)\n--\n\n"
+     "What a server of a Cache has counted, as Cache.metrics() gives it."},
     {"_counter_names", module_counter_names, METH_NOARGS, NULL},
     {"_same_key", module_same_key, METH_O,
      "_same_key($module, key, /)\n--\n\nThe key_encoder where none was given: key itself."},
@@ -236,6 +264,10 @@ PyMethodDef mcx_support_functions[] = {
     {"_for_hosts", module_for_hosts, METH_O,
      "_for_hosts($module, client, /)\n--\n\n"
      "The options that new hosts are given: as arguments, and as attributes."},
+    {"_server_key", module_server_key, METH_O,
+     "_server_key($module, server, /)\n--\n\n"
+     "(the _key of a server at that address, its weight) of an address or (address, weight); None\n"
+     "for what is no server."},
     {"_value_fields", module_value_fields, METH_VARARGS,
      "_value_fields($module, line, count, /)\n--\n\n"
      "A VALUE line as (key, flags, length) or, with count 4, (key, flags, length, cas)."},

@@ -73,24 +73,42 @@ def _check_all_sent(texts):
 
 
 def set_servers(self, servers):
+    _take_servers(self, _given(servers))
+
+
+def _given(servers):
+    """The servers as a list of what the caller gave."""
     if isinstance(servers, str):
-        servers = [servers]
-    elif isinstance(servers, (bytes, bytearray)):
+        return [servers]
+    if isinstance(servers, (bytes, bytearray)):
         raise TypeError(f"servers must be a list of servers, not {type(servers).__name__}")
     try:
-        given = [*servers]
+        return [*servers]
     except TypeError:
         if hasattr(type(servers), "__iter__"):
             raise
         raise TypeError(f"servers must be a list of servers, not {type(servers).__name__}") from None
-    if not _are_the_same(_attribute(self, "servers"), given):
-        kind = _host_class()
+
+
+def _take_servers(self, given):
+    """From now on these. A host whose address is among them stays, with what it has: connections, dead mark."""
+    before = [*_attribute(self, "servers")]
+    stay = _match(before, given)
+    hosts = [host for host, _ in stay]
+    is_changed = len(hosts) != len(before) or any(a is not b for a, b in zip(hosts, before, strict=True))
+    if is_changed:
         arguments, attributes = _core._for_hosts(self)
-        hosts = [kind(one, **arguments) for one in given]
-        for name, value in attributes.items():
-            for host in hosts:
-                setattr(host, name, value)
+        hosts = [_make_host(one, arguments, attributes) if host is None else host for one, host in zip(given, hosts)]
+    for host, weight in stay:
+        if host is not None:
+            host.weight = weight
+    if is_changed:
         _assign(self, "servers", hosts)
+        for options in (arguments, attributes):
+            for name, value in options.items():
+                for host, _ in stay:
+                    if host is not None:
+                        setattr(host, name, value)  # as new ones are given them
     self._init_buckets()
 
 
@@ -98,12 +116,27 @@ def _attribute(self, name):
     return getattr(self, name, None) or ()
 
 
-def _are_the_same(hosts, given):
-    return (
-        len(hosts) == len(given)
-        and len(hosts) > 0
-        and all(isinstance(host, _Host) and host._is_at(one) for host, one in zip(hosts, given, strict=True))
-    )
+def _match(before, given):
+    """For each that is given the host that was there before, or None, and its weight."""
+    kind = _host_class()
+    of_kind = kind if issubclass(type(kind), type) else _Host
+    there = {}
+    for host in before:
+        if isinstance(host, _Host) and isinstance(host, of_kind):
+            there.setdefault(host._key, []).append(host)
+    rows = []
+    for one in given:
+        key, weight = _core._server_key(one) or (None, None)
+        same = there.get(key) if key is not None else None
+        rows.append((same.pop(0) if same else None, weight))
+    return rows
+
+
+def _make_host(one, arguments, attributes):
+    host = _host_class()(one, **arguments)
+    for name, value in attributes.items():
+        setattr(host, name, value)
+    return host
 
 
 def _host_class():
