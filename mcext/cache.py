@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcext import _core, codecs, compress, fill, memo
 from mcext.compress import Compression
-from mcext.errors import ConflictError, MemcacheError, partial_failure
+from mcext.errors import ConflictError, MemcacheError, ServerUnavailable, partial_failure
 from mcext.tokens import ABSENT
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, TypeVar, Unpack
 
     from mcext.codecs import Codec, Serde
+    from mcext.discovery import Settings
     from mcext.events import Event
     from mcext.memo import Memoized, Options, P, R
     from mcext.tokens import Absent
@@ -298,6 +299,29 @@ class Cache(_core._Cache[T]):
         ValueError for wrong ones, and nothing is changed.
         """
         rows = _rows(servers)
+        watch = _core._watch(self)
+        if any(map(_core._is_source, rows)):
+            from mcext import discovery
+
+            discovery.watch(self, rows, Cache._take_servers, Cache._settings, Cache._report)
+        elif watch is not None:
+            watch.replace(self, rows)
+        else:
+            self._take_servers(rows)
+
+    def refresh_servers(self) -> None:
+        """Ask now which servers there are, where they are found by asking ("elasticache://...", "dns+..."), for
+        connect_timeout at most; else do nothing.
+
+        Where nobody answers the servers stay as they are, and ServerUnavailable is raised, unless errors="miss".
+        """
+        watch = _core._watch(self)
+        why = watch.refresh(self) if watch is not None else ""
+        if why and self._errors == "raise":
+            raise ServerUnavailable(why, command="refresh_servers")
+
+    def _take_servers(self, servers: Any) -> None:
+        rows = _rows(servers)
         with self._lock_of_this_process():
             hosts = {
                 address: (self._hosts[address][0] if address in self._hosts else self._make_host(address), weight)
@@ -311,6 +335,15 @@ class Cache(_core._Cache[T]):
             self._hosts = hosts
             self._sum_of_retired(False)
 
+    def _settings(self) -> Settings:
+        """For a look of mcext.discovery."""
+        from mcext.discovery import Settings
+
+        return Settings(self._timeouts[1], *getattr(self, "_tls", ()))
+
+    def _report(self, text: str) -> None:
+        """A look failed: the calls say so where there are no servers."""
+
     def _make_host(self, address: str) -> Any:
         timeout, connect_timeout = self._timeouts
         host = _Server(address, 0, self._dead_retry, timeout)
@@ -318,7 +351,14 @@ class Cache(_core._Cache[T]):
         return host
 
     def close(self) -> None:
-        """Close the connections; those in use when their calls end. A later call opens new ones."""
+        """Close the connections; those in use when their calls end. A later call opens new ones.
+
+        Where servers are found by asking, the thread that asks ends, too.
+        """
+        watch = _core._watch(self)
+        if watch is not None:
+            watch.end()
+            _core._set_watch(self, watch)  # which the next call begins again
         for host, _ in self._hosts.values():
             host._disconnect(False)
 
@@ -348,6 +388,9 @@ class Cache(_core._Cache[T]):
     def _ask_all(self, command: str, ask: Callable[[Any], Any]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         failed: dict[str, MemcacheError] = {}
+        watch = _core._watch(self)
+        if watch is not None:
+            watch.ready(self)
         for address, (host, _) in self._hosts.items():
             try:
                 result[address] = ask(host)

@@ -105,6 +105,7 @@ static int cache_init(PyObject *self, PyObject *args, PyObject *keywords)
     cache->min_compress = none_is_null(min_compress);
     cache->raises = raises;
     cache->shared = shared;
+    atomic_store(&cache->open, shared);
     return 0;
 }
 
@@ -125,6 +126,7 @@ static int cache_clear(PyObject *self)
 {
     mcx_cache *cache = (mcx_cache *)self;
 
+    atomic_store(&cache->open, NULL);
     Py_CLEAR(cache->shared);
     Py_CLEAR(cache->encode);
     Py_CLEAR(cache->decode);

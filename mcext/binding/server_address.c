@@ -2,6 +2,8 @@
  * to. */
 #include "server_address.h"
 
+#include <string.h>
+
 #include "core/net/address.h"
 
 #include "compat.h"
@@ -81,6 +83,26 @@ int mcx_server_find_remote(const mc_address *parsed, mc_address *remote, PyObjec
     }
     Py_XDECREF(text);
     return text == NULL ? -1 : 0;
+}
+
+bool mcx_server_is_source(PyObject *given)
+{
+    static const char *const beginnings[] = {"elasticache://", "dns+"};
+    PyObject *text =
+        PyTuple_Check(given) && PyTuple_GET_SIZE(given) != 0 ? PyTuple_GET_ITEM(given, 0) : given;
+
+    for (size_t i = 0; PyUnicode_Check(text) && i < sizeof beginnings / sizeof *beginnings; i++) {
+        Py_ssize_t length = (Py_ssize_t)strlen(beginnings[i]), at = 0;
+
+        while (at < length && at < PyUnicode_GET_LENGTH(text) &&
+               PyUnicode_READ_CHAR(text, at) == (Py_UCS4)beginnings[i][at]) {
+            at++;
+        }
+        if (at == length) {
+            return true;
+        }
+    }
+    return false;
 }
 
 PyObject *mcx_server_key(const mc_address *remote)

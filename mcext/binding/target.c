@@ -19,6 +19,7 @@
 #include "server.h"
 #include "shared.h"
 #include "state.h"
+#include "watch.h"
 
 static mc_status flush_first(mcx_call *call, mc_connection *connection, bool *clean)
 {
@@ -50,7 +51,7 @@ int mcx_mark_dead(mcx_call *call, mcx_server *host, PyObject *reason)
             return -1;
         }
     }
-    return mcx_server_mark_dead(host, reason);
+    return mcx_server_mark_dead(host, reason) < 0 ? -1 : mcx_watch_hint(call->shared);
 }
 
 static int connect_failed(mcx_call *call, mcx_server *host, mc_connection *connection,

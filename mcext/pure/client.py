@@ -14,6 +14,7 @@ from time import monotonic
 from mcext import _core
 from mcext.pure.exchange import ANSWERS, PROTOCOL_KEY_LENGTH, Budget, Failed, ask, ask_many, end_unread, judge, knows
 from mcext.pure.host import _Host
+from mcext.pure.servers import _init_buckets, refresh_servers, set_servers  # noqa: F401  (by name, from C)
 
 # Keys to a get line; commands and bytes to a batch: what a server answers to so many fits its buffers.
 KEYS_PER_LINE = 1000
@@ -72,96 +73,16 @@ def _check_all_sent(texts):
 # The servers
 
 
-def set_servers(self, servers):
-    _take_servers(self, _given(servers))
-
-
-def _given(servers):
-    """The servers as a list of what the caller gave."""
-    if isinstance(servers, str):
-        return [servers]
-    if isinstance(servers, (bytes, bytearray)):
-        raise TypeError(f"servers must be a list of servers, not {type(servers).__name__}")
-    try:
-        return [*servers]
-    except TypeError:
-        if hasattr(type(servers), "__iter__"):
-            raise
-        raise TypeError(f"servers must be a list of servers, not {type(servers).__name__}") from None
-
-
-def _take_servers(self, given):
-    """From now on these. A host whose address is among them stays, with what it has: connections, dead mark."""
-    before = [*_attribute(self, "servers")]
-    stay = _match(before, given)
-    hosts = [host for host, _ in stay]
-    is_changed = len(hosts) != len(before) or any(a is not b for a, b in zip(hosts, before, strict=True))
-    if is_changed:
-        arguments, attributes = _core._for_hosts(self)
-        hosts = [_make_host(one, arguments, attributes) if host is None else host for one, host in zip(given, hosts)]
-    for host, weight in stay:
-        if host is not None:
-            host.weight = weight
-    if is_changed:
-        _assign(self, "servers", hosts)
-        for options in (arguments, attributes):
-            for name, value in options.items():
-                for host, _ in stay:
-                    if host is not None:
-                        setattr(host, name, value)  # as new ones are given them
-    self._init_buckets()
-
-
-def _attribute(self, name):
-    return getattr(self, name, None) or ()
-
-
-def _match(before, given):
-    """For each that is given the host that was there before, or None, and its weight."""
-    kind = _host_class()
-    of_kind = kind if issubclass(type(kind), type) else _Host
-    there = {}
-    for host in before:
-        if isinstance(host, _Host) and isinstance(host, of_kind):
-            there.setdefault(host._key, []).append(host)
-    rows = []
-    for one in given:
-        key, weight = _core._server_key(one) or (None, None)
-        same = there.get(key) if key is not None else None
-        rows.append((same.pop(0) if same else None, weight))
-    return rows
-
-
-def _make_host(one, arguments, attributes):
-    host = _host_class()(one, **arguments)
-    for name, value in attributes.items():
-        setattr(host, name, value)
-    return host
-
-
-def _host_class():
-    """memcache._Host, which applications replace."""
-    module = sys.modules.get("memcache")
-    return getattr(module, "_Host", _Host)
-
-
-def _init_buckets(self):
-    _assign(self, "buckets", [server for server in self.servers for _ in range(server.weight)])
-
-
-def _assign(self, name, value):
-    """Where a subclass sets attributes its own way, the attribute is set all the same."""
-    setattr(self, name, value)
-    if getattr(self, name) is not value:
-        getattr(_core.Client, name).__set__(self, value)
-
-
 def _get_server(self, key):
     if isinstance(key, tuple):
         serverhash, key = key
     else:
         serverhash = _core._server_hash(key.encode("utf8") if isinstance(key, str) else key)
     buckets = self.buckets
+    watch = _core._watch(self)
+    if not buckets and watch is not None:
+        watch.ready(self)
+        buckets = self.buckets
     if not buckets:
         return None, None
     server = buckets[serverhash % len(buckets)]
@@ -177,6 +98,8 @@ def _get_server(self, key):
             if budget.connect(server):
                 return server, key
             failed.append(server)
+            if watch is not None:
+                watch.hint()
         serverhash = _core._server_hash(f"{serverhash}{i}".encode("ascii"))
     for server in buckets:  # whoever is left, in order
         if not any(server is one for one in failed):

@@ -146,9 +146,11 @@ def test_a_server_comes_and_goes_a_thousand_times_under_load(make):
         for server, count in zip((one, two), before, strict=True):
             assert total_connections(server) - count - 1 <= THREADS
         assert int(asked(third)["cmd_set"]) > 0
-        all_alive = [not host.deaduntil for host in client.servers] if make is client_of else [
-            server.alive for server in client.servers
-        ]
+        all_alive = (
+            [not host.deaduntil for host in client.servers]
+            if make is client_of
+            else [server.alive for server in client.servers]
+        )
         assert all_alive == [True, True]
 
 
@@ -250,9 +252,9 @@ def test_options_reach_hosts_that_stay_as_they_reach_new_ones():
     assert [(host.socket_timeout, host.dead_retry) for host in client.servers] == [(3, 30)] * 2
     client.socket_timeout, client.dead_retry, client.debug, client.connect_timeout = 5, 1, 1, 2
     client.set_servers(["a:1", "d:1"])
-    assert [
-        (host.socket_timeout, host.dead_retry, host.debug, host.connect_timeout) for host in client.servers
-    ] == [(5, 1, 1, 2)] * 2
+    assert [(host.socket_timeout, host.dead_retry, host.debug, host.connect_timeout) for host in client.servers] == [
+        (5, 1, 1, 2)
+    ] * 2
 
 
 def test_wrong_servers_change_nothing_of_a_client():
