@@ -20,6 +20,9 @@ small = mcext.Cache(address, max_value_length=100)
 small_misses = mcext.Cache(address, max_value_length=100, errors="miss")
 moves = mcext.Cache(address)
 doubled = mcext.Cache([address, DEAD], dead_retry=0)
+asked_for, nobody_there = mcext.Cache(DEAD, dead_retry=0), mcext.Cache([])
+for each in (asked_for, nobody_there):
+    _core._set_watch(each, WATCH)
 items = [f"m{n}" for n in range(5)]
 
 
@@ -88,6 +91,11 @@ def made():
 def moved():
     moves.set_servers([(address, 2), DEAD])
     moves.set_servers(servers)
+    return moves.get("bytes")
+
+
+def found_by_asking():
+    _core._set_watch(moves, WATCH)
     return moves.get("bytes")
 
 
@@ -207,6 +215,9 @@ CALLS = {
     "version": lambda: (list(cache.version()), [address]),
     "version of two servers": lambda: (failed(doubled.version)[0], mcext.PartialFailure),
     "set_servers": lambda: (moved(), b"value"),
+    "servers found by asking": lambda: (found_by_asking(), b"value"),
+    "a server found by asking that is not there": lambda: (failed(asked_for.get, "k"), UNAVAILABLE),
+    "no servers found by asking": lambda: (failed(nobody_there.get, "k"), UNAVAILABLE),
     "close": lambda: (reopened(), b"value"),
     "a new cache": lambda: (made(), (True, 2, f"<mcext.Cache of {address}, {DEAD}>")),
     "a new cache with the wrong arguments": lambda: (failed(mcext.Cache, servers, timeout=0), ValueError),
