@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcext import _core, codecs, compress, fill, memo
 from mcext.compress import Compression
-from mcext.errors import ConflictError, MemcacheError, partial_failure
+from mcext.errors import ConflictError, MemcacheError, ServerUnavailable, partial_failure
 from mcext.server import Server
 from mcext.tokens import ABSENT
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, TypeVar, Unpack
 
     from mcext.codecs import Codec, Serde
+    from mcext.discovery import Settings
     from mcext.events import Event
     from mcext.memo import Memoized, Options, P, R
     from mcext.placement import Placement
@@ -109,7 +110,14 @@ def _rows(servers: Any) -> list[Server]:
 class _Server(_core._Server):
     """One that may be referred to weakly, as the pools of connections in Python do (gevent's)."""
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ("__weakref__", "_retired")
+
+    _retired: list[dict[str, Any]]  # its cache's, once it is in the list no more
+
+    def __del__(self) -> None:
+        """What calls counted that were under way when it left the list."""
+        if hasattr(self, "_retired"):
+            self._retired.append(_core._counters(self, True))
 
 
 class Cache(_core._Cache[T]):
@@ -328,13 +336,47 @@ class Cache(_core._Cache[T]):
         ValueError for wrong ones, and nothing is changed.
         """
         rows = _rows(servers)
+        watch = _core._watch(self)
+        if any(map(_core._is_source, rows)):
+            from mcext import discovery
+
+            discovery.watch(self, rows, Cache._take_servers, Cache._settings, Cache._report)
+        elif watch is not None:
+            watch.replace(self, rows)
+        else:
+            self._take_servers(rows)
+
+    def refresh_servers(self) -> None:
+        """Ask now which servers there are, where they are found by asking ("elasticache://...", "dns+..."), for
+        connect_timeout at most; else do nothing.
+
+        Where nobody answers the servers stay as they are, and ServerUnavailable is raised, unless errors="miss".
+        """
+        watch = _core._watch(self)
+        why = watch.refresh(self) if watch is not None else ""
+        if why and self._errors == "raise":
+            raise ServerUnavailable(why, command="refresh_servers")
+
+    def _take_servers(self, servers: Any) -> None:
+        rows = _rows(servers)
         with self._lock_of_this_process():
             hosts = {row.address: (self._host_of(row), row.weight) for row in rows}
             self._set_servers(list(hosts.values()))
             for address, (host, _) in self._hosts.items():
                 if address not in hosts or hosts[address][0] is not host:
-                    self._retired = [_sum([*self._retired, self._counters(host, False)])]
+                    self._retired.append(_core._counters(host, True))
+                    host._retired = self._retired
             self._hosts = hosts
+            self._sum_of_retired(False)
+
+    def _settings(self) -> Settings:
+        """For a look of mcext.discovery."""
+        from mcext.discovery import Settings
+
+        return Settings(self._timeouts[1], *getattr(self, "_tls", ()))
+
+    def _report(self, text: str) -> None:
+        """A look failed: the calls say so where there are no servers."""
 
     def _host_of(self, row: Server) -> Any:
         """The one that there is, or a new one."""
@@ -351,7 +393,14 @@ class Cache(_core._Cache[T]):
         return host
 
     def close(self) -> None:
-        """Close the connections; those in use when their calls end. A later call opens new ones."""
+        """Close the connections; those in use when their calls end. A later call opens new ones.
+
+        Where servers are found by asking, the thread that asks ends, too.
+        """
+        watch = _core._watch(self)
+        if watch is not None:
+            watch.end()
+            _core._set_watch(self, watch)  # which the next call begins again
         for host, _ in self._hosts.values():
             host._disconnect(False)
 
@@ -381,6 +430,9 @@ class Cache(_core._Cache[T]):
     def _ask_all(self, command: str, ask: Callable[[Any], Any]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         failed: dict[str, MemcacheError] = {}
+        watch = _core._watch(self)
+        if watch is not None:
+            watch.ready(self)
         for address, (host, _) in self._hosts.items():
             try:
                 result[address] = ask(host)
@@ -427,11 +479,16 @@ class Cache(_core._Cache[T]):
         the same by address, of those that there are now.
         """
         with self._lock_of_this_process():
-            servers = {address: self._counters(host, reset) for address, (host, _) in self._hosts.items()}
-            total = _sum([*self._retired, *servers.values()])
-            if reset:
-                self._retired = []
+            servers = {address: _core._counters(host, reset) for address, (host, _) in self._hosts.items()}
+            total = _sum([self._sum_of_retired(reset), *servers.values()])
         return {**total, "servers": servers}
+
+    def _sum_of_retired(self, reset: bool) -> dict[str, Any]:
+        """What the servers that are in the list no more have counted; kept as one. More may be appended meanwhile."""
+        count = len(self._retired)
+        total = _sum(self._retired[:count])
+        self._retired[:count] = [] if reset else [total]
+        return total
 
 
 def _sum(counted: Iterable[dict[str, Any]]) -> dict[str, Any]:

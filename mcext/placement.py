@@ -109,10 +109,10 @@ class Placement:
 
     # What the extension calls.
 
-    def _check(self, servers: Iterable[Any]) -> None:
-        """Raise ValueError where servers cannot be placed."""
+    def _check(self, servers: Iterable[tuple[Any, int]]) -> None:
+        """Raise ValueError where servers, each with its weight, cannot be placed."""
         if self._scheme is not None:
-            _check(self._scheme, [_Row(0, int(server.weight), *_identity(server)) for server in servers])
+            _check(self._scheme, [_Row(0, int(weight), *_identity(server)) for server, weight in servers])
 
     def _table(self, buckets: Iterable[Any]) -> _core._Table | None:
         """The table for a list that holds each server as often as its weight; None: python-memcached's walk."""

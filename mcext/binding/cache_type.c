@@ -111,6 +111,7 @@ static int cache_init(PyObject *self, PyObject *args, PyObject *keywords)
     cache->min_compress = none_is_null(min_compress);
     cache->raises = raises;
     cache->shared = shared;
+    atomic_store(&cache->open, shared);
     return 0;
 }
 
@@ -131,6 +132,7 @@ static int cache_clear(PyObject *self)
 {
     mcx_cache *cache = (mcx_cache *)self;
 
+    atomic_store(&cache->open, NULL);
     Py_CLEAR(cache->shared);
     Py_CLEAR(cache->encode);
     Py_CLEAR(cache->decode);
@@ -272,23 +274,6 @@ static PyObject *cache_server_for(PyObject *self, PyObject *object)
 }
 
 /* ---- counters ------------------------------------------------------------------------------- */
-
-/* _counters(server, reset): a dict; what a server of this cache has counted. */
-static PyObject *cache_counters(PyObject *self, PyObject *args)
-{
-    mcx_cache *cache = (mcx_cache *)self;
-    PyObject *server;
-    int reset;
-
-    if (!PyArg_ParseTuple(args, "O!p", cache->module->server_type, &server, &reset)) {
-        return NULL;
-    }
-    if (((mcx_server *)server)->counters == NULL) {
-        PyErr_SetString(PyExc_ValueError, "the server is no Cache's");
-        return NULL;
-    }
-    return mcx_counters_dict(((mcx_server *)server)->counters, reset);
-}
 
 /* _count_fill(key, 0 won, 1 lost, 2 waited), with key's server. */
 static PyObject *cache_count_fill(PyObject *self, PyObject *args)
@@ -436,7 +421,6 @@ static PyMethodDef type_methods[] = {
      "The address, as it was written, of the server that key belongs to, dead or not; None where\n"
      "there are no servers. Raises TypeError or ValueError for a wrong key."},
     {"_set_servers", cache_set_servers, METH_O, NULL},
-    {"_counters", cache_counters, METH_VARARGS, NULL},
     {"_count_fill", cache_count_fill, METH_VARARGS, NULL},
     {"_idle", cache_idle, METH_O, NULL},
     {NULL, NULL, 0, NULL},

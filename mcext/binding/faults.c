@@ -13,6 +13,7 @@
 #include "log.h"
 #include "server.h"
 #include "state.h"
+#include "watch.h"
 
 /* mcext.errors.name(message, server=..., command=..., may_have_run=...): a new reference. */
 static PyObject *make(const char *name, PyObject *message, PyObject *server, mc_command command,
@@ -149,14 +150,29 @@ int mcx_fault_conflict(mcx_call *call)
                 call->command, false);
 }
 
+/* Where servers are found by asking: why there are none. A new str, or NULL with an exception. */
+static PyObject *why_nobody(mcx_call *call)
+{
+    PyObject *why = mcx_watch_why(call->shared), *text = NULL;
+
+    if (why != NULL) {
+        text = PyUnicode_FromFormat("there are no servers: %U", why);
+        Py_DECREF(why);
+    }
+    else if (!PyErr_Occurred()) {
+        text = PyUnicode_FromString("there are no servers");
+    }
+    return text;
+}
+
 int mcx_fault_nobody(mcx_call *call)
 {
     if (call->faults != NULL) {
         return 0;
     }
     return note(call, "ServerUnavailable",
-                PyUnicode_FromString(call->snapshot->bucket_count == 0 ? "there are no servers"
-                                                                       : "no server can be used"),
+                call->snapshot->bucket_count == 0 ? why_nobody(call)
+                                                  : PyUnicode_FromString("no server can be used"),
                 NULL, call->command, false);
 }
 

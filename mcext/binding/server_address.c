@@ -2,6 +2,8 @@
  * to. */
 #include "server_address.h"
 
+#include <string.h>
+
 #include "core/net/address.h"
 
 #include "compat.h"
@@ -122,4 +124,51 @@ int mcx_server_find_remote(const mc_address *parsed, mc_address *remote, PyObjec
     }
     Py_XDECREF(text);
     return text == NULL ? -1 : 0;
+}
+
+bool mcx_server_is_source(PyObject *given)
+{
+    static const char *const beginnings[] = {"elasticache://", "dns+"};
+    PyObject *text =
+        PyTuple_Check(given) && PyTuple_GET_SIZE(given) != 0 ? PyTuple_GET_ITEM(given, 0) : given;
+
+    for (size_t i = 0; PyUnicode_Check(text) && i < sizeof beginnings / sizeof *beginnings; i++) {
+        Py_ssize_t length = (Py_ssize_t)strlen(beginnings[i]), at = 0;
+
+        while (at < length && at < PyUnicode_GET_LENGTH(text) &&
+               PyUnicode_READ_CHAR(text, at) == (Py_UCS4)beginnings[i][at]) {
+            at++;
+        }
+        if (at == length) {
+            return true;
+        }
+    }
+    return false;
+}
+
+PyObject *mcx_server_key(const mc_address *remote, PyObject *name)
+{
+    return Py_BuildValue(
+        "(iy#iO)", (int)remote->family, remote->host.bytes, (Py_ssize_t)remote->host.length,
+        remote->family == MC_FAMILY_UNIX ? 0 : (int)remote->port, name != NULL ? name : Py_None);
+}
+
+PyObject *mcx_server_key_of(PyObject *given)
+{
+    PyObject *address, *weight = NULL, *called, *owner = NULL, *name = NULL, *result = NULL;
+    mc_address parsed, remote;
+
+    if (mcx_server_split(given, &address, &weight, &called) == 0 &&
+        mcx_server_parse(address, &parsed, &owner) == 0 &&
+        mcx_server_find_remote(&parsed, &remote, &name) == 0) {
+        result = Py_BuildValue("(NO)", mcx_server_key(&remote, called), weight);
+    }
+    else if (PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Clear();
+        result = Py_NewRef(Py_None);
+    }
+    Py_XDECREF(weight);
+    Py_XDECREF(owner);
+    Py_XDECREF(name);
+    return result;
 }

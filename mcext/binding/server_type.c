@@ -246,34 +246,20 @@ done:
     return result;
 }
 
-static bool is_called(const mcx_server *host, PyObject *called)
+/* _key: what a server of a list is known by; None where there is no address. */
+static PyObject *get_key(PyObject *self, void *closure)
 {
-    return called == NULL || host->name == NULL ? called == host->name
-                                                : PyUnicode_Compare(called, host->name) == 0;
-}
+    mcx_server *host = (mcx_server *)self;
+    mc_address remote;
 
-/* Whether a server given so is this one. */
-static bool is_at(mcx_server *host, PyObject *given)
-{
-    PyObject *own = mcx_server_weight(host); /* what compares it may assign another one */
-    PyObject *address, *weight = NULL, *called, *owner = NULL, *name = NULL;
-    mc_address parsed, remote;
-    bool same = false;
-
-    if (mcx_server_split(given, &address, &weight, &called) == 0 &&
-        mcx_server_parse(address, &parsed, &owner) == 0 &&
-        mcx_server_find_remote(&parsed, &remote, &name) == 0 && host->initialised && own != NULL) {
-        same = remote.family == host->server.family && remote.port == host->server.port &&
-               remote.host.length == strlen(host->server.host) &&
-               memcmp(remote.host.bytes, host->server.host, remote.host.length) == 0 &&
-               is_called(host, called) && PyObject_RichCompareBool(weight, own, Py_EQ) == 1;
+    (void)closure;
+    if (!host->initialised) {
+        Py_RETURN_NONE;
     }
-    Py_XDECREF(own);
-    Py_XDECREF(weight);
-    Py_XDECREF(owner);
-    Py_XDECREF(name);
-    PyErr_Clear(); /* what is wrong with it is said when the host is made */
-    return same;
+    remote.family = host->server.family;
+    remote.host = (mc_slice){host->server.host, strlen(host->server.host)};
+    remote.port = host->server.port;
+    return mcx_server_key(&remote, host->name);
 }
 
 static int server_traverse(PyObject *self, visitproc visit, void *arg)
@@ -398,11 +384,6 @@ static PyObject *server_take_flush(PyObject *self, PyObject *unused)
 {
     (void)unused;
     return PyBool_FromLong(atomic_exchange(&((mcx_server *)self)->server.flush_on_connect, 0) != 0);
-}
-
-static PyObject *server_is_at(PyObject *self, PyObject *given)
-{
-    return PyBool_FromLong(is_at((mcx_server *)self, given));
 }
 
 /* ---- attributes ----------------------------------------------------------------------------- */
@@ -558,6 +539,7 @@ static PyGetSetDef server_getset[] = {
     {"tls_server_hostname", mcx_tls_get, mcx_tls_set,
      "The name that the server's certificate must have; None: the host as it was given.",
      (void *)offsetof(mcx_server, tls_server_hostname)},
+    {"_key", get_key, NULL, NULL, NULL},
     {"_stamp", get_stamp, NULL, NULL, NULL},
     {"_streams", get_streams, set_streams, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -589,8 +571,6 @@ static PyMethodDef server_methods[] = {
     {"_authenticate", mcx_host_authenticate, METH_O,
      "_authenticate($self, until, /)\n--\n\n"
      "Say username and password, where there are any, on the caller's new connection."},
-    {"_is_at", server_is_at, METH_O,
-     "_is_at($self, server, /)\n--\n\nWhether an address or (address, weight) is this server's."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -207,6 +207,8 @@ void mcx_shared_start_over(mcx_shared *shared)
         if (snapshot != NULL && !mc_process_forked_in_call()) {
             snapshot->references = 1;
         }
+        /* The first call's end tells the watch, if there is one, of the new process. */
+        atomic_store_explicit(&shared->next_reap, 0, memory_order_relaxed);
         atomic_store_explicit(&shared->generation, now, memory_order_relaxed);
     }
     Py_END_CRITICAL_SECTION();
@@ -386,6 +388,7 @@ static int core_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(shared->module_object);
     Py_VISIT(shared->opened_with);
+    Py_VISIT(shared->watch);
     if (snapshot != NULL) {
         int result = traverse_snapshot(snapshot, visit, arg);
         if (result != 0) {
@@ -401,6 +404,7 @@ static int core_clear(PyObject *self)
     mcx_snapshot *snapshot = atomic_exchange(&shared->snapshot, NULL);
 
     Py_CLEAR(shared->opened_with);
+    Py_CLEAR(shared->watch);
     if (snapshot != NULL) {
         mcx_snapshot_drop(snapshot);
     }

@@ -56,8 +56,10 @@ struct mcx_snapshot {
 struct mcx_shared {
     PyObject_HEAD
     mcx_module *module;
-    PyObject *module_object;          /* strong: keeps module alive */
-    PyObject *opened_with;            /* strong: the servers that the constructor was given */
+    PyObject *module_object; /* strong: keeps module alive */
+    PyObject *opened_with;   /* strong: the servers that the constructor was given */
+    PyObject *watch; /* strong or NULL: what finds the servers (watch.h); in the critical section */
+    _Atomic uint32_t watched_in;      /* the process generation in which that knows of it, or 0 */
     uint64_t id;                      /* never used twice */
     _Atomic(mcx_snapshot *) snapshot; /* read and replaced in the object's critical section */
     _Atomic uint64_t type_check;      /* the client's type version << 32 | MCX_REPLACES_* */

@@ -71,6 +71,7 @@ enum {
  * something the others too. X(name): mcext.pure.client's function of that name. */
 #define MCX_PURE_METHODS(X)                                                                        \
     X(set_servers)                                                                                 \
+    X(refresh_servers)                                                                             \
     X(_init_buckets)                                                                               \
     X(disconnect_all)                                                                              \
     X(quit_all)                                                                                    \

@@ -18,6 +18,7 @@
 #include "shared.h"
 #include "state.h"
 #include "tls.h"
+#include "watch.h"
 
 int mcx_mark_dead(mcx_call *call, mcx_server *host, PyObject *reason)
 {
@@ -29,7 +30,7 @@ int mcx_mark_dead(mcx_call *call, mcx_server *host, PyObject *reason)
             return -1;
         }
     }
-    return mcx_server_mark_dead(host, reason);
+    return mcx_server_mark_dead(host, reason) < 0 ? -1 : mcx_watch_hint(call->shared);
 }
 
 /* The fault of a Cache's call, which says in its own words what a timeout is. */

@@ -14,6 +14,7 @@ from time import monotonic
 from mcext import _core
 from mcext.pure.exchange import ANSWERS, PROTOCOL_KEY_LENGTH, Budget, Failed, ask, ask_many, end_unread, judge, knows
 from mcext.pure.host import UNAUTHENTICATED, _Host
+from mcext.pure.servers import _init_buckets, refresh_servers, set_servers  # noqa: F401  (by name, from C)
 
 # Keys and bytes to a get line, as in core/wire/command.h; commands and bytes to a batch: what a server answers to so
 # many fits its buffers.
@@ -74,63 +75,12 @@ def _check_all_sent(texts):
 # The servers
 
 
-def set_servers(self, servers):
-    if isinstance(servers, str):
-        servers = [servers]
-    elif isinstance(servers, (bytes, bytearray)):
-        raise TypeError(f"servers must be a list of servers, not {type(servers).__name__}")
-    try:
-        given = [*servers]
-    except TypeError:
-        if hasattr(type(servers), "__iter__"):
-            raise
-        raise TypeError(f"servers must be a list of servers, not {type(servers).__name__}") from None
-    if not _are_the_same(_attribute(self, "servers"), given):
-        kind = _host_class()
-        arguments, attributes = _core._for_hosts(self)
-        hosts = [kind(one, **arguments) for one in given]
-        for name, value in attributes.items():
-            for host in hosts:
-                setattr(host, name, value)
-        placement = _core._placing(self)[0]
-        if placement is not None:
-            placement._check(hosts)
-        _assign(self, "servers", hosts)
-    self._init_buckets()
-
-
-def _attribute(self, name):
-    return getattr(self, name, None) or ()
-
-
-def _are_the_same(hosts, given):
-    return (
-        len(hosts) == len(given)
-        and len(hosts) > 0
-        and all(isinstance(host, _Host) and host._is_at(one) for host, one in zip(hosts, given, strict=True))
-    )
-
-
-def _host_class():
-    """memcache._Host, which applications replace."""
-    module = sys.modules.get("memcache")
-    return getattr(module, "_Host", _Host)
-
-
-def _init_buckets(self):
-    _assign(self, "buckets", [server for server in self.servers for _ in range(server.weight)])
-
-
-def _assign(self, name, value):
-    """Where a subclass sets attributes its own way, the attribute is set all the same."""
-    setattr(self, name, value)
-    if getattr(self, name) is not value:
-        getattr(_core.Client, name).__set__(self, value)
-
-
 def _get_server(self, key):
+    watch = _core._watch(self)
+    if watch is not None and not self.buckets:
+        watch.ready(self)
     if _core._placing(self)[1] != "walk":
-        return _get_server_placed(self, key)
+        return _get_server_placed(self, key, watch)
     if isinstance(key, tuple):
         serverhash, key = key
     else:
@@ -151,6 +101,8 @@ def _get_server(self, key):
             if budget.connect(server):
                 return server, key
             failed.append(server)
+            if watch is not None:
+                watch.hint()
         serverhash = _core._server_hash(f"{serverhash}{i}".encode("ascii"))
     for server in buckets:  # whoever is left, in order
         if not any(server is one for one in failed):
@@ -160,13 +112,15 @@ def _get_server(self, key):
     return None, None
 
 
-def _get_server_placed(self, key):
+def _get_server_placed(self, key, watch):
     """As the way in C chooses."""
     budget = Budget.of_this_call()
     number = 0
     while (server := _core._candidate(self, key, number)) is not None:
         if budget.connect(server):
             return server, key[1] if isinstance(key, tuple) else key
+        if watch is not None:
+            watch.hint()
         number += 1
     return None, None
 

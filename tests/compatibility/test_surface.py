@@ -1694,26 +1694,6 @@ def run_debugging_memory(code):
     return done.stdout
 
 
-def test_a_weight_that_is_replaced_while_it_is_compared():
-    code = """
-        import memcache
-
-        class Weight(int):
-            __hash__ = int.__hash__
-
-            def __eq__(self, other):
-                host.weight = 1
-                return NotImplemented
-
-        client = memcache.Client([("127.0.0.1:1", 2)])
-        host = client.servers[0]
-        host.weight = Weight(7)
-        client.set_servers([("127.0.0.1:1", 3)])
-        print(host.weight, client.servers[0].weight)
-    """
-    assert run_debugging_memory(code) == "1 3\n"
-
-
 def test_a_long_chain_of_hosts_can_be_dropped():
     code = """
         import memcache

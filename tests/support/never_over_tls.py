@@ -3,8 +3,7 @@
 from pathlib import Path
 
 # A file's name, or with :: the beginning of a test's name in it.
-REASONS = {
-}
+REASONS = {}
 
 
 def reason_for(item):
