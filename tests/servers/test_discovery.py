@@ -242,7 +242,7 @@ def test_servers_that_cannot_be_taken_change_nothing(make, monkeypatch, early):
     with start_memcached() as one, Endpoint([one.address]) as endpoint:
         client = make([endpoint.source])
         assert client.set("k", 1) is True
-        part = "_make_host" if isinstance(client, mcext.Cache) else "_init_buckets"
+        part = "_host_of" if isinstance(client, mcext.Cache) else "_init_buckets"
 
         def refuse(*unused):
             raise LookupError("not today")
@@ -546,8 +546,8 @@ from endpoint import Endpoint
 from mcext.testing import memcached
 
 with memcached() as one, memcached() as two, Endpoint([one.address]) as endpoint:
-    for make in (lambda: mcext.Client([endpoint.source], socket_timeout=20), lambda: mcext.Cache([endpoint.source], timeout=20)):
-        client = make()
+    for kind, limit in ((mcext.Client, "socket_timeout"), (mcext.Cache, "timeout")):
+        client = kind([endpoint.source], **{{limit: 20}})
         endpoint.set([one.address])
         done = []
         def work(number):
