@@ -389,8 +389,9 @@ static int note_owned(mcx_module *module, mcx_server *host)
 }
 
 /* *socket in TLS in its place, where the host has that, with so much time for the handshake. */
-static int wrap(mcx_server *host, PyObject **socket, int64_t left)
+static int wrap(mc_connection *connection, PyObject **socket, int64_t left)
 {
+    mcx_server *host = mcx_server_of(connection);
     PyObject *context, *name, *method, *wrapped = NULL, *sockets = NULL, *options = NULL;
 
     if (!mcx_server_is_tls(host) || !mcx_tls_options(host, &context, &name, NULL)) {
@@ -413,6 +414,7 @@ static int wrap(mcx_server *host, PyObject **socket, int64_t left)
         return -1;
     }
     Py_SETREF(*socket, wrapped);
+    connection->in_records = true;
     return 0;
 }
 
@@ -440,7 +442,7 @@ static mc_status python_connect(mc_connection *connection, mc_connecting *state,
         result = PyObject_CallMethod(socket, "connect", "(O)", host->address);
     }
     left = result == NULL || left == INT64_MAX ? left : left - (mc_clock_now() - before);
-    if (result == NULL || wrap(host, &socket, left > 0 ? left : 1) < 0) {
+    if (result == NULL || wrap(connection, &socket, left > 0 ? left : 1) < 0) {
         status = from_exception(connection);
     }
     Py_XDECREF(result);

@@ -44,6 +44,7 @@ static mc_status tls_send(mc_connection *connection, struct iovec *pieces, int c
 {
     mcx_tls *tls = connection->handle;
     mc_status status = MC_OK;
+    size_t fed;
 
     if (tls->accepted == 0 && tls->sending == NULL) {
         status = encrypt(connection, pieces, count);
@@ -59,7 +60,7 @@ static mc_status tls_send(mc_connection *connection, struct iovec *pieces, int c
     *moved = tls->accepted;
     tls->accepted = 0;
     /* MC_AGAIN: the SSLObject has to hear something first, and has said what for. */
-    return *moved == 0 && status == MC_AGAIN ? mcx_tls_feed(connection, MCX_TLS_RECORD, clock)
+    return *moved == 0 && status == MC_AGAIN ? mcx_tls_feed(connection, MCX_TLS_RECORD, &fed, clock)
                                              : MC_OK;
 }
 
@@ -76,16 +77,16 @@ static mc_status put_off(mc_connection *connection, mc_status status, size_t mov
     return MC_OK;
 }
 
-/* Into one piece; *full: it is, and there may be more. */
-static mc_status decrypt(mc_connection *connection, const struct iovec *piece, size_t *moved,
-                         bool *full)
+/* Into one piece; *full: it is, and there may be more. fed: so many bytes have just come, and
+ * rarely is there more plaintext. */
+static mc_status decrypt(mc_connection *connection, const struct iovec *piece, size_t fed,
+                         size_t *moved, bool *full)
 {
     mcx_tls *tls = connection->handle;
-    size_t at = 0;
+    size_t at = 0, likely = fed < MCX_TLS_RECORD ? fed : MCX_TLS_RECORD;
 
     while (at < piece->iov_len) {
-        size_t room = piece->iov_len - at;
-        size_t most = room < MCX_TLS_RECORD ? room : MCX_TLS_RECORD;
+        size_t room = piece->iov_len - at, most = room < likely ? room : likely;
         PyObject *bytes = NULL;
         mc_status status = mcx_tls_read(connection, most, &bytes);
 
@@ -98,6 +99,7 @@ static mc_status decrypt(mc_connection *connection, const struct iovec *piece, s
         Py_DECREF(bytes);
         at += got;
         *moved += got;
+        likely = MCX_TLS_RECORD;
         if (got < most) { /* the end of a record: mostly there is none behind it */
             Py_ssize_t unread = mcx_tls_unread(tls);
 
@@ -130,7 +132,7 @@ static mc_status tls_receive(mc_connection *connection, struct iovec *pieces, in
 {
     mcx_tls *tls = connection->handle;
     bool full = true;
-    size_t room = 0;
+    size_t room = 0, fed = MCX_TLS_RECORD;
     mc_status status = tls->ended;
 
     (void)all; /* the caller comes again for the rest */
@@ -140,11 +142,11 @@ static mc_status tls_receive(mc_connection *connection, struct iovec *pieces, in
     if (status == MC_OK && !connection->more) {
         /* A small reply has room beside the ticket before it; a large one comes in large steps. */
         status = mcx_tls_feed(connection, room < MCX_TLS_RECORD ? MCX_TLS_RECORD / 4 : MCX_TLS_STEP,
-                              clock);
+                              &fed, clock);
     }
     for (int i = 0; i < count && status == MC_OK && full; i++) {
         full = false;
-        status = decrypt(connection, &pieces[i], moved, &full);
+        status = decrypt(connection, &pieces[i], fed, moved, &full);
     }
     if (status == MC_OK && tls->ended == MC_OK) {
         int held = full ? mcx_tls_holds(tls) : 0;
@@ -161,6 +163,7 @@ static mc_status tls_receive(mc_connection *connection, struct iovec *pieces, in
 static bool tls_is_quiet(mc_connection *connection)
 {
     mc_clock none = {.timeout = 0, .late = true};
+    size_t fed;
 
     for (int looks = 0; looks < LOOKS; looks++) {
         PyObject *bytes = NULL;
@@ -168,7 +171,7 @@ static bool tls_is_quiet(mc_connection *connection)
         if (mc_socket_is_quiet(connection->fd)) {
             return true;
         }
-        if (mcx_tls_feed(connection, MCX_TLS_RECORD, &none) != MC_OK ||
+        if (mcx_tls_feed(connection, MCX_TLS_RECORD, &fed, &none) != MC_OK ||
             mcx_tls_read(connection, 1, &bytes) != MC_AGAIN) {
             Py_XDECREF(bytes);
             return false;

@@ -6,6 +6,10 @@
 
 #include "log.h"
 
+/* What is received at once of a small reply: it goes over the stack, where its bytes object is then
+ * made in its own size. That saves 1,500 instructions of malloc's. */
+#define SMALL ((size_t)4096)
+
 /* ---- names ---------------------------------------------------------------------------------- */
 
 /* In the order of MCX_TLS_*: of ssl, then of attributes. */
@@ -152,34 +156,53 @@ int mcx_tls_holds(mcx_tls *tls)
 
 /* ---- ciphertext ----------------------------------------------------------------------------- */
 
-mc_status mcx_tls_feed(mc_connection *connection, size_t most, mc_clock *clock)
+/* Receives into room, or into bytes of that size in the making where room is NULL. */
+static mc_status receive(mc_connection *connection, char *room, size_t most, PyObject **bytes,
+                         mc_clock *clock)
 {
-    mcx_tls *tls = connection->handle;
-    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)most), *written;
     size_t got = 0;
     mc_status status;
 
-    if (bytes == NULL) {
+    *bytes = room == NULL ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)most) : NULL;
+    if (room == NULL && *bytes == NULL) {
         return MC_RAISED;
     }
-    struct iovec piece = {PyBytes_AS_STRING(bytes), most};
+    struct iovec piece = {room != NULL ? room : PyBytes_AS_STRING(*bytes), most};
 
-    if (mc_connection_is_lost(connection)) { /* what ran before may have forked */
-        Py_DECREF(bytes);
-        return MC_CLOSED;
-    }
     Py_BEGIN_ALLOW_THREADS
     status = mc_native_transport.receive(connection, &piece, 1, &got, false, clock);
     Py_END_ALLOW_THREADS
+    if (status != MC_OK) {
+        Py_CLEAR(*bytes);
+        return status;
+    }
+    if (room != NULL) {
+        *bytes = PyBytes_FromStringAndSize(room, (Py_ssize_t)got);
+    }
+    else {
+        (void)_PyBytes_Resize(bytes, (Py_ssize_t)got);
+    }
+    return *bytes != NULL ? MC_OK : MC_RAISED;
+}
+
+mc_status mcx_tls_feed(mc_connection *connection, size_t most, size_t *fed, mc_clock *clock)
+{
+    mcx_tls *tls = connection->handle;
+    char room[SMALL];
+    PyObject *bytes, *written;
+    mc_status status;
+
+    if (mc_connection_is_lost(connection)) { /* what ran before may have forked */
+        return MC_CLOSED;
+    }
+    status = receive(connection, most <= sizeof room ? room : NULL, most, &bytes, clock);
     if (status == MC_OK) {
-        written =
-            _PyBytes_Resize(&bytes, (Py_ssize_t)got) < 0
-                ? NULL
-                : PyObject_CallMethodOneArg(tls->incoming, tls->module->tls[MCX_TLS_WRITE], bytes);
-        status = written ? MC_OK : MC_RAISED;
+        *fed = (size_t)PyBytes_GET_SIZE(bytes);
+        written = PyObject_CallMethodOneArg(tls->incoming, tls->module->tls[MCX_TLS_WRITE], bytes);
+        Py_DECREF(bytes);
+        status = written != NULL ? MC_OK : MC_RAISED;
         Py_XDECREF(written);
     }
-    Py_XDECREF(bytes);
     return status;
 }
 

@@ -35,8 +35,8 @@ extern PyType_Spec mcx_tls_spec;
 /* A new one without an SSLObject; imports ssl where nobody has. NULL with an exception. */
 mcx_tls *mcx_tls_new(mcx_module *module);
 
-/* Receives ciphertext once, at most so many bytes, for the SSLObject to read. */
-mc_status mcx_tls_feed(mc_connection *connection, size_t most, mc_clock *clock);
+/* Receives ciphertext once, at most so many bytes, for the SSLObject to read: *fed. */
+mc_status mcx_tls_feed(mc_connection *connection, size_t most, size_t *fed, mc_clock *clock);
 
 /* Sends the ciphertext that the SSLObject has written, all of it. */
 mc_status mcx_tls_flush(mc_connection *connection, mc_clock *clock);

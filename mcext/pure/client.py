@@ -22,6 +22,8 @@ KEYS_PER_LINE = 1000
 LINE = 16000
 COMMANDS_AT_ONCE = 4096
 BYTES_AT_ONCE = 1 << 18
+# The same over TLS: see PIECE in core/flow/leg.c.
+BYTES_IN_RECORDS = 1 << 13
 # Bytes of a value: what its length can be and Python can still hold, with the end of the line.
 LONGEST_VALUE = sys.maxsize - 2
 # Flags of values whose decoding may run the caller's code: a pickle, compressed.
@@ -787,8 +789,9 @@ def _send_commands(servers, cmd, command, answered, noreply):
     def send(clock, server, texts):
         parts, size, count, sent = [], 0, 0, []
         before = monotonic()
+        most = BYTES_AT_ONCE if getattr(server, "tls_context", None) is None else BYTES_IN_RECORDS
         for text in texts:
-            if len(parts) >= COMMANDS_AT_ONCE or size >= BYTES_AT_ONCE:
+            if len(parts) >= COMMANDS_AT_ONCE or size >= most:
                 break
             one = command(text)
             count += 1

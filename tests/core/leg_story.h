@@ -201,7 +201,7 @@ static inline void add_verdict(leg_story *told)
     const mc_verdict *verdict = &told->verdict;
     static const char *const statuses[] = {"OK",        "AGAIN",     "INTERRUPTED",
                                            "TIMEOUT",   "CLOSED",    "FAILED",
-                                           "MALFORMED", "NO_MEMORY", "RAISED"};
+                                           "MALFORMED", "REFUSED", "CROWDED", "NO_MEMORY", "RAISED"};
 
     add_word(told, statuses[verdict->status]);
     add_word(told, verdict->keep ? " keep" : "");

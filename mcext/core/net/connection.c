@@ -97,7 +97,7 @@ bool mc_connection_is_quiet(mc_connection *connection)
 void mc_connection_shut(mc_connection *connection)
 {
     if (connection->open) {
-        connection->open = connection->more = false;
+        connection->open = connection->more = connection->in_records = false;
         connection->transport->close(connection);
     }
 }
