@@ -49,7 +49,7 @@ class Interpreter:
 
 CALLS = """
 import mcext
-mc = mcext.Client([{address!r}], socket_timeout=60)
+mc = mcext.Client([{address!r}], socket_timeout=60, username="{name}", password=lambda: "a {name}".replace(" ", ""))
 for i in range({count}):
     assert mc.set("{name}", ["{name}", i]) is True
     assert mc.get("{name}") == ["{name}", i]

@@ -41,6 +41,10 @@ def make() -> Client:
     Client("localhost:11211")
     Client("localhost:11211".split())
     Client(address for address in ("a", "b"))
+    one = Client(["a"], username=b"name", password=lambda: "password")
+    Client(["b"], username=one.username, password=one.password)
+    one.password = None
+    Client(["a"], username=5, password="password")  # type: ignore[arg-type]
     Client(11211)  # type: ignore[arg-type]
     Client(["a"], socket_timeuot=1)  # type: ignore[call-arg]
     return Client(
@@ -66,6 +70,8 @@ def make() -> Client:
         allow_pickle=False,
         placement=placement.libmemcached("ketama", hash="md5"),
         on_dead="next",
+        username="name",
+        password=b"password",
     )
 
 

@@ -45,6 +45,7 @@ def make() -> Cache:
     texts: Cache[str] = Cache(["a"])
     numbers = Cache[int](["a"])
     print(texts, numbers)
+    Cache(["a"], username="name", password=lambda: 5)  # type: ignore[arg-type,return-value]
     Cache(11211)  # type: ignore[arg-type]
     Cache(["a"], timeuot=1)  # type: ignore[call-arg]
     Cache(["a"], errors="ignore")  # type: ignore[arg-type]
@@ -64,6 +65,8 @@ def make() -> Cache:
         slow=0.1,
         placement=mcext.placement.rendezvous(),
         on_dead="miss",
+        username="name",
+        password=lambda: b"password",
     )
 
 
