@@ -111,6 +111,7 @@ def rest(client: Client) -> None:
     client.disconnect_all()
     client.forget_dead_hosts()
     client.set_servers(["127.0.0.1:11211", ("127.0.0.1:11212", 3)])
+    client.refresh_servers()
     client.reset_cas()
     client.check_key(b"key")
     client.check_key(b"key", key_extra_len=10)

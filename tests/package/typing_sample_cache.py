@@ -152,6 +152,7 @@ def about_servers(cache: Cache) -> None:
     for address, alive, connections in servers:
         print(address, alive, connections)
     cache.set_servers(["127.0.0.1:11211", ("127.0.0.1:11212", 3)])
+    cache.refresh_servers()
     where: str | None = cache.server_for("key")
     cache.flush_all()
     cache.flush_all(delay=1.5)
