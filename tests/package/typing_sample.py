@@ -143,6 +143,7 @@ def rest(client: Client) -> None:
     client.forget_dead_hosts()
     client.set_servers(["127.0.0.1:11211", ("127.0.0.1:11212", 3)])
     client.set_servers([Server("127.0.0.1:11211"), mcext.Server("127.0.0.1:11212", weight=3, name="two")])
+    client.refresh_servers()
     client.reset_cas()
     client.check_key(b"key")
     client.check_key(b"key", key_extra_len=10)

@@ -160,6 +160,7 @@ def about_servers(cache: Cache) -> None:
     cache.set_servers([mcext.Server("127.0.0.1:11211", name="one")])
     print(cache.placement == mcext.placement.rendezvous(), cache.on_dead)
     cache.placement = mcext.placement.rendezvous()  # type: ignore[misc]
+    cache.refresh_servers()
     where: str | None = cache.server_for("key")
     cache.flush_all()
     cache.flush_all(delay=1.5)
