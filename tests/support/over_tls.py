@@ -1,6 +1,6 @@
 """The tests over TLS: where MCEXT_TLS is set, servers speak TLS and clients have a context, unless a test says otherwise.
 
-The constructors of both are wrapped when their modules are imported: in this process, and by sitecustomize.py in those
+What makes both is wrapped when its module is imported: in this process, and by sitecustomize.py in those
 that tests start. All these processes have the certificates of the first one. never_over_tls.py lists the tests that
 cannot be run so.
 """
@@ -53,17 +53,17 @@ class Finder:
         return spec
 
 
-def with_default(kind, option, default):
-    """Give the constructor an option where the caller does not: default(keywords)."""
-    construct = kind.__init__
+def with_default(owner, name, option, default):
+    """Give what has this name an option where the caller does not: default(keywords)."""
+    function = getattr(owner, name)
 
-    @functools.wraps(construct)
-    def __init__(self, *arguments, **keywords):
+    @functools.wraps(function)
+    def wrapped(*arguments, **keywords):
         if option not in keywords:
             keywords[option] = default(keywords)
-        construct(self, *arguments, **keywords)
+        return function(*arguments, **keywords)
 
-    kind.__init__ = __init__
+    setattr(owner, name, wrapped)
 
 
 @functools.cache
@@ -73,13 +73,13 @@ def client_context():
     return certificates.of_this_process().context()
 
 
-def server_context(keywords):
+def server_context():
     import server_contexts
 
     return server_contexts.server()
 
 
-def wrap_certificates(module):
+def share_certificates(module):
     folder = os.environ[NAME]
     if os.path.isdir(folder):
         theirs = object.__new__(module.Certificates)
@@ -87,12 +87,26 @@ def wrap_certificates(module):
         module._made.append(theirs)
 
 
+def wrap_client(module):
+    with_default(module.Client, "__init__", "tls_context", lambda keywords: client_context())
+
+
+def wrap_cache(module):
+    with_default(module.Cache, "__init__", "tls_context", lambda keywords: client_context())
+
+
+def wrap_memcached(module):
+    with_default(module, "memcached", "tls", lambda keywords: not keywords.get("unix", False))
+
+
+def wrap_scripted_server(module):
+    with_default(module.ScriptedServer, "__init__", "tls", lambda keywords: server_context())
+
+
 WRAPS = {
-    "mcext._core": lambda module: with_default(module.Client, "tls_context", lambda keywords: client_context()),
-    "mcext.cache": lambda module: with_default(module.Cache, "tls_context", lambda keywords: client_context()),
-    "mcext.testing": lambda module: with_default(
-        module.Memcached, "tls", lambda keywords: not keywords.get("unix", False)
-    ),
-    "mcext.certificates": wrap_certificates,
-    "scripted_server": lambda module: with_default(module.ScriptedServer, "tls", server_context),
+    "mcext._core": wrap_client,
+    "mcext.cache": wrap_cache,
+    "mcext.certificates": share_certificates,
+    "mcext.testing": wrap_memcached,
+    "scripted_server": wrap_scripted_server,
 }
