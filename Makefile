@@ -29,7 +29,7 @@ help:
 	@echo "make model     the ownership of connections, checked exhaustively by spin"
 	@echo "make mutants   the C core changed at random, COUNT=200 times, one small change at a time: do the tests notice?"
 	@echo "make fuzz      each fuzz target for SECONDS=60"
-	@echo "make chaos     a million calls under each fault of the network"
+	@echo "make chaos     a million calls under each fault of the network, and a hundred thousand over TLS"
 	@echo "make leaks     a million calls of each kind and each failure leave memory, references and descriptors level"
 	@echo "make nightly   20,000 sequences of calls beside python-memcached"
 	@echo "make bench     the tables and the plot of docs/performance.md"
@@ -96,6 +96,7 @@ bench:
 chaos:
 	@tools/setup.sh
 	@$(PY) -m tests.chaos --long
+	@$(PY) -m tests.chaos --tls --calls 100000 --waiting-calls 5000
 
 leaks:
 	@tools/setup.sh

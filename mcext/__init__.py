@@ -15,6 +15,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mcext import codecs as codecs
+    from mcext import placement as placement
     from mcext._core import Client as Client
     from mcext._core import Item as Item
     from mcext.cache import Cache as Cache
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mcext.errors import ServerUnavailable as ServerUnavailable
     from mcext.errors import ValueTooLarge as ValueTooLarge
     from mcext.events import Event as Event
+    from mcext.server import Server as Server
     from mcext.tokens import ABSENT as ABSENT
     from mcext.unpickler import RestrictedUnpickler as RestrictedUnpickler
     from mcext.unpickler import restricted_unpickler as restricted_unpickler
@@ -54,12 +56,14 @@ __all__ = [
     "PartialFailure",
     "ProtocolError",
     "RestrictedUnpickler",
+    "Server",
     "ServerError",
     "ServerTimeout",
     "ServerUnavailable",
     "ValueTooLarge",
     "__version__",
     "codecs",
+    "placement",
     "restricted_unpickler",
 ]
 
@@ -87,10 +91,14 @@ def __getattr__(name: str) -> object:
         from mcext import _core, events, tokens
 
         return {"ABSENT": tokens.ABSENT, "Event": events.Event, "Item": _core.Item}[name]
-    if name == "codecs":
-        import mcext.codecs  # not from mcext: that would ask this function for the name
+    if name in ("codecs", "placement"):
+        from importlib import import_module  # not from mcext: that would ask this function for the name
 
-        return mcext.codecs
+        return import_module(f"mcext.{name}")
+    if name == "Server":
+        from mcext.server import Server
+
+        return Server
     if name == "Compression":
         from mcext.compress import Compression
 

@@ -17,18 +17,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mcext import _core, codecs, compress, fill, memo
 from mcext.compress import Compression
-from mcext.errors import ConflictError, MemcacheError, partial_failure
+from mcext.errors import ConflictError, MemcacheError, ServerUnavailable, partial_failure
+from mcext.server import Server
 from mcext.tokens import ABSENT
 
 if TYPE_CHECKING:
+    import ssl
     from datetime import timedelta
     from typing import Literal
 
     from typing_extensions import Self, TypeVar, Unpack
 
     from mcext.codecs import Codec, Serde
+    from mcext.discovery import Settings
     from mcext.events import Event
     from mcext.memo import Memoized, Options, P, R
+    from mcext.placement import Placement
     from mcext.tokens import Absent
 
     T = TypeVar("T", default=Any)
@@ -79,39 +83,47 @@ def _max_value_length(length: Any) -> int:
     return length
 
 
-def _rows(servers: Any) -> list[tuple[str, int]]:
-    """(address as it was given, weight) of each server."""
+def _rows(servers: Any) -> list[Server]:
     if isinstance(servers, (str, bytes)):
         servers = [servers]
     try:
         given = list(servers)
     except TypeError:
         raise TypeError(f"servers must be a list of addresses, not {type(servers).__name__}") from None
-    rows: list[tuple[str, int]] = []
-    for server in given:
-        address, weight = server if isinstance(server, tuple) and len(server) == 2 else (server, 1)
+    rows: list[Server] = []
+    for each in given:
+        is_pair = isinstance(each, tuple) and len(each) == 2
+        server = each if isinstance(each, Server) else Server(*each) if is_pair else Server(each)
+        address, weight, _ = server
         if not isinstance(address, str):
-            raise TypeError(f'servers must hold "host:port" or (address, weight), not {server!r}')
+            raise TypeError(f'servers must hold "host:port", (address, weight) or mcext.Server, not {each!r}')
         if isinstance(weight, bool) or not isinstance(weight, int):
             raise TypeError(f"the weight of a server must be an int, not {weight!r}")
         if not 1 <= weight <= 1000:
             raise ValueError(f"the weight of a server must be between 1 and 1000, not {weight}")
-        if any(address == other for other, _ in rows):
+        if any(address == row.address for row in rows):
             raise ValueError(f"servers must hold each address once, and holds {address!r} twice")
-        rows.append((address, weight))
+        rows.append(server)
     return rows
 
 
 class _Server(_core._Server):
     """One that may be referred to weakly, as the pools of connections in Python do (gevent's)."""
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ("__weakref__", "_retired")
+
+    _retired: list[dict[str, Any]]  # its cache's, once it is in the list no more
+
+    def __del__(self) -> None:
+        """What calls counted that were under way when it left the list."""
+        if hasattr(self, "_retired"):
+            self._retired.append(_core._counters(self, True))
 
 
 class Cache(_core._Cache[T]):
     """A client of one or more memcached servers, for new code.
 
-    servers: a list of "host:port", "[ipv6]:port", "unix:/path" or (address, weight); a str is one server.
+    servers: a list of "host:port", "[ipv6]:port", "unix:/path", (address, weight) or mcext.Server; a str is one server.
     timeout: seconds that a call may take.
     connect_timeout: seconds that a call may spend in connects beside that; None: as timeout.
     dead_retry: seconds for which a server that failed is left alone.
@@ -124,6 +136,11 @@ class Cache(_core._Cache[T]):
     allow_pickle: False refuses pickles, in storing and in reading.
     on_event: called with an Event behind a call that failed or was slow, a dead mark, a connect.
     slow: seconds from which on a call is an event; 0: every call is; None: none is.
+    placement: which server a key goes to: one of mcext.placement; None: as for mcext.Client.
+    on_dead: what becomes of a key whose server is dead: "walk" (python-memcached's probes), "miss", or "next", the
+        placement's next server; None: "walk", with a placement of another client "miss".
+    tls_context: an ssl.SSLContext: connections over TCP are encrypted, and servers verified, as it says.
+    tls_server_hostname: the name that the servers' certificates must have; None: each server's host as it is given.
     username, password: said to each server on each new connection (memcached -Y), str or bytes; password may be a
         function, which is asked at each connect. Neither is shown anywhere.
 
@@ -147,11 +164,12 @@ class Cache(_core._Cache[T]):
         "_retired",
         "_secrets",
         "_timeouts",
+        "_tls",
     )
 
     def __init__(
         self,
-        servers: str | Iterable[str | tuple[str, int]],
+        servers: str | Iterable[str | tuple[str, int] | Server],
         *,
         timeout: float = 1.0,
         connect_timeout: float | None = None,
@@ -164,6 +182,10 @@ class Cache(_core._Cache[T]):
         allow_pickle: bool = True,
         on_event: Callable[[Event], object] | None = None,
         slow: float | None = None,
+        placement: Placement | None = None,
+        on_dead: Literal["walk", "miss", "next"] | None = None,
+        tls_context: ssl.SSLContext | None = None,
+        tls_server_hostname: str | None = None,
         username: str | bytes | None = None,
         password: str | bytes | Callable[[], str | bytes] | None = None,
     ) -> None:
@@ -179,6 +201,8 @@ class Cache(_core._Cache[T]):
         timeout = _seconds("timeout", timeout)
         self._timeouts = timeout, timeout if connect_timeout is None else _seconds("connect_timeout", connect_timeout)
         self._dead_retry = 0.0 if dead_retry == 0 else _seconds("dead_retry", dead_retry)
+        _core._check_tls(tls_context, tls_server_hostname)
+        self._tls = tls_context, tls_server_hostname
         self._errors = errors
         self._codec = self._make_codec(codec, compression, max_value_length)
         is_own = compression is not None and codec is None
@@ -191,6 +215,8 @@ class Cache(_core._Cache[T]):
             errors == "raise",
             _max_value_length(max_value_length),
             bool(allow_pickle),
+            placement,
+            on_dead,
         )
         self.on_event = on_event
         self.slow = slow
@@ -303,34 +329,78 @@ class Cache(_core._Cache[T]):
             ServerState(address, host.deaduntil == 0, self._idle(host)) for address, (host, _) in self._hosts.items()
         )
 
-    def set_servers(self, servers: str | Iterable[str | tuple[str, int]]) -> None:
+    def set_servers(self, servers: str | Iterable[str | tuple[str, int] | Server]) -> None:
         """From now on these servers, given as to the class.
 
         Those that stay keep their connections and dead marks; a call under way ends where it began. Raises TypeError or
         ValueError for wrong ones, and nothing is changed.
         """
         rows = _rows(servers)
-        with self._lock_of_this_process():
-            hosts = {
-                address: (self._hosts[address][0] if address in self._hosts else self._make_host(address), weight)
-                for address, weight in rows
-            }
-            self._set_servers([(host, address, weight) for address, (host, weight) in hosts.items()])
-            for address, (host, _) in self._hosts.items():
-                if address not in hosts:
-                    self._retired = [_sum([*self._retired, self._counters(host, False)])]
-            self._hosts = hosts
+        watch = _core._watch(self)
+        if any(map(_core._is_source, rows)):
+            from mcext import discovery
 
-    def _make_host(self, address: str) -> Any:
+            discovery.watch(self, rows, Cache._take_servers, Cache._settings, Cache._report)
+        elif watch is not None:
+            watch.replace(self, rows)
+        else:
+            self._take_servers(rows)
+
+    def refresh_servers(self) -> None:
+        """Ask now which servers there are, where they are found by asking ("elasticache://...", "dns+..."), for
+        connect_timeout at most; else do nothing.
+
+        Where nobody answers the servers stay as they are, and ServerUnavailable is raised, unless errors="miss".
+        """
+        watch = _core._watch(self)
+        why = watch.refresh(self) if watch is not None else ""
+        if why and self._errors == "raise":
+            raise ServerUnavailable(why, command="refresh_servers")
+
+    def _take_servers(self, servers: Any) -> None:
+        rows = _rows(servers)
+        with self._lock_of_this_process():
+            hosts = {row.address: (self._host_of(row), row.weight) for row in rows}
+            self._set_servers(list(hosts.values()))
+            for address, (host, _) in self._hosts.items():
+                if address not in hosts or hosts[address][0] is not host:
+                    self._retired.append(_core._counters(host, True))
+                    host._retired = self._retired
+            self._hosts = hosts
+            self._sum_of_retired(False)
+
+    def _settings(self) -> Settings:
+        """For a look of mcext.discovery."""
+        from mcext.discovery import Settings
+
+        return Settings(self._timeouts[1], *getattr(self, "_tls", ()))
+
+    def _report(self, text: str) -> None:
+        """A look failed: the calls say so where there are no servers."""
+
+    def _host_of(self, row: Server) -> Any:
+        """The one that there is, or a new one."""
+        if row.address in self._hosts:
+            host = self._hosts[row.address][0]
+            if host._identity[2] == row.name:
+                return host
         timeout, connect_timeout = self._timeouts
-        host = _Server(address, 0, self._dead_retry, timeout)
+        host = _Server(row._replace(weight=1), 0, self._dead_retry, timeout)
         host.connect_timeout = connect_timeout
         if self._secrets is not None:
             host.username, host.password = self._secrets
+        host.tls_context, host.tls_server_hostname = self._tls
         return host
 
     def close(self) -> None:
-        """Close the connections; those in use when their calls end. A later call opens new ones."""
+        """Close the connections; those in use when their calls end. A later call opens new ones.
+
+        Where servers are found by asking, the thread that asks ends, too.
+        """
+        watch = _core._watch(self)
+        if watch is not None:
+            watch.end()
+            _core._set_watch(self, watch)  # which the next call begins again
         for host, _ in self._hosts.values():
             host._disconnect(False)
 
@@ -360,6 +430,9 @@ class Cache(_core._Cache[T]):
     def _ask_all(self, command: str, ask: Callable[[Any], Any]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         failed: dict[str, MemcacheError] = {}
+        watch = _core._watch(self)
+        if watch is not None:
+            watch.ready(self)
         for address, (host, _) in self._hosts.items():
             try:
                 result[address] = ask(host)
@@ -406,11 +479,16 @@ class Cache(_core._Cache[T]):
         the same by address, of those that there are now.
         """
         with self._lock_of_this_process():
-            servers = {address: self._counters(host, reset) for address, (host, _) in self._hosts.items()}
-            total = _sum([*self._retired, *servers.values()])
-            if reset:
-                self._retired = []
+            servers = {address: _core._counters(host, reset) for address, (host, _) in self._hosts.items()}
+            total = _sum([self._sum_of_retired(reset), *servers.values()])
         return {**total, "servers": servers}
+
+    def _sum_of_retired(self, reset: bool) -> dict[str, Any]:
+        """What the servers that are in the list no more have counted; kept as one. More may be appended meanwhile."""
+        count = len(self._retired)
+        total = _sum(self._retired[:count])
+        self._retired[:count] = [] if reset else [total]
+        return total
 
 
 def _sum(counted: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -1,8 +1,10 @@
-"""What all tests share: the fixture `memcached` and the profiles of hypothesis."""
+"""What all tests share: the fixture `memcached`, the profiles of hypothesis, and that they can be run over TLS."""
 
 from pathlib import Path
 
 import customised
+import never_over_tls
+import over_tls
 import pytest
 from hypothesis import settings
 
@@ -13,12 +15,20 @@ settings.register_profile("mcext", deadline=None, print_blob=True)
 settings.load_profile("mcext")
 
 
+if over_tls.is_wanted():
+    over_tls.begin()
+    over_tls.be_the_first()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """The type checkers are among the packages that are installed for one Python only."""
     for item in items:
         if item.name.startswith(("test_mypy_", "test_pyright_")):
             item.add_marker(pytest.mark.frameworks)
+        reason = over_tls.is_wanted() and never_over_tls.reason_for(item)
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=f"not over TLS: {reason}"))
 
 
 # What these files promise holds on both ways of a call: of a client that replaces nothing, and of one that replaces an

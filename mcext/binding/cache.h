@@ -10,12 +10,13 @@
 
 typedef struct mcx_cache {
     PyObject_HEAD
-    mcx_module *module;        /* borrowed: the type keeps it */
-    mcx_shared *shared;        /* strong; NULL until __init__ has run */
-    PyObject *prefix;          /* bytes, strong; NULL: none */
-    PyObject *encode, *decode; /* strong; of the codec; NULL: the default format */
-    PyObject *min_compress;    /* int, strong; NULL: nothing is compressed */
-    PyObject *on_event;        /* strong or NULL; in the object's critical section */
+    mcx_module *module;         /* borrowed: the type keeps it */
+    mcx_shared *shared;         /* strong; NULL until __init__ has run */
+    _Atomic(mcx_shared *) open; /* the same; NULL: a call begins with what finds its servers */
+    PyObject *prefix;           /* bytes, strong; NULL: none */
+    PyObject *encode, *decode;  /* strong; of the codec; NULL: the default format */
+    PyObject *min_compress;     /* int, strong; NULL: nothing is compressed */
+    PyObject *on_event;         /* strong or NULL; in the object's critical section */
     PyObject *weak_references;
     _Atomic int64_t slow; /* nanoseconds; a call that takes so long is an event; -1: none is */
     bool raises;          /* errors="raise" */

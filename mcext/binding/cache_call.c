@@ -17,17 +17,42 @@
 #include "keys.h"
 #include "shared.h"
 #include "state.h"
+#include "watch.h"
 
 /* ---- begin and end -------------------------------------------------------------------------- */
+
+/* The first call, and the first one behind close or set_servers: its servers may have to be found.
+ * Borrowed; NULL with an exception. */
+static COLD mcx_shared *open_cache(mcx_cache *cache)
+{
+    mcx_shared *shared = cache->shared;
+
+    if (shared == NULL) {
+        PyErr_Format(PyExc_RuntimeError, "%.100s.__init__ has not been called",
+                     Py_TYPE(cache)->tp_name);
+        return NULL;
+    }
+    if (mcx_watch_ready(shared, (PyObject *)cache) < 0) {
+        return NULL;
+    }
+    Py_BEGIN_CRITICAL_SECTION(shared);
+    if (!mcx_watch_is_due(shared)) {
+        atomic_store(&cache->open, shared);
+    }
+    Py_END_CRITICAL_SECTION();
+    return shared;
+}
 
 int mcx_cache_begin(mcx_call *call, PyObject *self, mc_command command)
 {
     mcx_cache *cache = (mcx_cache *)self;
+    mcx_shared *shared = atomic_load_explicit(&cache->open, memory_order_relaxed);
 
-    if (UNLIKELY(cache->shared == NULL)) {
-        PyErr_Format(PyExc_RuntimeError, "%.100s.__init__ has not been called",
-                     Py_TYPE(self)->tp_name);
-        return -1;
+    if (UNLIKELY(shared == NULL)) {
+        shared = open_cache(cache);
+        if (shared == NULL) {
+            return -1;
+        }
     }
     /* What a call runs of its caller's may call the cache again, without a frame of Python's. */
     if (UNLIKELY(Py_EnterRecursiveCall(" in a call of a Cache"))) {
@@ -36,7 +61,7 @@ int mcx_cache_begin(mcx_call *call, PyObject *self, mc_command command)
     call->self = self;
     call->cache = cache;
     call->module = cache->module;
-    call->shared = cache->shared;
+    call->shared = shared;
     call->record = NULL;
     call->transport = &mc_native_transport;
     call->socket_class = NULL;
@@ -132,7 +157,7 @@ PyObject *mcx_cache_end(mcx_call *call, PyObject *result, PyObject *missed)
         result = conclude(call, result, missed);
     }
     if (UNLIKELY(mcx_call_is_to_reap(call))) {
-        mcx_call_reap(call);
+        result = mcx_call_reap(call, result);
     }
     mcx_shared_leave(call->snapshot);
     Py_LeaveRecursiveCall();

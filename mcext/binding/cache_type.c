@@ -43,14 +43,16 @@ typedef struct {
     PyObject *compressor; /* borrowed; NULL: zlib's, in C */
     Py_ssize_t max_value_length;
     int allow_pickle;
-} value_options;
+    size_t prefix_length;
+    PyObject *placement, *on_dead; /* borrowed */
+} given_options;
 
 /* What the functions that Client's calls share find in a snapshot. */
 static int set_options(mcx_module *module, mcx_snapshot *snapshot, const void *context)
 {
-    const value_options *given = context;
+    const given_options *given = context;
 
-    (void)module;
+    snapshot->prefix_length = given->prefix_length;
     snapshot->check_keys = true;
     snapshot->allow_pickle = given->allow_pickle;
     snapshot->pickler_is_keyword = true;
@@ -62,7 +64,9 @@ static int set_options(mcx_module *module, mcx_snapshot *snapshot, const void *c
     if (snapshot->options[MCX_OPT_PICKLE_PROTOCOL] == NULL) {
         snapshot->options[MCX_OPT_PICKLE_PROTOCOL] = PyLong_FromLong(MCX_CACHE_PICKLE_PROTOCOL);
     }
-    return snapshot->options[MCX_OPT_PICKLE_PROTOCOL] == NULL ? -1 : 0;
+    return snapshot->options[MCX_OPT_PICKLE_PROTOCOL] == NULL
+               ? -1
+               : mcx_options_place(module, snapshot, given->placement, given->on_dead);
 }
 
 static PyObject *none_is_null(PyObject *object)
@@ -70,13 +74,13 @@ static PyObject *none_is_null(PyObject *object)
     return object == Py_None ? NULL : Py_NewRef(object);
 }
 
-/* _Cache(prefix, encode, decode, min_compress, compressor, raises, max_value_length, allow_pickle).
- */
+/* _Cache(prefix, encode, decode, min_compress, compressor, raises, max_value_length, allow_pickle,
+ * placement, on_dead). */
 static int cache_init(PyObject *self, PyObject *args, PyObject *keywords)
 {
     mcx_cache *cache = (mcx_cache *)self;
     PyObject *prefix, *encode, *decode, *min_compress, *compressor, *module_object;
-    value_options given;
+    given_options given;
     int raises;
 
     if (cache->shared != NULL) {
@@ -87,14 +91,16 @@ static int cache_init(PyObject *self, PyObject *args, PyObject *keywords)
         PyErr_SetString(PyExc_TypeError, "_Cache is made by mcext.Cache");
         return -1;
     }
-    if (!PyArg_ParseTuple(args, "SOOOOpnp", &prefix, &encode, &decode, &min_compress, &compressor,
-                          &raises, &given.max_value_length, &given.allow_pickle)) {
+    if (!PyArg_ParseTuple(args, "SOOOOpnpOO", &prefix, &encode, &decode, &min_compress, &compressor,
+                          &raises, &given.max_value_length, &given.allow_pickle, &given.placement,
+                          &given.on_dead)) {
         return -1;
     }
     module_object = PyType_GetModule(cache->module->cache_type);
     mcx_shared *shared = module_object ? mcx_shared_new(cache->module, module_object) : NULL;
 
     given.compressor = compressor == Py_None ? NULL : compressor;
+    given.prefix_length = (size_t)PyBytes_GET_SIZE(prefix);
     if (shared == NULL || mcx_shared_change(shared, set_options, &given) < 0) {
         Py_XDECREF(shared);
         return -1;
@@ -105,6 +111,7 @@ static int cache_init(PyObject *self, PyObject *args, PyObject *keywords)
     cache->min_compress = none_is_null(min_compress);
     cache->raises = raises;
     cache->shared = shared;
+    atomic_store(&cache->open, shared);
     return 0;
 }
 
@@ -125,6 +132,7 @@ static int cache_clear(PyObject *self)
 {
     mcx_cache *cache = (mcx_cache *)self;
 
+    atomic_store(&cache->open, NULL);
     Py_CLEAR(cache->shared);
     Py_CLEAR(cache->encode);
     Py_CLEAR(cache->decode);
@@ -159,17 +167,17 @@ static int check_ready(const mcx_cache *cache)
 
 /* ---- servers -------------------------------------------------------------------------------- */
 
-/* A server of (server, address as written, weight): its own name, and its counters. */
+/* A server of (server, weight): its counters. */
 static int prepare_server(mcx_module *module, PyObject *row)
 {
-    PyObject *server, *written;
+    PyObject *server;
     Py_ssize_t weight;
 
     if (!PyTuple_Check(row)) {
         PyErr_SetString(PyExc_TypeError, "_set_servers needs a list of tuples");
         return -1;
     }
-    if (!PyArg_ParseTuple(row, "O!Un", module->server_type, &server, &written, &weight)) {
+    if (!PyArg_ParseTuple(row, "O!n", module->server_type, &server, &weight)) {
         return -1;
     }
     mcx_server *host = (mcx_server *)server;
@@ -180,7 +188,6 @@ static int prepare_server(mcx_module *module, PyObject *row)
             PyErr_NoMemory();
             return -1;
         }
-        host->written = Py_NewRef(written);
     }
     return 0;
 }
@@ -204,7 +211,7 @@ static int set_lists(mcx_module *module, mcx_snapshot *snapshot, const void *con
 static int add_row(PyObject *row, const lists *to)
 {
     PyObject *server = PyTuple_GET_ITEM(row, 0);
-    Py_ssize_t weight = PyNumber_AsSsize_t(PyTuple_GET_ITEM(row, 2), NULL);
+    Py_ssize_t weight = PyNumber_AsSsize_t(PyTuple_GET_ITEM(row, 1), NULL);
     int result = PyList_Append(to->servers, server);
 
     for (Py_ssize_t i = 0; result == 0 && i < weight; i++) {
@@ -213,7 +220,7 @@ static int add_row(PyObject *row, const lists *to)
     return result;
 }
 
-/* _set_servers([(server, address as written, weight)]): from now on these. */
+/* _set_servers([(server, weight)]): from now on these. */
 static PyObject *cache_set_servers(PyObject *self, PyObject *rows)
 {
     mcx_cache *cache = (mcx_cache *)self;
@@ -267,23 +274,6 @@ static PyObject *cache_server_for(PyObject *self, PyObject *object)
 }
 
 /* ---- counters ------------------------------------------------------------------------------- */
-
-/* _counters(server, reset): a dict; what a server of this cache has counted. */
-static PyObject *cache_counters(PyObject *self, PyObject *args)
-{
-    mcx_cache *cache = (mcx_cache *)self;
-    PyObject *server;
-    int reset;
-
-    if (!PyArg_ParseTuple(args, "O!p", cache->module->server_type, &server, &reset)) {
-        return NULL;
-    }
-    if (((mcx_server *)server)->counters == NULL) {
-        PyErr_SetString(PyExc_ValueError, "the server is no Cache's");
-        return NULL;
-    }
-    return mcx_counters_dict(((mcx_server *)server)->counters, reset);
-}
 
 /* _count_fill(key, 0 won, 1 lost, 2 waited), with key's server. */
 static PyObject *cache_count_fill(PyObject *self, PyObject *args)
@@ -390,6 +380,22 @@ static int set_slow(PyObject *self, PyObject *value, void *closure)
     return 0;
 }
 
+/* Of an option that cannot be changed. */
+static PyObject *get_option(PyObject *self, void *option)
+{
+    mcx_cache *cache = (mcx_cache *)self;
+    PyObject *value;
+
+    if (check_ready(cache) < 0) {
+        return NULL;
+    }
+    mcx_snapshot *snapshot = mcx_shared_enter(cache->shared);
+
+    value = mcx_option_value(cache->module, snapshot, (int)(intptr_t)option);
+    mcx_shared_leave(snapshot);
+    return value;
+}
+
 static PyMemberDef cache_members[] = {
     {"__weaklistoffset__", T_PYSSIZET, offsetof(mcx_cache, weak_references), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
@@ -401,6 +407,11 @@ static PyGetSetDef cache_getset[] = {
      NULL},
     {"slow", get_slow, set_slow,
      "Seconds from which on a call is an event; 0: every call is; None: none is.", NULL},
+    {"placement", get_option, NULL, "Which server a key goes to.",
+     (void *)(intptr_t)MCX_OPT_PLACEMENT},
+    {"on_dead", get_option, NULL,
+     "What becomes of a key whose server is dead: \"walk\", \"miss\" or \"next\".",
+     (void *)(intptr_t)MCX_OPT_ON_DEAD},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -410,7 +421,6 @@ static PyMethodDef type_methods[] = {
      "The address, as it was written, of the server that key belongs to, dead or not; None where\n"
      "there are no servers. Raises TypeError or ValueError for a wrong key."},
     {"_set_servers", cache_set_servers, METH_O, NULL},
-    {"_counters", cache_counters, METH_VARARGS, NULL},
     {"_count_fill", cache_count_fill, METH_VARARGS, NULL},
     {"_idle", cache_idle, METH_O, NULL},
     {NULL, NULL, 0, NULL},

@@ -17,6 +17,7 @@
 #include "server.h"
 #include "shared.h"
 #include "state.h"
+#include "watch.h"
 
 /* An idle connection older than this is closed by some later call. */
 #define IDLE_LIMIT (60 * MC_SECOND)
@@ -26,6 +27,13 @@
 /* Something may be replaced: as mcx_call_enter. */
 static COLD int judge(mcx_call *call)
 {
+    if (mcx_watch_is_due(call->shared)) {
+        mcx_shared_leave(call->snapshot);
+        if (mcx_watch_ready(call->shared, call->self) < 0) {
+            return -1;
+        }
+        call->snapshot = mcx_shared_enter(call->shared);
+    }
     int replaces = mcx_replaces_slow(call->module, call->shared, call->snapshot, call->self);
 
     call->debuglog_is_replaced = replaces > 0 && (replaces & MCX_REPLACES_DEBUGLOG);
@@ -179,19 +187,25 @@ static void reap_idle(mcx_call *call)
                           memory_order_relaxed);
 }
 
-COLD void mcx_call_reap(mcx_call *call)
+COLD PyObject *mcx_call_reap(mcx_call *call, PyObject *result)
 {
     PyObject *type, *value, *traceback;
 
     PyErr_Fetch(&type, &value, &traceback);
     reap_idle(call);
+    if (type == NULL && mcx_watch_is_begun(call->shared) &&
+        mcx_watch_ready(call->shared, call->self) < 0) {
+        Py_CLEAR(result);
+        return NULL;
+    }
     PyErr_Restore(type, value, traceback);
+    return result;
 }
 
 PyObject *mcx_call_end(mcx_call *call, PyObject *result)
 {
     if (UNLIKELY(mcx_call_is_to_reap(call))) {
-        mcx_call_reap(call);
+        result = mcx_call_reap(call, result);
     }
     mcx_shared_leave(call->snapshot);
     if (UNLIKELY(call->socket_class != NULL)) {
@@ -209,5 +223,7 @@ PyObject *mcx_call_finish(mcx_call *call, PyObject *result, int method, PyObject
     PyObject *self = call->self;
 
     result = mcx_call_end(call, result);
-    return UNLIKELY(is_customised) ? mcx_pure(self, method, args, nargs, kwnames) : result;
+    return UNLIKELY(is_customised) && !PyErr_Occurred()
+               ? mcx_pure(self, method, args, nargs, kwnames)
+               : result;
 }

@@ -61,14 +61,15 @@ int mcx_call_enter(mcx_call *call);
 /* The transport of the connections that this call makes: what begin does. -1 with an exception. */
 int mcx_call_find_transport(mcx_call *call);
 
-/* Connections that have been idle for long are closed: what end does at times. An exception stays.
- */
+/* Connections that have been idle for long are closed, and the watch is told, if there is one: what
+ * end does at times. Returns result, or NULL with an exception: one that was there stays, and what
+ * a signal handler raised comes out. */
 static inline bool mcx_call_is_to_reap(const mcx_call *call)
 {
     return call->clock.start >=
            atomic_load_explicit(&call->shared->next_reap, memory_order_relaxed);
 }
-void mcx_call_reap(mcx_call *call);
+PyObject *mcx_call_reap(mcx_call *call, PyObject *result);
 
 /* Ends it; result (may be NULL) is passed through. */
 PyObject *mcx_call_end(mcx_call *call, PyObject *result);

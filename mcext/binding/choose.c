@@ -1,9 +1,7 @@
-
-/* serverHashFunction(bytes), a caller's own: a new int. */
 #include "choose.h"
 
 #include "core/fleet/hash.h"
-#include "core/fleet/ring.h"
+#include "core/fleet/placement.h"
 #include "core/wire/key.h"
 
 #include "call.h"
@@ -12,6 +10,7 @@
 #include "shared.h"
 #include "state.h"
 
+/* serverHashFunction(bytes), a caller's own: a new int. */
 static PyObject *call_hash(mcx_module *module, mc_slice text)
 {
     PyObject *function = NULL, *key, *hash = NULL;
@@ -83,7 +82,7 @@ PyObject *mcx_server_hash(mcx_module *module, mc_slice text)
 static int index_of(const mcx_walk *walk, size_t buckets, size_t *index)
 {
     if (walk->big == NULL) {
-        *index = mc_ring_index(&walk->walk, buckets);
+        *index = (size_t)(walk->walk.hash % buckets);
         return 1;
     }
     PyObject *count = PyLong_FromSize_t(buckets);
@@ -101,6 +100,9 @@ static int index_of(const mcx_walk *walk, size_t buckets, size_t *index)
 /* A hash that is a Python int: a caller's own function's, or a tuple's. */
 int mcx_walk_first_python(mcx_call *call, const mcx_key *key, mcx_walk *walk, size_t *index)
 {
+    if (call->snapshot->bucket_count == 0) {
+        return 0;
+    }
     PyObject *hash = key->hash ? Py_NewRef(key->hash) : call_hash(call->module, key->text);
     int found = hash == NULL || set_hash(walk, hash) < 0
                     ? -1
@@ -149,17 +151,41 @@ static int next_in_order(const mcx_snapshot *snapshot, mcx_walk *walk, size_t *i
     return at < snapshot->bucket_count;
 }
 
+/* Around the buckets: the next one of a server that has none between the walk's start and there. */
+static int next_bucket(const mcx_snapshot *snapshot, mcx_walk *walk, size_t *index)
+{
+    size_t at = *index, seen;
+
+    walk->start = walk->tries == 1 ? at : walk->start;
+    do {
+        at = at + 1 < snapshot->bucket_count ? at + 1 : 0;
+        seen = walk->start;
+        while (seen != at && snapshot->bucket[seen] != snapshot->bucket[at]) {
+            seen = seen + 1 < snapshot->bucket_count ? seen + 1 : 0;
+        }
+    } while (seen != at);
+    *index = at;
+    return at != walk->start;
+}
+
 int mcx_walk_next(mcx_call *call, mcx_walk *walk, size_t *index)
 {
     const mcx_snapshot *snapshot = call->snapshot;
     int retries = atomic_load_explicit(&call->shared->server_retries, memory_order_relaxed);
 
-    if (++walk->tries >= retries) {
+    if (snapshot->on_dead == MCX_ON_DEAD_MISS) {
+        return 0;
+    }
+    walk->tries++;
+    if (snapshot->on_dead == MCX_ON_DEAD_NEXT && (walk->is_python || snapshot->table == NULL)) {
+        return next_bucket(snapshot, walk, index);
+    }
+    if (snapshot->on_dead == MCX_ON_DEAD_WALK && walk->tries >= retries) {
         return next_in_order(snapshot, walk, index);
     }
     if (!walk->is_python) {
         *index = snapshot->placement.next(&snapshot->placement, &walk->walk);
-        return 1;
+        return *index != MC_NOWHERE;
     }
     return rehash(call, walk) < 0 ? -1 : index_of(walk, snapshot->bucket_count, index);
 }

@@ -80,13 +80,18 @@ static int add_exceptions(mcx_module *module)
 /* class Client(threading.local): __slots__ = ("_mcext_shared",) */
 static int make_type(mcx_module *module, PyObject *module_object)
 {
-    /* What has no dict of its own (object, say, in place of threading.local) gets one. */
+    /* What has no dict of its own (object, say, in place of threading.local) gets one; and what
+     * cannot be referred to weakly (gevent's) a place for that. */
     bool needs_dict = module->local_type->tp_dictoffset == 0 &&
                       module->local_type->tp_getattro == PyObject_GenericGetAttr &&
                       !PyType_HasFeature(module->local_type, MCX_MANAGED_DICT);
-    PyObject *slots = needs_dict
-                          ? Py_BuildValue("(sss)", "_mcext_shared", "__dict__", "__weakref__")
-                          : Py_BuildValue("(s)", "_mcext_shared");
+    bool needs_weakref = module->local_type->tp_weaklistoffset == 0;
+    PyObject *slots =
+        needs_dict && needs_weakref
+            ? Py_BuildValue("(sss)", "_mcext_shared", "__dict__", "__weakref__")
+        : needs_dict || needs_weakref
+            ? Py_BuildValue("(ss)", "_mcext_shared", needs_dict ? "__dict__" : "__weakref__")
+            : Py_BuildValue("(s)", "_mcext_shared");
     PyObject *namespace =
         slots ? Py_BuildValue("{sNssssss}", "__slots__", slots, "__module__", "memcache",
                               "__qualname__", "Client", "__doc__", mcx_client_signature)
@@ -141,6 +146,7 @@ int mcx_add_client_type(mcx_module *module, PyObject *module_object)
         add_methods(module, mcx_get_methods) < 0 || add_methods(module, mcx_store_methods) < 0 ||
         add_methods(module, mcx_change_methods) < 0 || add_methods(module, mcx_multi_methods) < 0 ||
         add_methods(module, mcx_server_methods) < 0 ||
+        add_methods(module, mcx_server_for_methods) < 0 ||
         add_methods(module, mcx_client_methods) < 0 || add_methods(module, mcx_pure_methods) < 0) {
         return -1;
     }

@@ -13,11 +13,7 @@
 #include "log.h"
 #include "server.h"
 #include "state.h"
-
-PyObject *mcx_server_written(mcx_server *host)
-{
-    return host->written != NULL ? Py_NewRef(host->written) : PyObject_Str((PyObject *)host);
-}
+#include "watch.h"
 
 /* mcext.errors.name(message, server=..., command=..., may_have_run=...): a new reference. */
 static PyObject *make(const char *name, PyObject *message, PyObject *server, mc_command command,
@@ -68,9 +64,9 @@ static int note(mcx_call *call, const char *name, PyObject *message, mcx_server 
 
 int mcx_fault_connect(mcx_call *call, mcx_server *host, mc_connection *connection, mc_status status)
 {
-    bool late = status == MC_TIMEOUT;
-    PyObject *text =
-        late ? PyUnicode_FromString("the connect timed out") : mcx_status_text(connection, status);
+    bool late = status == MC_TIMEOUT || status == MC_CROWDED;
+    PyObject *text = status == MC_TIMEOUT ? PyUnicode_FromString("the connect timed out")
+                                          : mcx_status_text(connection, status);
 
     return note(call, late ? "ServerTimeout" : "ServerUnavailable", text, host, call->command,
                 false);
@@ -154,14 +150,29 @@ int mcx_fault_conflict(mcx_call *call)
                 call->command, false);
 }
 
+/* Where servers are found by asking: why there are none. A new str, or NULL with an exception. */
+static PyObject *why_nobody(mcx_call *call)
+{
+    PyObject *why = mcx_watch_why(call->shared), *text = NULL;
+
+    if (why != NULL) {
+        text = PyUnicode_FromFormat("there are no servers: %U", why);
+        Py_DECREF(why);
+    }
+    else if (!PyErr_Occurred()) {
+        text = PyUnicode_FromString("there are no servers");
+    }
+    return text;
+}
+
 int mcx_fault_nobody(mcx_call *call)
 {
     if (call->faults != NULL) {
         return 0;
     }
     return note(call, "ServerUnavailable",
-                PyUnicode_FromString(call->snapshot->bucket_count == 0 ? "there are no servers"
-                                                                       : "no server can be used"),
+                call->snapshot->bucket_count == 0 ? why_nobody(call)
+                                                  : PyUnicode_FromString("no server can be used"),
                 NULL, call->command, false);
 }
 
@@ -213,6 +224,9 @@ int mcx_fault_leg(mcx_call *call, mcx_server *host, const mc_leg *leg)
                                      : PyUnicode_FromString("a reply that the protocol does not "
                                                             "allow"),
                     host, leg->command, leg->asked);
+    case MC_REFUSED:
+        return note(call, "ServerUnavailable", mcx_status_text(leg->connection, MC_REFUSED), host,
+                    leg->command, leg->asked);
     case MC_CLOSED:
         return note(call, "ConnectionLost",
                     PyUnicode_FromString("the server closed the connection"), host, leg->command,

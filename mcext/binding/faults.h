@@ -41,7 +41,4 @@ int mcx_fault_nobody(mcx_call *call);
 /* An event for on_event, where there is one. error: borrowed or NULL. */
 int mcx_event(mcx_call *call, const char *kind, mcx_server *host, PyObject *error, size_t keys);
 
-/* The name of a server as users wrote it: a new reference. */
-PyObject *mcx_server_written(mcx_server *host);
-
 #endif

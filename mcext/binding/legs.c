@@ -363,17 +363,48 @@ static bool has_moved(const mcx_multi *all, mcx_leg *each, mc_status status, boo
            mc_exchange_is_done(&each->io.exchange);
 }
 
+static bool all_are_free(const mcx_multi *all)
+{
+    for (size_t i = 0; i < all->leg_count; i++) {
+        const mcx_leg *each = all->legs[i];
+
+        if (!each->over && !each->io.in_turn && !each->io.connection->transport->is_free) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The bytes of one turn: no wait has the GIL. */
+static mc_status move_bytes(mcx_multi *all, mc_leg **ios, struct pollfd *polls, bool *arrived)
+{
+    mc_clock *clock = &all->call->clock;
+    size_t count = all->leg_count;
+    mc_status status;
+
+    if (LIKELY(all_are_free(all))) {
+        Py_BEGIN_ALLOW_THREADS
+        status = mc_fanout_step(ios, count, polls, arrived, clock);
+        Py_END_ALLOW_THREADS
+        return status;
+    }
+    status = mc_fanout_begin(ios, count, polls, arrived);
+    if (status != MC_AGAIN) {
+        return status;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    status = mc_fanout_wait(polls, count, clock);
+    Py_END_ALLOW_THREADS
+    return status == MC_OK ? mc_fanout_end(ios, count, polls, arrived) : status;
+}
+
 /* One turn of the legs that are served together. */
 static int step(mcx_multi *all, mc_leg **ios, struct pollfd *polls, bool *arrived)
 {
-    mcx_call *call = all->call;
-    mc_status status;
-
     set_shortest_time(all);
-    Py_BEGIN_ALLOW_THREADS
-    status = mc_fanout_step(ios, all->leg_count, polls, arrived, &call->clock);
-    Py_END_ALLOW_THREADS
-    if (PyErr_CheckSignals() < 0) {
+    mc_status status = move_bytes(all, ios, polls, arrived);
+
+    if (status == MC_RAISED || PyErr_CheckSignals() < 0) {
         return -1;
     }
     if (status == MC_NO_MEMORY) {

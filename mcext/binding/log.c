@@ -122,8 +122,13 @@ PyObject *mcx_status_text(const mc_connection *connection, mc_status status)
         return PyUnicode_FromString("connection closed in readline()");
     case MC_MALFORMED:
         return PyUnicode_FromString("a reply that the protocol does not allow");
+    case MC_CROWDED:
+        return PyUnicode_FromString("timed out while others were in the TLS handshake");
     default:
         break;
+    }
+    if (connection != NULL && connection->problem != NULL) {
+        return PyUnicode_FromString(connection->problem);
     }
     if (connection != NULL && connection->resolver_error != 0) {
         return PyUnicode_FromFormat("[Errno %d] %s", connection->resolver_error,
@@ -131,4 +136,36 @@ PyObject *mcx_status_text(const mc_connection *connection, mc_status status)
     }
     int error = connection != NULL ? connection->error : 0;
     return PyUnicode_FromFormat("[Errno %d] %s", error, strerror(error));
+}
+
+int mcx_set_problem(mc_connection *connection, const char *words)
+{
+    size_t size = strlen(words) + 1;
+    char *copy = mc_reallocate(connection->problem, size);
+
+    if (copy == NULL) {
+        return -1;
+    }
+    memcpy(copy, words, size);
+    connection->problem = copy;
+    return 0;
+}
+
+int mcx_keep_problem(mc_connection *connection)
+{
+    PyObject *type, *value, *traceback, *text;
+    const char *words;
+    int result;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    text = value ? PyObject_Str(value) : NULL;
+    words = text ? PyUnicode_AsUTF8(text) : NULL;
+    result = mcx_set_problem(connection, words ? words : "TLS failed");
+    PyErr_Clear(); /* of an exception that cannot be shown */
+    Py_XDECREF(text);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    return result;
 }

@@ -20,4 +20,9 @@ int mcx_write_stderr(mcx_module *module, PyObject *text);
 /* What ended a call, in the words of Python's own exceptions; a new reference. */
 PyObject *mcx_status_text(const mc_connection *connection, mc_status status);
 
+/* What it then says of a failure in place of errno: this, or the words of the exception that is
+ * set, which is cleared. -1, without an exception, where memory is out. */
+int mcx_set_problem(mc_connection *connection, const char *words);
+int mcx_keep_problem(mc_connection *connection);
+
 #endif

@@ -5,7 +5,8 @@
 #include "compat.h"
 
 extern PyMethodDef mcx_get_methods[], mcx_store_methods[], mcx_change_methods[],
-    mcx_multi_methods[], mcx_server_methods[], mcx_client_methods[], mcx_pure_methods[];
+    mcx_multi_methods[], mcx_server_methods[], mcx_server_for_methods[], mcx_client_methods[],
+    mcx_pure_methods[];
 
 /* The last sentence of the text of a method that takes keys. */
 #define MCX_RAISES                                                                                 \

@@ -30,6 +30,8 @@
 #include "state.h"
 #include "stream_type.h"
 #include "support.h"
+#include "table.h"
+#include "tls_stream.h"
 #include "values.h"
 
 static const mcx_signature hash_signature = {
@@ -223,7 +225,9 @@ static int module_exec(PyObject *module_object)
         PyErr_NoMemory();
         return -1;
     }
-    if (PyModule_AddFunctions(module_object, mcx_support_functions) < 0) {
+    if (PyModule_AddFunctions(module_object, mcx_support_functions) < 0 ||
+        PyModule_AddFunctions(module_object, mcx_placing_functions) < 0 ||
+        PyModule_AddFunctions(module_object, mcx_table_functions) < 0) {
         return -1;
     }
     atomic_init(&module->host_changes, 1);
@@ -238,8 +242,10 @@ static int module_exec(PyObject *module_object)
         add_type(module_object, &mcx_shared_spec, &module->shared_type) < 0 ||
         add_type(module_object, &mcx_record_spec, &module->record_type) < 0 ||
         add_type(module_object, &mcx_owner_spec, &module->owner_type) < 0 ||
+        add_type(module_object, &mcx_tls_spec, &module->tls_type) < 0 ||
         add_type(module_object, &mcx_server_spec, &module->server_type) < 0 ||
         add_type(module_object, &mcx_stream_spec, &module->stream_type) < 0 ||
+        add_type(module_object, &mcx_table_spec, &module->table_type) < 0 ||
         add_type(module_object, &mcx_secret_spec, &module->secret_type) < 0 ||
         mcx_add_cache_type(module, module_object) < 0 ||
         mcx_add_client_type(module, module_object) < 0 || mcx_find_client_originals(module) < 0) {
@@ -248,6 +254,7 @@ static int module_exec(PyObject *module_object)
     if (PyModule_AddObjectRef(module_object, "Client", (PyObject *)module->client_type) < 0 ||
         PyModule_AddObjectRef(module_object, "_Server", (PyObject *)module->server_type) < 0 ||
         PyModule_AddObjectRef(module_object, "_Stream", (PyObject *)module->stream_type) < 0 ||
+        PyModule_AddObjectRef(module_object, "_Table", (PyObject *)module->table_type) < 0 ||
         PyModule_AddObjectRef(module_object, "_Secret", (PyObject *)module->secret_type) < 0 ||
         PyModule_AddObjectRef(module_object, "_Local", (PyObject *)module->local_type) < 0 ||
         PyModule_AddObjectRef(module_object, "_local_is_native",
@@ -271,8 +278,10 @@ static int module_exec(PyObject *module_object)
         CALL(module->record_type);                                                                 \
         CALL(module->cache_type);                                                                  \
         CALL(module->item_type);                                                                   \
+        CALL(module->table_type);                                                                  \
         CALL(module->secret_type);                                                                 \
         CALL(module->owner_type);                                                                  \
+        CALL(module->tls_type);                                                                    \
         CALL(module->host_type);                                                                   \
         CALL(module->local_type);                                                                  \
         CALL(module->guard);                                                                       \
@@ -289,6 +298,9 @@ static int module_exec(PyObject *module_object)
         }                                                                                          \
         for (int i = 0; i < MCX_COUNTS; i++) {                                                     \
             CALL(module->count_names[i]);                                                          \
+        }                                                                                          \
+        for (int i = 0; i < MCX_TLS_NAMES; i++) {                                                  \
+            CALL(module->tls[i]);                                                                  \
         }                                                                                          \
         CALL(module->str_record);                                                                  \
         CALL(module->str_write);                                                                   \

@@ -55,7 +55,7 @@ typedef struct {
     mc_reply reply; /* and its header; the views are not valid */
     int value_count;
     PyObject *values[MCX_BATCH_VALUES]; /* strong: what pieces point into */
-    struct iovec pieces[2 * MCX_BATCH_VALUES + 1];
+    struct iovec pieces[2 * MCX_BATCH_VALUES + 2];
 } mcx_leg;
 
 typedef struct mcx_arena {

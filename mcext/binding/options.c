@@ -9,10 +9,12 @@
 #include <string.h>
 
 #include "arguments.h"
+#include "place.h"
 #include "secret.h"
 #include "server.h"
 #include "shared.h"
 #include "state.h"
+#include "tls_options.h"
 
 /* ---- a row ---------------------------------------------------------------------------------- */
 
@@ -41,6 +43,7 @@ struct row {
     } handed_to;
     bool original_is_default; /* assigned, it is the same as None */
     bool is_about_pickler;    /* how the pickler takes the protocol is to be looked at again */
+    bool is_about_placement;  /* the table of servers is to be made again */
 };
 
 static const row rows[MCX_OPTION_COUNT];
@@ -175,6 +178,54 @@ static int read_number(setting *set)
     return 0;
 }
 
+/* python-memcached's is the default, and stands as such. */
+static int read_placement(setting *set)
+{
+    PyObject *class = set->value ? mcx_import("mcext.placement", "Placement") : NULL;
+    int is_one = class ? PyObject_IsInstance(set->value, class) : 0;
+    PyObject *scheme = NULL;
+
+    Py_XDECREF(class);
+    if (set->value == NULL) {
+        return 0;
+    }
+    if (is_one > 0) {
+        scheme = PyObject_GetAttrString(set->value, "_scheme");
+    }
+    else if (is_one == 0 && !PyErr_Occurred()) {
+        PyErr_Format(PyExc_TypeError, "placement must be one of mcext.placement, not %.100s",
+                     Py_TYPE(set->value)->tp_name);
+    }
+    if (scheme == Py_None) {
+        Py_CLEAR(set->snapshot->options[MCX_OPT_PLACEMENT]);
+    }
+    Py_XDECREF(scheme);
+    return scheme == NULL ? -1 : 0;
+}
+
+static const char *const on_dead_words[] = {
+    [MCX_ON_DEAD_WALK] = "walk",
+    [MCX_ON_DEAD_MISS] = "miss",
+    [MCX_ON_DEAD_NEXT] = "next",
+};
+
+static int read_on_dead(setting *set)
+{
+    PyObject *word = set->value;
+
+    for (int i = 0; word != NULL && PyUnicode_Check(word) && i <= MCX_ON_DEAD_NEXT; i++) {
+        if (PyUnicode_CompareWithASCIIString(word, on_dead_words[i]) == 0) {
+            set->snapshot->on_dead = (mcx_on_dead_way)i;
+            return 0;
+        }
+    }
+    if (word != NULL) {
+        PyErr_Format(PyExc_ValueError, "on_dead must be 'walk', 'miss' or 'next', not %R", word);
+        return -1;
+    }
+    return 0;
+}
+
 /* What was assigned is kept as a secret in its place. */
 static int keep_secret(setting *set, PyObject *secret)
 {
@@ -204,6 +255,18 @@ static int read_password(setting *set)
                : keep_secret(set, mcx_secret_password(set->module, set->value, name));
 }
 
+static int read_tls_context(setting *set)
+{
+    return set->value == NULL                      ? 0
+           : mcx_tls_check_context(set->value) < 0 ? -1
+                                                   : mcx_tls_warn(set->value);
+}
+
+static int read_tls_server_hostname(setting *set)
+{
+    return set->value == NULL ? 0 : mcx_tls_check_name(set->value);
+}
+
 /* ---- what is in force where nothing was assigned -------------------------------------------- */
 
 static PyObject *value_of_size(setting *set)
@@ -219,6 +282,21 @@ static PyObject *value_of_truth(setting *set)
 static PyObject *value_of_key_encoder(setting *set)
 {
     return Py_NewRef(set->module->same_key);
+}
+
+static PyObject *value_of_placement(setting *set)
+{
+    PyObject *function = mcx_import("mcext.placement", "python_memcached");
+    PyObject *value = function ? PyObject_CallNoArgs(function) : NULL;
+
+    (void)set;
+    Py_XDECREF(function);
+    return value;
+}
+
+static PyObject *value_of_on_dead(setting *set)
+{
+    return PyUnicode_FromString(on_dead_words[set->snapshot->on_dead]);
 }
 
 static PyObject *value_of_connect_timeout(setting *set)
@@ -249,9 +327,10 @@ const char mcx_client_signature[] = "Client(" PARAMETERS;
 const char mcx_init_doc[] = "__init__($self, " PARAMETERS "Open the client; see the class.";
 const char mcx_client_doc[] =
     "A client of one or more memcached servers, python-memcached's Client.\n\n"
-    "servers: a list of \"host:port\", \"[ipv6]:port\", \"unix:/path\" or (server, weight); a str\n"
-    "    is one server.\n" MCX_OPTIONS(DOC) "\nA client may be shared by threads; each call works "
-                                            "on a connection of its own.";
+    "servers: a list of \"host:port\", \"[ipv6]:port\", \"unix:/path\", (server, weight) or\n"
+    "    mcext.Server; a str is one server.\n" MCX_OPTIONS(
+        DOC) "\nA client may be shared by threads; each call works "
+             "on a connection of its own.";
 
 int mcx_options_bind(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames, PyObject **values)
 {
@@ -351,7 +430,21 @@ int mcx_options_set(mcx_module *module, mcx_snapshot *snapshot, const void *cont
             return -1;
         }
     }
-    return probe_pickler(snapshot);
+    if (snapshot->options[MCX_OPT_TLS_SERVER_HOSTNAME] != NULL &&
+        snapshot->options[MCX_OPT_TLS_CONTEXT] == NULL) {
+        PyErr_SetString(PyExc_ValueError, "tls_server_hostname is given without a tls_context");
+        return -1;
+    }
+    return probe_pickler(snapshot) < 0 ? -1 : mcx_place(module, snapshot);
+}
+
+int mcx_options_place(mcx_module *module, mcx_snapshot *snapshot, PyObject *placement,
+                      PyObject *on_dead)
+{
+    return set_one(module, snapshot, MCX_OPT_PLACEMENT, placement) < 0 ||
+                   set_one(module, snapshot, MCX_OPT_ON_DEAD, on_dead) < 0
+               ? -1
+               : mcx_place(module, snapshot);
 }
 
 PyObject *mcx_option_value(mcx_module *module, mcx_snapshot *snapshot, int option)
@@ -389,7 +482,8 @@ int mcx_option_set(mcx_module *module, mcx_snapshot *snapshot, int option, PyObj
     PyObject *kept;
 
     if (set_one(module, snapshot, option, value) < 0 ||
-        (rows[option].is_about_pickler && probe_pickler(snapshot) < 0)) {
+        (rows[option].is_about_pickler && probe_pickler(snapshot) < 0) ||
+        (rows[option].is_about_placement && mcx_place(module, snapshot) < 0)) {
         return -1;
     }
     kept = snapshot->options[option];

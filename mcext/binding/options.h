@@ -73,6 +73,25 @@ typedef struct mcx_shared mcx_shared;
     X(ALLOW_PICKLE, "allow_pickle", "True",                                                        \
       "allow_pickle: False refuses pickles, in storing and in reading.\n", .read = read_truth,     \
       .field = FIELD(allow_pickle))                                                                \
+    X(PLACEMENT, "placement", "None",                                                              \
+      "placement: which server a key goes to: one of mcext.placement; default: as in\n"            \
+      "    python-memcached.\n",                                                                   \
+      .read = read_placement, .value = value_of_placement, .is_about_placement = true)             \
+    X(ON_DEAD, "on_dead", "None",                                                                  \
+      "on_dead: what becomes of a key whose server is dead: 'walk' (python-memcached's probes),\n" \
+      "    'miss', 'next' (the placement's next server); default: 'walk', with another "           \
+      "placement\n"                                                                                \
+      "    'miss'.\n",                                                                             \
+      .read = read_on_dead, .value = value_of_on_dead, .is_about_placement = true)                 \
+    X(TLS_CONTEXT, "tls_context", "None",                                                          \
+      "tls_context: an ssl.SSLContext: connections over TCP are encrypted, and servers "           \
+      "verified,\n"                                                                                \
+      "    as it says.\n",                                                                         \
+      .read = read_tls_context, .handed_to = OWN_HOSTS)                                            \
+    X(TLS_SERVER_HOSTNAME, "tls_server_hostname", "None",                                          \
+      "tls_server_hostname: the name that the servers' certificates must have; default: each\n"    \
+      "    server's host as it is given.\n",                                                       \
+      .read = read_tls_server_hostname, .handed_to = OWN_HOSTS)                                    \
     X(USERNAME, "username", "None",                                                                \
       "username, password: said to each server on each new connection (memcached -Y), str or\n"    \
       "    bytes; password may be a function, which is asked at each connect.\n",                  \
@@ -113,6 +132,10 @@ int mcx_options_bind(PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
  * which goes to the hosts, too. 0, or -1 with an exception that names what is wrong. */
 int mcx_options_set(mcx_module *module, mcx_snapshot *snapshot, const void *values);
 int mcx_option_set(mcx_module *module, mcx_snapshot *snapshot, int option, PyObject *value);
+
+/* The two options of placement, of a Cache's snapshot in the making. As above. */
+int mcx_options_place(mcx_module *module, mcx_snapshot *snapshot, PyObject *placement,
+                      PyObject *on_dead);
 
 const char *mcx_option_attribute(int option);
 

@@ -74,6 +74,7 @@ PyObject *mcx_pure(PyObject *self, int method, PyObject *const *args, Py_ssize_t
     }
 
 PURE_METHOD(set_servers)
+PURE_METHOD(refresh_servers)
 PURE_METHOD(_init_buckets)
 PURE_METHOD(disconnect_all)
 PURE_METHOD(quit_all)
@@ -102,13 +103,22 @@ PyMethodDef mcx_pure_methods[] = {
             "Returns None."),
     MCX_DEF("forget_dead_hosts", client_forget_dead_hosts,
             "forget_dead_hosts($self)\n--\n\nTake every server as alive.\n\nReturns None."),
-    MCX_DEF("set_servers", client_set_servers,
-            "set_servers($self, servers)\n--\n\n"
-            "Set the servers, for all threads: an iterable of \"host:port\", \"[ipv6]:port\",\n"
-            "\"unix:/path\" or (server, weight), or a single str. With an equal list, hosts and\n"
-            "connections stay.\n\n"
-            "Returns None. Raises TypeError or ValueError for what is no server; then nothing has\n"
-            "changed."),
+    MCX_DEF(
+        "set_servers", client_set_servers,
+        "set_servers($self, servers)\n--\n\n"
+        "Set the servers, for all threads: an iterable of \"host:port\", \"[ipv6]:port\",\n"
+        "\"unix:/path\", (server, weight) or mcext.Server, or a single str. Hosts at the same\n"
+        "address stay, with their connections and dead marks; a call under way ends where it\n"
+        "began.\n\n"
+        "Returns None. Raises TypeError or ValueError for what is no server, or cannot be placed\n"
+        "by the option placement; then nothing has changed."),
+    MCX_DEF(
+        "refresh_servers", client_refresh_servers,
+        "refresh_servers($self)\n--\n\n"
+        "Ask now which servers there are, where they are found by asking (\"elasticache://...\",\n"
+        "\"dns+...\"), for connect_timeout at most; else do nothing.\n\n"
+        "Returns None, also where nobody answered; then the servers stay as they are, and there\n"
+        "is a debug line."),
     MCX_DEF("_init_buckets", client__init_buckets,
             "_init_buckets($self)\n--\n\n"
             "Make buckets from servers, as that list stands now: each as often as its weight."),

@@ -14,13 +14,29 @@
 #include "core/net/socket.h"
 
 #include "compat.h"
+#include "log.h"
 #include "secret.h"
 #include "server.h"
 #include "state.h"
+#include "tls_connect.h"
 
 /* What one sendall is given: its timeout may be that of each of its steps (eventlet's is), and so
  * it gets all the time that is left only for so many bytes. */
 #define SEND_AT_ONCE ((size_t)65536)
+
+/* True where the exception that is set is an SSLError, whose number is no errno. */
+static bool is_of_tls(void)
+{
+    PyObject *type, *value, *traceback, *class;
+    bool is;
+
+    PyErr_Fetch(&type, &value, &traceback); /* the look-up clears what it meets */
+    class = mcx_imported("ssl", "SSLError");
+    is = class != NULL && PyErr_GivenExceptionMatches(type, class);
+    Py_XDECREF(class);
+    PyErr_Restore(type, value, traceback);
+    return is;
+}
 
 /* An exception as a status: network trouble is an answer, everything else goes to the caller. */
 static mc_status from_exception(mc_connection *connection)
@@ -30,6 +46,9 @@ static mc_status from_exception(mc_connection *connection)
     if (!PyErr_ExceptionMatches(PyExc_OSError)) {
         return MC_RAISED;
     }
+    if (is_of_tls()) {
+        return mcx_keep_problem(connection) < 0 ? MC_NO_MEMORY : MC_FAILED;
+    }
     if (PyErr_ExceptionMatches(PyExc_TimeoutError)) {
         status = MC_TIMEOUT;
     }
@@ -38,18 +57,16 @@ static mc_status from_exception(mc_connection *connection)
              PyErr_ExceptionMatches(PyExc_ConnectionAbortedError)) {
         status = MC_CLOSED;
     }
-    if (connection != NULL) {
-        PyObject *type, *value, *traceback, *number;
+    PyObject *type, *value, *traceback, *number;
 
-        PyErr_Fetch(&type, &value, &traceback);
-        PyErr_NormalizeException(&type, &value, &traceback);
-        number = value ? PyObject_GetAttrString(value, "errno") : NULL;
-        connection->error = number && PyLong_Check(number) ? (int)PyLong_AsLong(number) : 0;
-        Py_XDECREF(number);
-        Py_XDECREF(type);
-        Py_XDECREF(value);
-        Py_XDECREF(traceback);
-    }
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    number = value ? PyObject_GetAttrString(value, "errno") : NULL;
+    connection->error = number && PyLong_Check(number) ? (int)PyLong_AsLong(number) : 0;
+    Py_XDECREF(number);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
     PyErr_Clear();
     return status;
 }
@@ -371,16 +388,40 @@ static int note_owned(mcx_module *module, mcx_server *host)
     return added == NULL ? -1 : 0;
 }
 
-/* The host that a connection's pool belongs to. */
-static mcx_server *host_of(const mc_connection *connection)
+/* *socket in TLS in its place, where the host has that, with so much time for the handshake. */
+static int wrap(mc_connection *connection, PyObject **socket, int64_t left)
 {
-    return (mcx_server *)((char *)connection->pool - offsetof(mcx_server, server.pool));
+    mcx_server *host = mcx_server_of(connection);
+    PyObject *context, *name, *method, *wrapped = NULL, *sockets = NULL, *options = NULL;
+
+    if (!mcx_server_is_tls(host) || !mcx_tls_options(host, &context, &name, NULL)) {
+        return 0;
+    }
+    method = PyObject_GetAttrString(context, "wrap_socket");
+    if (method != NULL && set_timeout(*socket, left) == 0) {
+        sockets = PyTuple_Pack(1, *socket);
+        options = Py_BuildValue("{sO}", "server_hostname", name);
+    }
+    if (sockets != NULL && options != NULL) {
+        wrapped = PyObject_Call(method, sockets, options);
+    }
+    Py_DECREF(context);
+    Py_DECREF(name);
+    Py_XDECREF(method);
+    Py_XDECREF(sockets);
+    Py_XDECREF(options);
+    if (wrapped == NULL) {
+        return -1;
+    }
+    Py_SETREF(*socket, wrapped);
+    connection->in_records = true;
+    return 0;
 }
 
 static mc_status python_connect(mc_connection *connection, mc_connecting *state,
                                 const mc_endpoint *to, mc_clock *clock)
 {
-    mcx_server *host = host_of(connection);
+    mcx_server *host = mcx_server_of(connection);
     PyObject *socket_class = (PyObject *)connection->kind; /* the call's, until it is open */
     int64_t left = mc_clock_connect_left(clock);
     int64_t before = mc_clock_now();
@@ -400,7 +441,8 @@ static mc_status python_connect(mc_connection *connection, mc_connecting *state,
     if (set_timeout(socket, left) == 0) {
         result = PyObject_CallMethod(socket, "connect", "(O)", host->address);
     }
-    if (result == NULL) {
+    left = result == NULL || left == INT64_MAX ? left : left - (mc_clock_now() - before);
+    if (result == NULL || wrap(connection, &socket, left > 0 ? left : 1) < 0) {
         status = from_exception(connection);
     }
     Py_XDECREF(result);

@@ -24,6 +24,11 @@ PyObject *mcx_server_weight(mcx_server *host)
     return weight;
 }
 
+PyObject *mcx_server_written(mcx_server *host)
+{
+    return host->written != NULL ? Py_NewRef(host->written) : PyObject_Str((PyObject *)host);
+}
+
 PyObject *mcx_server_stats_name(mcx_server *host)
 {
     PyObject *weight = mcx_server_weight(host), *name;
@@ -62,7 +67,7 @@ static void say_quit(mcx_server *host, mc_connection *connection)
     mc_clock clock = {.timeout = 0, .late = true};
     size_t moved;
 
-    if (!connection->transport->is_free) {
+    if (!connection->transport->is_pollable) {
         /* A Python socket asks for some time, and takes none: nothing waits to be sent before. */
         int64_t timeout = atomic_load(&host->timeout);
 
@@ -110,6 +115,28 @@ int mcx_server_mark_dead(mcx_server *host, PyObject *reason)
     return result;
 }
 
+/* As far as the connect goes without what the caller has to see to. */
+static mc_status connect_on(mc_connection *connection, mc_connecting *state, const mc_endpoint *to,
+                            mc_clock *clock)
+{
+    mc_status status;
+
+    if (LIKELY(connection->transport->is_free)) {
+        Py_BEGIN_ALLOW_THREADS
+        status = mc_connection_connect(connection, state, to, clock);
+        Py_END_ALLOW_THREADS
+        return status;
+    }
+    status = mc_connection_connect_step(connection, state, to, clock);
+    if (status == MC_AGAIN) {
+        Py_BEGIN_ALLOW_THREADS
+        status = mc_connecting_wait(connection, state);
+        Py_END_ALLOW_THREADS
+        status = status == MC_OK ? MC_AGAIN : status;
+    }
+    return status;
+}
+
 mc_status mcx_server_open(mcx_server *host, mc_connection *connection, mc_clock *clock)
 {
     mc_connecting state = MC_CONNECTING_INIT;
@@ -118,14 +145,7 @@ mc_status mcx_server_open(mcx_server *host, mc_connection *connection, mc_clock 
     mc_status status;
 
     do {
-        if (LIKELY(connection->transport->is_free)) {
-            Py_BEGIN_ALLOW_THREADS
-            status = mc_connection_connect(connection, &state, &to, clock);
-            Py_END_ALLOW_THREADS
-        }
-        else {
-            status = mc_connection_connect(connection, &state, &to, clock);
-        }
+        status = connect_on(connection, &state, &to, clock);
         if (status == MC_INTERRUPTED && PyErr_CheckSignals() < 0) {
             status = MC_RAISED;
         }
@@ -137,7 +157,7 @@ mc_status mcx_server_open(mcx_server *host, mc_connection *connection, mc_clock 
             mc_connection_shut(connection);
             status = status == MC_RAISED ? status : MC_INTERRUPTED;
         }
-    } while (status == MC_INTERRUPTED);
+    } while (status == MC_INTERRUPTED || status == MC_AGAIN);
     mc_connecting_fini(&state);
     return status;
 }

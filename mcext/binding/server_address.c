@@ -2,20 +2,62 @@
  * to. */
 #include "server_address.h"
 
+#include <string.h>
+
 #include "core/net/address.h"
 
 #include "compat.h"
+#include "state.h"
 
-int mcx_server_split_weight(PyObject *given, PyObject **address, PyObject **weight)
+/* An mcext.Server, a tuple of three. Where that was never imported there is none. */
+static int is_named(PyObject *given)
 {
+    PyObject *class = PyTuple_GET_SIZE(given) == 3 ? mcx_imported("mcext.server", "Server") : NULL;
+    int is_one = class ? PyObject_IsInstance(given, class) : 0;
+
+    Py_XDECREF(class);
+    return is_one;
+}
+
+static int check_name(PyObject *name)
+{
+    if (!PyUnicode_Check(name)) {
+        PyErr_Format(PyExc_TypeError, "the name of a server must be a str, not %.100s",
+                     Py_TYPE(name)->tp_name);
+        return -1;
+    }
+    if (PyUnicode_GET_LENGTH(name) == 0) {
+        PyErr_SetString(PyExc_ValueError, "the name of a server must not be empty");
+        return -1;
+    }
+    return 0;
+}
+
+int mcx_server_split(PyObject *given, PyObject **address, PyObject **weight, PyObject **name)
+{
+    PyObject *third = Py_None;
+
     if (!PyTuple_Check(given)) {
         *address = given;
+        *name = NULL;
         *weight = PyLong_FromLong(1);
         return *weight == NULL ? -1 : 0;
     }
-    if (PyTuple_GET_SIZE(given) != 2) {
-        PyErr_Format(PyExc_ValueError, "a server must be an address or (address, weight), not %R",
-                     given);
+    int named = is_named(given);
+
+    if (named > 0) {
+        third = PyTuple_GET_ITEM(given, 2);
+        if (third != Py_None && check_name(third) < 0) {
+            return -1;
+        }
+    }
+    else if (named < 0 || PyTuple_GET_SIZE(given) != 2) {
+        if (named == 0) {
+            PyErr_Format(PyExc_ValueError,
+                         "a server must be an address, (address, weight) or an mcext.Server, "
+                         "not %R",
+                         given);
+        }
         return -1;
     }
     PyObject *second = PyTuple_GET_ITEM(given, 1);
@@ -32,6 +74,7 @@ int mcx_server_split_weight(PyObject *given, PyObject **address, PyObject **weig
         return -1;
     }
     *address = PyTuple_GET_ITEM(given, 0);
+    *name = third == Py_None ? NULL : third;
     *weight = Py_NewRef(second);
     return 0;
 }
@@ -81,4 +124,51 @@ int mcx_server_find_remote(const mc_address *parsed, mc_address *remote, PyObjec
     }
     Py_XDECREF(text);
     return text == NULL ? -1 : 0;
+}
+
+bool mcx_server_is_source(PyObject *given)
+{
+    static const char *const beginnings[] = {"elasticache://", "dns+"};
+    PyObject *text =
+        PyTuple_Check(given) && PyTuple_GET_SIZE(given) != 0 ? PyTuple_GET_ITEM(given, 0) : given;
+
+    for (size_t i = 0; PyUnicode_Check(text) && i < sizeof beginnings / sizeof *beginnings; i++) {
+        Py_ssize_t length = (Py_ssize_t)strlen(beginnings[i]), at = 0;
+
+        while (at < length && at < PyUnicode_GET_LENGTH(text) &&
+               PyUnicode_READ_CHAR(text, at) == (Py_UCS4)beginnings[i][at]) {
+            at++;
+        }
+        if (at == length) {
+            return true;
+        }
+    }
+    return false;
+}
+
+PyObject *mcx_server_key(const mc_address *remote, PyObject *name)
+{
+    return Py_BuildValue(
+        "(iy#iO)", (int)remote->family, remote->host.bytes, (Py_ssize_t)remote->host.length,
+        remote->family == MC_FAMILY_UNIX ? 0 : (int)remote->port, name != NULL ? name : Py_None);
+}
+
+PyObject *mcx_server_key_of(PyObject *given)
+{
+    PyObject *address, *weight = NULL, *called, *owner = NULL, *name = NULL, *result = NULL;
+    mc_address parsed, remote;
+
+    if (mcx_server_split(given, &address, &weight, &called) == 0 &&
+        mcx_server_parse(address, &parsed, &owner) == 0 &&
+        mcx_server_find_remote(&parsed, &remote, &name) == 0) {
+        result = Py_BuildValue("(NO)", mcx_server_key(&remote, called), weight);
+    }
+    else if (PyErr_ExceptionMatches(PyExc_ValueError) || PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Clear();
+        result = Py_NewRef(Py_None);
+    }
+    Py_XDECREF(weight);
+    Py_XDECREF(owner);
+    Py_XDECREF(name);
+    return result;
 }

@@ -23,6 +23,7 @@
 #include "server_address.h"
 #include "state.h"
 #include "stream_type.h"
+#include "tls_options.h"
 
 /* ---- options -------------------------------------------------------------------------------- */
 
@@ -179,10 +180,18 @@ static int set_address(mcx_server *host, const mc_address *parsed)
     return host->address == NULL ? -1 : 0;
 }
 
+/* What it is called: of what is a str and more, the str. called: NULL where it has no name. */
+static int set_names(mcx_server *host, PyObject *written, PyObject *called)
+{
+    host->written = PyUnicode_FromObject(written);
+    host->name = called != NULL ? PyUnicode_FromObject(called) : NULL;
+    return host->written == NULL || (host->name == NULL && called != NULL) ? -1 : 0;
+}
+
 static int server_init(PyObject *self, PyObject *args, PyObject *keywords)
 {
     mcx_server *host = (mcx_server *)self;
-    PyObject *address, *weight = NULL, *given[1 + ARGUMENT_COUNT] = {NULL};
+    PyObject *address, *weight = NULL, *called, *given[1 + ARGUMENT_COUNT] = {NULL};
     PyObject *owner = NULL, *name = NULL;
     mc_address parsed, remote;
     int result = -1;
@@ -201,7 +210,7 @@ static int server_init(PyObject *self, PyObject *args, PyObject *keywords)
                                      &given[2], &given[3], &given[4])) {
         return -1;
     }
-    if (mcx_server_split_weight(given[0], &address, &weight) < 0 ||
+    if (mcx_server_split(given[0], &address, &weight, &called) < 0 ||
         mcx_server_parse(address, &parsed, &owner) < 0 ||
         mcx_server_find_remote(&parsed, &remote, &name) < 0) {
         goto done;
@@ -220,7 +229,7 @@ static int server_init(PyObject *self, PyObject *args, PyObject *keywords)
         PyErr_SetString(PyExc_RuntimeError, "_Host.__init__ has been called before");
         goto done;
     }
-    if (set_address(host, &parsed) < 0) {
+    if (set_address(host, &parsed) < 0 || set_names(host, address, called) < 0) {
         goto done;
     }
     if (!mc_server_init(&host->server, &remote)) {
@@ -237,28 +246,20 @@ done:
     return result;
 }
 
-/* Whether a server given so is this one. */
-static bool is_at(mcx_server *host, PyObject *given)
+/* _key: what a server of a list is known by; None where there is no address. */
+static PyObject *get_key(PyObject *self, void *closure)
 {
-    PyObject *own = mcx_server_weight(host); /* what compares it may assign another one */
-    PyObject *address, *weight = NULL, *owner = NULL, *name = NULL;
-    mc_address parsed, remote;
-    bool same = false;
+    mcx_server *host = (mcx_server *)self;
+    mc_address remote;
 
-    if (mcx_server_split_weight(given, &address, &weight) == 0 &&
-        mcx_server_parse(address, &parsed, &owner) == 0 &&
-        mcx_server_find_remote(&parsed, &remote, &name) == 0 && host->initialised && own != NULL) {
-        same = remote.family == host->server.family && remote.port == host->server.port &&
-               remote.host.length == strlen(host->server.host) &&
-               memcmp(remote.host.bytes, host->server.host, remote.host.length) == 0 &&
-               PyObject_RichCompareBool(weight, own, Py_EQ) == 1;
+    (void)closure;
+    if (!host->initialised) {
+        Py_RETURN_NONE;
     }
-    Py_XDECREF(own);
-    Py_XDECREF(weight);
-    Py_XDECREF(owner);
-    Py_XDECREF(name);
-    PyErr_Clear(); /* what is wrong with it is said when the host is made */
-    return same;
+    remote.family = host->server.family;
+    remote.host = (mc_slice){host->server.host, strlen(host->server.host)};
+    remote.port = host->server.port;
+    return mcx_server_key(&remote, host->name);
 }
 
 static int server_traverse(PyObject *self, visitproc visit, void *arg)
@@ -270,9 +271,11 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     for (int i = 0; i < OPTION_COUNT; i++) {
         Py_VISIT(*field_at(host, options[i].field));
     }
+    Py_VISIT(host->tls_context);
+    Py_VISIT(host->tls_session);
     Py_VISIT(host->streams);
-    /* Idle Python sockets: one of them may refer to the host. No pool changes meanwhile: that is
-     * done with the GIL, or without one by a thread that is stopped for this. */
+    /* Idle Python sockets and TLS streams: one of them may refer to the host. No pool changes
+     * meanwhile: that is done with the GIL, or without one by a thread that is stopped for this. */
     for (size_t i = 0; host->initialised && i < host->server.pool.count; i++) {
         mc_connection *connection = host->server.pool.idle[i];
 
@@ -292,6 +295,9 @@ static int server_clear(PyObject *self)
     for (int i = 0; i < OPTION_COUNT; i++) {
         Py_CLEAR(*field_at(host, options[i].field));
     }
+    Py_CLEAR(host->tls_context);
+    Py_CLEAR(host->tls_server_hostname);
+    Py_CLEAR(host->tls_session);
     Py_CLEAR(host->streams);
     if (host->initialised) {
         mc_pool_disconnect(&host->server.pool);
@@ -315,6 +321,7 @@ static void server_dealloc(PyObject *self)
     }
     PyMem_Free(host->counters);
     Py_CLEAR(host->written);
+    Py_CLEAR(host->name);
     Py_CLEAR(host->address);
     Py_CLEAR(host->ip);
     Py_CLEAR(host->port);
@@ -377,11 +384,6 @@ static PyObject *server_take_flush(PyObject *self, PyObject *unused)
 {
     (void)unused;
     return PyBool_FromLong(atomic_exchange(&((mcx_server *)self)->server.flush_on_connect, 0) != 0);
-}
-
-static PyObject *server_is_at(PyObject *self, PyObject *given)
-{
-    return PyBool_FromLong(is_at((mcx_server *)self, given));
 }
 
 /* ---- attributes ----------------------------------------------------------------------------- */
@@ -456,6 +458,21 @@ static int set_flush_on_next_connect(PyObject *self, PyObject *value, void *clos
     return 0;
 }
 
+/* What a placement goes by: as it was written, nothing looked up. */
+static PyObject *get_identity(PyObject *self, void *closure)
+{
+    mcx_server *host = (mcx_server *)self;
+
+    (void)closure;
+    if (!host->initialised) {
+        PyErr_SetString(PyExc_RuntimeError, "_Host.__init__ has not been called");
+        return NULL;
+    }
+    return PyTuple_Pack(3, host->ip != NULL ? host->ip : host->address,
+                        host->port != NULL ? host->port : Py_None,
+                        host->name != NULL ? host->name : Py_None);
+}
+
 static PyObject *get_stamp(PyObject *self, void *closure)
 {
     (void)closure;
@@ -514,6 +531,15 @@ static PyGetSetDef server_getset[] = {
     {"connect_timeout", get_field, set_field,
      "Seconds that a connect may take; None, as which it is assigned: socket_timeout.",
      (void *)offsetof(mcx_server, connect_timeout)},
+    {"_identity", get_identity, NULL,
+     "(host or path, port or None, name or None), as they were written.", NULL},
+    {"tls_context", mcx_tls_get, mcx_tls_set,
+     "An ssl.SSLContext by which connections to the server are encrypted, or None.",
+     (void *)offsetof(mcx_server, tls_context)},
+    {"tls_server_hostname", mcx_tls_get, mcx_tls_set,
+     "The name that the server's certificate must have; None: the host as it was given.",
+     (void *)offsetof(mcx_server, tls_server_hostname)},
+    {"_key", get_key, NULL, NULL, NULL},
     {"_stamp", get_stamp, NULL, NULL, NULL},
     {"_streams", get_streams, set_streams, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -545,8 +571,6 @@ static PyMethodDef server_methods[] = {
     {"_authenticate", mcx_host_authenticate, METH_O,
      "_authenticate($self, until, /)\n--\n\n"
      "Say username and password, where there are any, on the caller's new connection."},
-    {"_is_at", server_is_at, METH_O,
-     "_is_at($self, server, /)\n--\n\nWhether an address or (address, weight) is this server's."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -16,6 +16,7 @@
 #include "client_attributes.h"
 #include "compat.h"
 #include "options.h"
+#include "place.h"
 #include "replaced.h"
 #include "server.h"
 #include "state.h"
@@ -40,6 +41,7 @@ void mcx_snapshot_free(mcx_snapshot *snapshot)
     }
     Py_XDECREF(snapshot->servers);
     Py_XDECREF(snapshot->buckets);
+    Py_XDECREF(snapshot->table);
     drop_references(snapshot->server, snapshot->server_count);
     drop_references(snapshot->bucket, snapshot->bucket_count);
     PyMem_Free(snapshot->bucket_server);
@@ -77,12 +79,16 @@ static mcx_snapshot *snapshot_copy(mcx_shared *shared)
     old = mcx_shared_enter(shared);
     memcpy(copy->options, (old != NULL ? old : &empty)->options,
            sizeof *copy - offsetof(mcx_snapshot, options));
+    if (old == NULL) {
+        mc_placement_init_nowhere(&copy->placement);
+    }
     copy->references = 1;
     copy->version = old != NULL ? old->version + 1 : 0;
     copy->plain_hosts = 0;
     for (int option = 0; option < MCX_OPTION_COUNT; option++) {
         Py_XINCREF(copy->options[option]);
     }
+    Py_XINCREF(copy->table);
     copy->servers = copy->servers ? Py_NewRef(copy->servers) : PyList_New(0);
     copy->buckets = copy->buckets ? Py_NewRef(copy->buckets) : PyList_New(0);
     copy->server = copy_references(copy->server, copy->server_count);
@@ -114,7 +120,8 @@ static PyObject *copy_list(PyObject *sequence)
                                        : PySequence_List(sequence);
 }
 
-/* A list as it was given, and what is in it now, in place of what a snapshot holds. */
+/* A list as it was given, and what is in it now, in place of what a snapshot holds: 1 where that is
+ * other than before, 0, or -1 with an exception. */
 static int take_list(PyObject *given, PyObject **list, PyObject ***items, size_t *count)
 {
     PyObject *now = copy_list(given);
@@ -129,12 +136,16 @@ static int take_list(PyObject *given, PyObject **list, PyObject ***items, size_t
         PyErr_NoMemory();
         return -1;
     }
+    size_t length = (size_t)PyList_GET_SIZE(now);
+    bool same =
+        length == *count && (length == 0 || memcmp(copy, *items, length * sizeof *copy) == 0);
+
     drop_references(*items, *count);
     *items = copy;
-    *count = (size_t)PyList_GET_SIZE(now);
+    *count = length;
     Py_SETREF(*list, Py_NewRef(PyList_CheckExact(given) ? given : now));
     Py_DECREF(now);
-    return 0;
+    return !same;
 }
 
 int mcx_snapshot_set_servers(mcx_module *module, mcx_snapshot *snapshot, PyObject *servers)
@@ -148,12 +159,12 @@ int mcx_snapshot_set_servers(mcx_module *module, mcx_snapshot *snapshot, PyObjec
 
 int mcx_snapshot_set_buckets(mcx_module *module, mcx_snapshot *snapshot, PyObject *buckets)
 {
-    if (take_list(buckets, &snapshot->buckets, &snapshot->bucket, &snapshot->bucket_count) < 0) {
+    int changed =
+        take_list(buckets, &snapshot->buckets, &snapshot->bucket, &snapshot->bucket_count);
+
+    if (changed < 0 || (changed && mcx_place(module, snapshot) < 0)) {
         return -1;
     }
-    mc_placement_init_modulo(&snapshot->placement,
-                             snapshot->bucket_count ? snapshot->bucket_count : 1,
-                             &module->hash_kind);
     uint32_t *numbers = PyMem_Calloc(snapshot->bucket_count + 1, sizeof *numbers);
 
     if (numbers == NULL) {
@@ -196,6 +207,8 @@ void mcx_shared_start_over(mcx_shared *shared)
         if (snapshot != NULL && !mc_process_forked_in_call()) {
             snapshot->references = 1;
         }
+        /* The first call's end tells the watch, if there is one, of the new process. */
+        atomic_store_explicit(&shared->next_reap, 0, memory_order_relaxed);
         atomic_store_explicit(&shared->generation, now, memory_order_relaxed);
     }
     Py_END_CRITICAL_SECTION();
@@ -375,6 +388,7 @@ static int core_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(shared->module_object);
     Py_VISIT(shared->opened_with);
+    Py_VISIT(shared->watch);
     if (snapshot != NULL) {
         int result = traverse_snapshot(snapshot, visit, arg);
         if (result != 0) {
@@ -390,6 +404,7 @@ static int core_clear(PyObject *self)
     mcx_snapshot *snapshot = atomic_exchange(&shared->snapshot, NULL);
 
     Py_CLEAR(shared->opened_with);
+    Py_CLEAR(shared->watch);
     if (snapshot != NULL) {
         mcx_snapshot_drop(snapshot);
     }

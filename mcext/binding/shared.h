@@ -12,6 +12,13 @@
 #include "client_attributes.h"
 #include "compat.h"
 
+/* What becomes of a key whose server is dead: by the option on_dead. */
+typedef enum {
+    MCX_ON_DEAD_WALK, /* python-memcached's probes */
+    MCX_ON_DEAD_MISS,
+    MCX_ON_DEAD_NEXT /* the next server of the placement */
+} mcx_on_dead_way;
+
 /* What a call works with, replaced whole. Reference-counted: a call holds one reference. */
 struct mcx_snapshot {
 #ifdef Py_GIL_DISABLED
@@ -33,6 +40,9 @@ struct mcx_snapshot {
     uint32_t *bucket_server; /* index into server, or server_count where it is not there */
     size_t bucket_count;
     mc_placement placement;  /* of buckets, where there are any */
+    PyObject *table;         /* strong: the placement's; NULL: it has none */
+    mcx_on_dead_way on_dead; /* where a dead server's keys go */
+    size_t prefix_length;    /* bytes that stand before each key of a Cache */
     bool all_hosts;          /* every server and bucket is exactly a _Host */
     size_t plain_key_length; /* of str keys that need no more than a look; 0: all need more */
     bool debug, cache_cas, check_keys, allow_pickle, pickler_is_keyword;
@@ -46,8 +56,10 @@ struct mcx_snapshot {
 struct mcx_shared {
     PyObject_HEAD
     mcx_module *module;
-    PyObject *module_object;          /* strong: keeps module alive */
-    PyObject *opened_with;            /* strong: the servers that the constructor was given */
+    PyObject *module_object; /* strong: keeps module alive */
+    PyObject *opened_with;   /* strong: the servers that the constructor was given */
+    PyObject *watch; /* strong or NULL: what finds the servers (watch.h); in the critical section */
+    _Atomic uint32_t watched_in;      /* the process generation in which that knows of it, or 0 */
     uint64_t id;                      /* never used twice */
     _Atomic(mcx_snapshot *) snapshot; /* read and replaced in the object's critical section */
     _Atomic uint64_t type_check;      /* the client's type version << 32 | MCX_REPLACES_* */

@@ -71,6 +71,7 @@ enum {
  * something the others too. X(name): mcext.pure.client's function of that name. */
 #define MCX_PURE_METHODS(X)                                                                        \
     X(set_servers)                                                                                 \
+    X(refresh_servers)                                                                             \
     X(_init_buckets)                                                                               \
     X(disconnect_all)                                                                              \
     X(quit_all)                                                                                    \
@@ -112,6 +113,17 @@ enum {
     MCX_PURE_COUNT
 };
 
+/* What a TLS stream needs of ssl, found when first used, and names of attributes. */
+enum {
+    MCX_TLS_BIO,
+    MCX_TLS_ERROR,
+    MCX_TLS_WANT_READ,
+    MCX_TLS_READ, /* from here on names */
+    MCX_TLS_WRITE,
+    MCX_TLS_PENDING,
+    MCX_TLS_NAMES
+};
+
 struct mcx_module {
     PyTypeObject *client_type;
     PyTypeObject *shared_type;
@@ -119,8 +131,10 @@ struct mcx_module {
     PyTypeObject *stream_type;
     PyTypeObject *record_type;
     PyTypeObject *owner_type;
+    PyTypeObject *tls_type;
     PyTypeObject *cache_type;
     PyTypeObject *item_type;
+    PyTypeObject *table_type;
     PyTypeObject *secret_type;
     PyTypeObject *host_type;  /* mcext.pure.host._Host; NULL until that is imported */
     PyTypeObject *local_type; /* threading.local as found at import */
@@ -155,6 +169,7 @@ struct mcx_module {
 #if MCX_HAS_DICT_VERSION
     uint64_t socket_version; /* of that dict, then */
 #endif
+    PyObject *tls[MCX_TLS_NAMES];
     PyObject *pickle_dumps, *pickle_loads; /* once used */
     PyObject *same_key;                    /* the key_encoder where none was given */
     PyObject *defaults[2]; /* SERVER_MAX_KEY_LENGTH, SERVER_MAX_VALUE_LENGTH; ints */

@@ -9,6 +9,7 @@
 #include "core/wire/reply.h"
 
 #include "arguments.h"
+#include "cache.h"
 #include "call.h"
 #include "choose.h"
 #include "counters.h"
@@ -16,9 +17,13 @@
 #include "options.h"
 #include "replaced.h"
 #include "secret.h"
+#include "server.h"
+#include "server_address.h"
 #include "shared.h"
 #include "state.h"
+#include "tls_options.h"
 #include "values.h"
+#include "watch.h"
 
 static PyObject *module_same_key(PyObject *self, PyObject *key)
 {
@@ -153,6 +158,12 @@ static PyObject *module_for_hosts(PyObject *self, PyObject *client)
     return shared ? mcx_options_for_hosts(shared, client) : NULL;
 }
 
+static PyObject *module_server_key(PyObject *self, PyObject *given)
+{
+    (void)self;
+    return mcx_server_key_of(given);
+}
+
 /* _value_fields(line, count): of a VALUE line (key, flags, length) or (key, flags, length, cas). */
 static PyObject *module_value_fields(PyObject *self, PyObject *args)
 {
@@ -209,7 +220,106 @@ static PyObject *module_counter_names(PyObject *self, PyObject *unused)
     return mcx_counter_names();
 }
 
+static PyObject *module_check_tls(PyObject *self, PyObject *args)
+{
+    PyObject *context, *name;
+
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OO:_check_tls", &context, &name) ||
+        mcx_tls_check(context, name) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* ---- servers -------------------------------------------------------------------------------- */
+
+static PyObject *module_is_source(PyObject *self, PyObject *given)
+{
+    (void)self;
+    return PyBool_FromLong(mcx_server_is_source(given));
+}
+
+static PyObject *module_is_main_interpreter(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    return PyBool_FromLong(PyInterpreterState_Get() == PyInterpreterState_Main());
+}
+
+/* What a Client or a Cache shares; NULL with TypeError or RuntimeError. */
+static mcx_shared *shared_of(mcx_module *module, PyObject *client)
+{
+    if (!PyObject_TypeCheck(client, module->cache_type)) {
+        if (mcx_module_of(client) == NULL) {
+            PyErr_SetString(PyExc_TypeError, "a Client or a Cache is needed");
+            return NULL;
+        }
+        return mcx_shared_of(module, client);
+    }
+    if (((mcx_cache *)client)->shared == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "Cache.__init__ has not been called");
+    }
+    return ((mcx_cache *)client)->shared;
+}
+
+/* _watch(client): its mcext.discovery.Watch, or None. */
+static PyObject *module_watch(PyObject *self, PyObject *client)
+{
+    mcx_shared *shared = shared_of(PyModule_GetState(self), client);
+    PyObject *watch;
+
+    if (shared == NULL) {
+        return NULL;
+    }
+    Py_BEGIN_CRITICAL_SECTION(shared);
+    watch = Py_NewRef(shared->watch != NULL ? shared->watch : Py_None);
+    Py_END_CRITICAL_SECTION();
+    return watch;
+}
+
+/* _set_watch(client, watch): None for none. The client's next call begins with it. */
+static PyObject *module_set_watch(PyObject *self, PyObject *args)
+{
+    mcx_module *module = PyModule_GetState(self);
+    PyObject *client, *watch, *old = NULL;
+
+    if (!PyArg_ParseTuple(args, "OO:_set_watch", &client, &watch)) {
+        return NULL;
+    }
+    mcx_shared *shared = shared_of(module, client);
+
+    if (shared == NULL || mcx_watch_set(shared, watch == Py_None ? NULL : watch, &old) < 0) {
+        return NULL;
+    }
+    if (PyObject_TypeCheck(client, module->cache_type)) {
+        atomic_store(&((mcx_cache *)client)->open, NULL);
+    }
+    Py_XDECREF(old);
+    Py_RETURN_NONE;
+}
+
+/* _counters(server, reset): a dict; what a server of a Cache has counted. */
+static PyObject *module_counters(PyObject *self, PyObject *args)
+{
+    mcx_module *module = PyModule_GetState(self);
+    PyObject *server;
+    int reset;
+
+    if (!PyArg_ParseTuple(args, "O!p:_counters", module->server_type, &server, &reset)) {
+        return NULL;
+    }
+    if (((mcx_server *)server)->counters == NULL) {
+        PyErr_SetString(PyExc_ValueError, "the server is no Cache's");
+        return NULL;
+    }
+    return mcx_counters_dict(((mcx_server *)server)->counters, reset);
+}
+
 PyMethodDef mcx_support_functions[] = {
+    {"_counters", module_counters, METH_VARARGS,
+     "_counters($module, server, reset, /)\n--\n\n"
+     "What a server of a Cache has counted, as Cache.metrics() gives it."},
     {"_counter_names", module_counter_names, METH_NOARGS, NULL},
     {"_secrets", mcx_secret_pair, METH_VARARGS,
      "_secrets($module, username, password, /)\n--\n\n"
@@ -235,11 +345,29 @@ PyMethodDef mcx_support_functions[] = {
     {"_touch_time", module_touch_time, METH_O,
      "_touch_time($module, time, /)\n--\n\nThe same of touch, which takes a str of digits too."},
     {"_delta", module_delta, METH_O, "_delta($module, delta, /)\n--\n\nA delta as decimal text."},
+    {"_check_tls", module_check_tls, METH_VARARGS,
+     "_check_tls($module, context, name, /)\n--\n\n"
+     "Raise where tls_context or tls_server_hostname is wrong; warn where the first verifies "
+     "nothing."},
     {"_check_min_compress", module_check_min_compress, METH_O,
      "_check_min_compress($module, length, /)\n--\n\nRaise where it is no number."},
     {"_for_hosts", module_for_hosts, METH_O,
      "_for_hosts($module, client, /)\n--\n\n"
      "The options that new hosts are given: as arguments, and as attributes."},
+    {"_server_key", module_server_key, METH_O,
+     "_server_key($module, server, /)\n--\n\n"
+     "(the _key of a server at that address, its weight) of an address or (address, weight); None\n"
+     "for what is no server."},
+    {"_is_source", module_is_source, METH_O,
+     "_is_source($module, server, /)\n--\n\n"
+     "Whether it is no server, but what mcext.discovery asks for servers."},
+    {"_is_main_interpreter", module_is_main_interpreter, METH_NOARGS,
+     "_is_main_interpreter($module, /)\n--\n\nWhether this is no sub-interpreter."},
+    {"_watch", module_watch, METH_O,
+     "_watch($module, client, /)\n--\n\nThe mcext.discovery.Watch of a Client or Cache, or None."},
+    {"_set_watch", module_set_watch, METH_VARARGS,
+     "_set_watch($module, client, watch, /)\n--\n\n"
+     "From now on that is its watch, with which its next call begins; None: it has none."},
     {"_value_fields", module_value_fields, METH_VARARGS,
      "_value_fields($module, line, count, /)\n--\n\n"
      "A VALUE line as (key, flags, length) or, with count 4, (key, flags, length, cas)."},

@@ -5,5 +5,7 @@
 #include "compat.h"
 
 extern PyMethodDef mcx_support_functions[];
+/* Those that are about where a key goes: in server_for.c. */
+extern PyMethodDef mcx_placing_functions[];
 
 #endif

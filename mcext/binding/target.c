@@ -17,6 +17,8 @@
 #include "server.h"
 #include "shared.h"
 #include "state.h"
+#include "tls.h"
+#include "watch.h"
 
 int mcx_mark_dead(mcx_call *call, mcx_server *host, PyObject *reason)
 {
@@ -28,7 +30,7 @@ int mcx_mark_dead(mcx_call *call, mcx_server *host, PyObject *reason)
             return -1;
         }
     }
-    return mcx_server_mark_dead(host, reason);
+    return mcx_server_mark_dead(host, reason) < 0 ? -1 : mcx_watch_hint(call->shared);
 }
 
 /* The fault of a Cache's call, which says in its own words what a timeout is. */
@@ -60,7 +62,10 @@ static int connect_failed(mcx_call *call, mcx_server *host, mc_connection *conne
         (call->cache == NULL || note_failure(call, host, connection, words, text) == 0)) {
         reason = PyUnicode_FromFormat("connect: %U", text);
     }
-    if (reason != NULL) {
+    if (reason != NULL && words->status == MC_CROWDED) { /* which says nothing about the server */
+        result = mcx_server_debuglog(host, "MemCache: %U", reason);
+    }
+    else if (reason != NULL) {
         result = mcx_mark_dead(call, host, reason);
     }
     Py_XDECREF(text);
@@ -90,7 +95,9 @@ static int open_connection(mcx_call *call, mcx_server *host, mc_connection *conn
         mc_pool_give(connection, false, 0);
         return call->cache != NULL ? mcx_fault_dead(call, host) : 0;
     }
-    connection->transport = call->transport;
+    connection->transport = call->socket_class == NULL && mcx_server_is_tls(host)
+                                ? &mcx_tls_transport
+                                : call->transport;
     connection->kind = call->socket_class;
     connection->owner = call->owner;
     words.status = mcx_server_open(host, connection, &call->clock);
@@ -151,6 +158,10 @@ static COLD int make_ready(mcx_call *call, mcx_server *host, bool fresh, mc_conn
             return 1;
         }
         mc_connection_close(*connection);
+        if (UNLIKELY(PyErr_Occurred() != NULL)) { /* the look has raised */
+            mc_pool_give(*connection, false, 0);
+            return -1;
+        }
     }
     return open_connection(call, host, *connection);
 }

@@ -14,11 +14,16 @@ from time import monotonic
 from mcext import _core
 from mcext.pure.exchange import ANSWERS, PROTOCOL_KEY_LENGTH, Budget, Failed, ask, ask_many, end_unread, judge, knows
 from mcext.pure.host import UNAUTHENTICATED, _Host
+from mcext.pure.servers import _init_buckets, refresh_servers, set_servers  # noqa: F401  (by name, from C)
 
-# Keys to a get line; commands and bytes to a batch: what a server answers to so many fits its buffers.
+# Keys and bytes to a get line, as in core/wire/command.h; commands and bytes to a batch: what a server answers to so
+# many fits its buffers.
 KEYS_PER_LINE = 1000
+LINE = 16000
 COMMANDS_AT_ONCE = 4096
 BYTES_AT_ONCE = 1 << 18
+# The same over TLS: see PIECE in core/flow/leg.c.
+BYTES_IN_RECORDS = 1 << 13
 # Bytes of a value: what its length can be and Python can still hold, with the end of the line.
 LONGEST_VALUE = sys.maxsize - 2
 # Flags of values whose decoding may run the caller's code: a pickle, compressed.
@@ -72,58 +77,12 @@ def _check_all_sent(texts):
 # The servers
 
 
-def set_servers(self, servers):
-    if isinstance(servers, str):
-        servers = [servers]
-    elif isinstance(servers, (bytes, bytearray)):
-        raise TypeError(f"servers must be a list of servers, not {type(servers).__name__}")
-    try:
-        given = [*servers]
-    except TypeError:
-        if hasattr(type(servers), "__iter__"):
-            raise
-        raise TypeError(f"servers must be a list of servers, not {type(servers).__name__}") from None
-    if not _are_the_same(_attribute(self, "servers"), given):
-        kind = _host_class()
-        arguments, attributes = _core._for_hosts(self)
-        hosts = [kind(one, **arguments) for one in given]
-        for name, value in attributes.items():
-            for host in hosts:
-                setattr(host, name, value)
-        _assign(self, "servers", hosts)
-    self._init_buckets()
-
-
-def _attribute(self, name):
-    return getattr(self, name, None) or ()
-
-
-def _are_the_same(hosts, given):
-    return (
-        len(hosts) == len(given)
-        and len(hosts) > 0
-        and all(isinstance(host, _Host) and host._is_at(one) for host, one in zip(hosts, given, strict=True))
-    )
-
-
-def _host_class():
-    """memcache._Host, which applications replace."""
-    module = sys.modules.get("memcache")
-    return getattr(module, "_Host", _Host)
-
-
-def _init_buckets(self):
-    _assign(self, "buckets", [server for server in self.servers for _ in range(server.weight)])
-
-
-def _assign(self, name, value):
-    """Where a subclass sets attributes its own way, the attribute is set all the same."""
-    setattr(self, name, value)
-    if getattr(self, name) is not value:
-        getattr(_core.Client, name).__set__(self, value)
-
-
 def _get_server(self, key):
+    watch = _core._watch(self)
+    if watch is not None and not self.buckets:
+        watch.ready(self)
+    if _core._placing(self)[1] != "walk":
+        return _get_server_placed(self, key, watch)
     if isinstance(key, tuple):
         serverhash, key = key
     else:
@@ -144,12 +103,27 @@ def _get_server(self, key):
             if budget.connect(server):
                 return server, key
             failed.append(server)
+            if watch is not None:
+                watch.hint()
         serverhash = _core._server_hash(f"{serverhash}{i}".encode("ascii"))
     for server in buckets:  # whoever is left, in order
         if not any(server is one for one in failed):
             if budget.connect(server):
                 return server, key
             failed.append(server)
+    return None, None
+
+
+def _get_server_placed(self, key, watch):
+    """As the way in C chooses."""
+    budget = Budget.of_this_call()
+    number = 0
+    while (server := _core._candidate(self, key, number)) is not None:
+        if budget.connect(server):
+            return server, key[1] if isinstance(key, tuple) else key
+        if watch is not None:
+            watch.hint()
+        number += 1
     return None, None
 
 
@@ -681,11 +655,21 @@ def get_multi(self, keys, key_prefix=""):
         return _get_mapped(self, servers, originals)
 
 
+def _keys_of_line(texts):
+    """How many of these keys the next get line has: one at least."""
+    left = LINE - len("get\r\n")
+    for count, text in enumerate(texts[:KEYS_PER_LINE]):
+        left -= len(text) + 1
+        if left < 0:
+            return count or 1
+    return min(len(texts), KEYS_PER_LINE)
+
+
 def _get_mapped(self, servers, originals):
     found = {}
 
     def send(clock, server, texts):
-        texts = texts[:KEYS_PER_LINE]
+        texts = texts[: _keys_of_line(texts)]
         server.send_cmd(b"get " + b" ".join(texts))
         return len(texts)
 
@@ -805,8 +789,9 @@ def _send_commands(servers, cmd, command, answered, noreply):
     def send(clock, server, texts):
         parts, size, count, sent = [], 0, 0, []
         before = monotonic()
+        most = BYTES_AT_ONCE if getattr(server, "tls_context", None) is None else BYTES_IN_RECORDS
         for text in texts:
-            if len(parts) >= COMMANDS_AT_ONCE or size >= BYTES_AT_ONCE:
+            if len(parts) >= COMMANDS_AT_ONCE or size >= most:
                 break
             one = command(text)
             count += 1

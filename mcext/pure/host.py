@@ -322,7 +322,7 @@ class _Host(_core._Server):
                 if hasattr(made, "settimeout"):
                     made.settimeout(None if until is None else max(until - monotonic(), 0.001))
                 _connect(made, address, until)
-                return made
+                return self._wrap(made, until)
             except OSError as failed:
                 made.close()
                 error = failed
@@ -332,6 +332,15 @@ class _Host(_core._Server):
             if until is not None and monotonic() >= until:
                 break
         raise error
+
+    def _wrap(self, made, until):
+        """The connected socket, in TLS where that is to be."""
+        context = self.tls_context
+        if context is None or not hasattr(self, "ip"):
+            return made
+        if hasattr(made, "settimeout"):
+            made.settimeout(None if until is None else max(until - monotonic(), 0.001))
+        return context.wrap_socket(made, server_hostname=self.tls_server_hostname or self.ip)
 
     def _flush_first(self):
         """flush_all on a connection to a server that was dead."""

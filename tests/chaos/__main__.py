@@ -1,6 +1,7 @@
-"""The command: python -m tests.chaos [--client NAME] [--fault NAME] [--long] [--expiries N] [--seed N] [--table]."""
+"""The command: python -m tests.chaos --help."""
 
 import argparse
+import functools
 import importlib.util
 import json
 import os
@@ -24,6 +25,7 @@ PEERS = {
     "libmc": "libmc==1.4.17",
 }
 OURS = ("mcext", "mcext.Cache")
+WITH_TLS = (*OURS, "pymemcache")
 NAMES = (*OURS, *PEERS)
 # calls under a fault that does not wait, and under one that does
 SHORT = (2000, 600)
@@ -64,14 +66,15 @@ def environment(name):
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
-def server(direct):
+def server(direct, tls=False):
     """Return a real memcached with room for every connection a client may open.
 
-    It is on a free TCP port where clients come to it, else on a Unix socket, which costs the proxy less.
+    It is on a free TCP port where clients come to it, or where it speaks TLS, else on a Unix socket, which costs the
+    proxy less.
     """
     from mcext.testing import memcached
 
-    return memcached("-m", "256", "-c", "4096", "-t", "2", unix=not direct)
+    return memcached("-m", "256", "-c", "4096", "-t", "2", unix=not (direct or tls), tls=tls)
 
 
 def line(result):
@@ -145,9 +148,13 @@ def write_page(text):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos",
+        description="A client between damaged streams, dying servers, forks, signals and threads.",
+    )
     parser.add_argument("--client", choices=NAMES, action="append", help="client to try, default mcext (repeatable)")
     parser.add_argument("--fault", choices=FAULTS, action="append", help="only this fault (repeatable)")
+    parser.add_argument("--tls", action="store_true", help="over TLS; damaged are its records, of the handshake too")
     parser.add_argument("--seed", type=int, help="replay this seed (default: a new one, printed)")
     parser.add_argument("--long", action="store_true", help="{:,} calls a fault, {:,} where it waits".format(*LONG))
     parser.add_argument("--calls", type=int, help="calls under a fault that does not wait")
@@ -158,6 +165,8 @@ def main():
     parser.add_argument("--verbose", action="store_true", help="print the wrong answers and exceptions that were seen")
     parser.add_argument("--json", action="store_true", help="print each result as a JSON line too")
     options = parser.parse_args()
+    if options.tls and (options.table or not set(options.client or OURS) <= set(WITH_TLS)):
+        parser.error(f"--tls is for {', '.join(WITH_TLS)}")
 
     if options.expiries:
         return force_expiries(options.expiries, options)
@@ -179,7 +188,8 @@ def main():
             continue
         for fault in options.fault or FAULTS:
             wanted = waiting if FAULTS[fault].waits else calls
-            result = run(name, fault, seed, wanted, server, surroundings, seconds)
+            factory = functools.partial(server, tls=options.tls)
+            result = run(name, fault, seed, wanted, factory, surroundings, seconds)
             results.append(result)
             print(line(result), flush=True)
             for words in result.words if options.verbose else result.words[:3] if result.verdicts() else ():
@@ -199,7 +209,7 @@ def main():
 def force_expiries(count, options):
     """Run tests/chaos/expiries.py; return 1 where it went wrong."""
     seed = random.randrange(1 << 31) if options.seed is None else options.seed
-    with server(direct=True) as running:
+    with server(direct=True, tls=options.tls) as running:
         result = expiries.run(running, count, seed)
     print(f"seed {seed}; {expiries.line(result)}", flush=True)
     if options.json:

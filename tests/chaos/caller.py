@@ -9,6 +9,7 @@ import json
 import os
 import random
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -236,6 +237,9 @@ class Caller:
         self.seed = settings["seed"]
         self.timeout = settings["timeout"]
         self.addresses = settings["addresses"]
+        self.options = {}
+        if settings["ca_file"]:
+            self.options["tls_context"] = ssl.create_default_context(cafile=settings["ca_file"])
         self.threads = settings["threads"]
         self.calls = settings["calls"]
         self.adapter = CLIENTS[settings["client"]]
@@ -250,7 +254,7 @@ class Caller:
         self.main = None
 
     def make(self):
-        return self.adapter(self.addresses, self.timeout)
+        return self.adapter(self.addresses, self.timeout, **self.options)
 
     def calls_for(self, thread, name):
         client = self.shared if self.share or self.threads == 1 else self.make()

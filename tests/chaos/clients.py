@@ -1,7 +1,8 @@
 """Each client library in its own words, behind the few calls that the chaos suite makes.
 
 Only the library that is asked for is imported, since the caller runs each in a process of its own. Every client gets
-the same deadline and, where it can, no pause after a failure, so that every call tries.
+the same deadline and, where it can, no pause after a failure, so that every call tries. Those that speak TLS take it
+as the option tls_context.
 """
 
 import importlib.metadata
@@ -16,8 +17,8 @@ class MemcacheLike:
     # It is made to be used on after a fork without being told.
     survives_fork = True
 
-    def __init__(self, addresses, timeout):
-        self.client = self.make(addresses, timeout)
+    def __init__(self, addresses, timeout, **options):
+        self.client = self.make(addresses, timeout, **options)
         for name in ("get", "set", "add", "append", "delete", "touch", "incr", "get_multi", "disconnect_all"):
             setattr(self, name, getattr(self.client, name))
 
@@ -29,13 +30,13 @@ class Mcext(MemcacheLike):
     distribution = "mcext"
 
     @staticmethod
-    def make(addresses, timeout):
+    def make(addresses, timeout, **options):
         import mcext
 
         if os.environ.get("MCEXT_WAY") == "customised":  # see tests/support/customised.py
             original = mcext.Client._encode_key
             mcext.Client._encode_key = lambda self, key: original(self, key)
-        return mcext.Client(addresses, socket_timeout=timeout, connect_timeout=timeout, dead_retry=0)
+        return mcext.Client(addresses, socket_timeout=timeout, connect_timeout=timeout, dead_retry=0, **options)
 
 
 class McextCache:
@@ -45,10 +46,12 @@ class McextCache:
     thread_safe = True
     survives_fork = True
 
-    def __init__(self, addresses, timeout):
+    def __init__(self, addresses, timeout, **options):
         import mcext
 
-        self.client = mcext.Cache(addresses, timeout=timeout, connect_timeout=timeout, dead_retry=0, errors="miss")
+        self.client = mcext.Cache(
+            addresses, timeout=timeout, connect_timeout=timeout, dead_retry=0, errors="miss", **options
+        )
         for name in ("get", "set", "add", "append", "delete", "incr"):
             setattr(self, name, getattr(self.client, name))
         self.get_multi = self.client.get_many
@@ -78,12 +81,12 @@ class Pymemcache:
     thread_safe = False
     survives_fork = False
 
-    def __init__(self, addresses, timeout):
+    def __init__(self, addresses, timeout, **options):
         from pymemcache.client.base import Client
 
         # The plain client has one server.
         host, port = addresses[0].rsplit(":", 1)
-        self.client = Client((host, int(port)), connect_timeout=timeout, timeout=timeout, no_delay=True)
+        self.client = Client((host, int(port)), connect_timeout=timeout, timeout=timeout, no_delay=True, **options)
         for name in ("get", "append", "get_multi"):
             setattr(self, name, getattr(self.client, name))
         self.disconnect_all = self.client.close

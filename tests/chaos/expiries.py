@@ -66,6 +66,11 @@ class Board:
         return max(row[at] for row in self.rows)
 
 
+def secure(server):
+    """The options of a cache that reaches the server: by TLS, where it speaks that."""
+    return {"tls_context": server.tls_context} if server.tls_context else {}
+
+
 def place(name, key):
     return len(PROCESS_COUNTS) + key * len(KEY_COUNTS) + KEY_COUNTS.index(name)
 
@@ -73,13 +78,13 @@ def place(name, key):
 class Crowd:
     """One process that calls."""
 
-    def __init__(self, board, number, address, seed, fill):
+    def __init__(self, board, number, server, seed, fill):
         self.board, self.row, self.random = board, board.rows[number], random.Random(seed)
         self.lock = threading.Lock()
         self.computing = []
         self.inherited = set(os.listdir("/proc/self/fd"))  # also the parent's connection
         kind = {"cas": mcext.Cache, "set": PlainFills}[fill]
-        self.cache = kind([address], timeout=TIMEOUT, dead_retry=0, on_event=self.note)
+        self.cache = kind([server.address], timeout=TIMEOUT, dead_retry=0, on_event=self.note, **secure(server))
 
     def add(self, name):
         with self.lock:
@@ -206,7 +211,7 @@ class Driver:
         self.children = {}
         self.started = 0
         self.deaths = 0
-        self.cache = mcext.Cache([server.address], timeout=60)
+        self.cache = mcext.Cache([server.address], timeout=60, **secure(server))
 
     def start_children(self):
         for number in set(range(PROCESSES)) - set(self.children.values()):
@@ -216,7 +221,7 @@ class Driver:
             if child == 0:
                 try:
                     seed = self.seed * 1000003 + self.started
-                    Crowd(self.board, number, self.server.address, seed, self.fill).run(parent)
+                    Crowd(self.board, number, self.server, seed, self.fill).run(parent)
                 finally:
                     os._exit(1)
             self.children[child] = number

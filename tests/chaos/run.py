@@ -120,6 +120,8 @@ class Control:
             self.socket.connect(server.path)
         else:
             self.socket = socket.create_connection((server.host, server.port), 10)
+            if server.tls_context:
+                self.socket = server.tls_context.wrap_socket(self.socket, server_hostname=server.host)
         self.file = self.socket.makefile("rb")
 
     def __enter__(self):
@@ -230,6 +232,7 @@ def proxy(server, fault, seed, ports):
         "rate": fault.rate,
         "timeout": fault.timeout,
         "listeners": ports,
+        "tls": server.tls_context is not None,
     }
     process = subprocess.Popen(
         [sys.executable, str(HERE / "proxy.py"), json.dumps(settings)],
@@ -376,6 +379,7 @@ def run(client, fault, seed, calls, server_factory, environment, seconds=3600.0,
                     "life": attempt,
                     "timeout": fault.timeout,
                     "addresses": addresses,
+                    "ca_file": server.ca_file,
                     "threads": fault.threads,
                     "calls": left,
                     "board": os.path.join(folder, "board"),

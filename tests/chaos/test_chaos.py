@@ -11,10 +11,13 @@ import oracle
 import pytest
 
 import mcext
-from chaos import caller, proxy, run
+from chaos import caller, plans, records, run
 from chaos.__main__ import server
 
 TESTS = Path(__file__).resolve().parents[1]
+# Of TLS what differs most: cut, changed and foreign records, handshakes in forks, threads and on a server that comes back.
+OVER_TLS = ("cut-fin", "garbage", "other-key", "fork", "threads", "stall", "kill")
+RUNS = {fault: (fault,) for fault in run.FAULTS} | {f"{fault}-tls": (fault, "--tls") for fault in OVER_TLS}
 
 
 def chaos(*arguments):
@@ -27,9 +30,10 @@ def chaos(*arguments):
     return done.stdout + done.stderr, results
 
 
-@pytest.mark.parametrize("fault", run.FAULTS)
-def test_never_a_wrong_value_a_death_or_a_hang(fault):
-    text, results = chaos("--fault", fault, "--calls", "1500", "--waiting-calls", "320")
+@pytest.mark.parametrize("name", RUNS)
+def test_never_a_wrong_value_a_death_or_a_hang(name):
+    fault, *tls = RUNS[name]
+    text, results = chaos("--fault", fault, "--calls", "1500", "--waiting-calls", "320", *tls)
     assert len(results) == 1, text
     (result,) = results
     counts = result["counts"]
@@ -46,9 +50,11 @@ def test_never_a_wrong_value_a_death_or_a_hang(fault):
 
 
 @pytest.mark.plain
-@pytest.mark.parametrize("fault", run.FAULTS)
-def test_never_a_wrong_value_a_death_or_a_hang_of_a_cache(fault):
-    text, results = chaos("--client", "mcext.Cache", "--fault", fault, "--calls", "1500", "--waiting-calls", "320")
+@pytest.mark.parametrize("name", RUNS)
+def test_never_a_wrong_value_a_death_or_a_hang_of_a_cache(name):
+    fault, *tls = RUNS[name]
+    options = ["--client", "mcext.Cache", "--calls", "1500", "--waiting-calls", "320", *tls]
+    text, results = chaos("--fault", fault, *options)
     (result,) = results
     counts = result["counts"]
     assert result["verdicts"] == [], text
@@ -110,15 +116,41 @@ def test_values_carry_their_key():
 def test_the_proxy_finds_the_ends_of_replies(stream, ends):
     found = []
     start = 0
-    while start < len(stream) and (end := proxy.reply_end(bytearray(stream), start)) >= 0:
+    while start < len(stream) and (end := plans.reply_end(bytearray(stream), start)) >= 0:
         found.append(end)
         start = end
     assert found == ends
 
 
+@pytest.mark.plain
+@pytest.mark.parametrize(
+    ("stream", "ends"),
+    [
+        (b"\x16\x03\x03\x00\x02ab\x17\x03\x03\x00\x00\x17\x03\x03\x01\x00" + b"x" * 256, [7, 12, 273]),
+        (b"\x17\x03\x03\x00\x02a", []),
+        (b"\x17\x03\x03\x00", []),
+    ],
+)
+def test_the_proxy_finds_the_ends_of_records(stream, ends):
+    found = []
+    start = 0
+    while start < len(stream) and (end := records.record_end(bytearray(stream), start)) >= 0:
+        found.append(end)
+        start = end
+    assert found == ends
+
+
+@pytest.mark.plain
+@pytest.mark.parametrize("fault", ["error-line", "garbage", "doubled", "absurd-length"])
+def test_no_damaged_record_is_the_one_that_was_sent(fault):
+    plan = records.RecordPlan(fault, 1, 1, 0.25, [None] * 50)
+    record = b"\x17\x03\x03\x00\x06record"
+    assert all(list(plan.apply(record)) != [record] for _ in range(200))
+
+
 def test_a_seed_replays_the_same_plan():
     def entries(seed):
-        plan = proxy.Plan("garbage", seed, 0.5, 0.25, [None] * 50)
+        plan = plans.Plan("garbage", seed, 0.5, 0.25, [None] * 50)
         return [plan.apply(b"VALUE key1 0 5\r\nvalue\r\nEND\r\n") for _ in range(100)]
 
     assert entries("1:1") == entries("1:1")

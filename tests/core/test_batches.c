@@ -9,7 +9,7 @@
 #define BODY 16384 /* is waited for in one receive from this size on */
 
 static const mc_slice key = {"k", 1}, never = {"0", 1};
-static const mc_transport transport = {.is_free = true, .waits_for_all = true};
+static const mc_transport transport = {.is_free = true, .is_pollable = true, .waits_for_all = true};
 static char bytes[2 * BATCH];
 static mc_connection connection;
 static mc_leg leg;
@@ -100,8 +100,8 @@ static void a_batch_ends_with_its_bytes_or_its_pieces(void)
 {
     size_t head = strlen("set k 0 0 100000\r\n\r\n");
 
-    for (int room = 3; room < 9; room++) {
-        struct iovec pieces[9];
+    for (int room = 4; room < 10; room++) {
+        struct iovec pieces[10];
         int laid = 0;
 
         start(MC_SET, NULL, 100);
@@ -111,7 +111,7 @@ static void a_batch_ends_with_its_bytes_or_its_pieces(void)
             CHECK(store(100000, true) == MC_LAID_POINTED_TO);
             laid++;
         }
-        int by_pieces = (room - 1) / 2, by_bytes = 3; /* two pieces each, and one for the rest */
+        int by_pieces = (room - 2) / 2, by_bytes = 3; /* two pieces each, a cut, and the rest */
         CHECK_NUMBER(laid, by_pieces < by_bytes ? by_pieces : by_bytes);
         CHECK(mc_leg_ready(&leg));
         CHECK_NUMBER(leg.piece_count, 2 * laid + 1);
@@ -130,6 +130,91 @@ static void a_batch_ends_with_its_bytes_or_its_pieces(void)
         CHECK(mc_leg_has_room(&leg) == !more);
         stop();
     }
+}
+
+/* What a peer that gets records finds in them: a piece has whole commands, and ends with the one that
+ * makes it longer than 8 kB; behind a value that is a piece of its own begins another one. */
+static void in_records_a_piece_ends_with_a_command(void)
+{
+    static const struct {
+        size_t length, commands;
+    } cases[] = {{1, 512}, {1000, 9}, {4000, 3}, {8192, 1}};
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct iovec pieces[40];
+
+        start(MC_SET, NULL, 2 * cases[i].commands + 1);
+        connection.in_records = true;
+        mc_leg_use_room(&leg, pieces, 40);
+        CHECK(mc_leg_next(&leg) == MC_LEG_PRODUCE);
+        while (mc_leg_has_room(&leg)) {
+            CHECK(store(cases[i].length, true) == MC_LAID_COPIED);
+        }
+        CHECK(mc_leg_ready(&leg));
+        size_t size = mc_buffer_length(&connection.out) / (2 * cases[i].commands + 1);
+        CHECK_NUMBER(leg.piece_count, 3);
+        CHECK_NUMBER(leg.pieces[0].iov_len, cases[i].commands * size);
+        CHECK_NUMBER(leg.pieces[1].iov_len, cases[i].commands * size);
+        CHECK_NUMBER(leg.pieces[2].iov_len, size);
+        CHECK(leg.pieces[0].iov_len >= 8192 && leg.pieces[0].iov_len - size < 8192);
+        CHECK((char *)leg.pieces[0].iov_base + leg.pieces[0].iov_len == leg.pieces[1].iov_base);
+        stop();
+    }
+}
+
+static void in_records_nothing_stands_behind_a_large_value(void)
+{
+    struct iovec pieces[9];
+
+    start(MC_SET, NULL, 2);
+    connection.in_records = true;
+    mc_leg_use_room(&leg, pieces, 9);
+    CHECK(mc_leg_next(&leg) == MC_LEG_PRODUCE);
+    CHECK(store(10000, true) == MC_LAID_POINTED_TO);
+    CHECK(store(10000, true) == MC_LAID_POINTED_TO);
+    CHECK(mc_leg_ready(&leg));
+    CHECK_NUMBER(leg.piece_count, 6);
+    for (int i = 0; i < 6; i += 3) {
+        CHECK_BYTES(pieces[i].iov_base, pieces[i].iov_len, "set k 0 0 10000\r\n");
+        CHECK(pieces[i + 1].iov_base == bytes && pieces[i + 1].iov_len == 10000);
+        CHECK_BYTES(pieces[i + 2].iov_base, pieces[i + 2].iov_len, "\r\n");
+    }
+    stop();
+}
+
+static void in_records_a_get_line_begins_a_piece(void)
+{
+    static mc_slice keys[3000];
+    struct iovec pieces[9];
+
+    for (size_t i = 0; i < 3000; i++) {
+        keys[i] = (mc_slice){"0123456789", 10};
+    }
+    start(MC_GET, keys, 3000);
+    connection.in_records = true;
+    mc_leg_use_room(&leg, pieces, 9);
+    CHECK(mc_leg_next(&leg) == MC_LEG_MOVE);
+    CHECK_NUMBER(leg.piece_count, 3);
+    for (int i = 0; i < 3; i++) {
+        CHECK_NUMBER(pieces[i].iov_len, 3 + 1000 * 11 + 2);
+        CHECK(memcmp(pieces[i].iov_base, "get ", 4) == 0);
+    }
+    stop();
+    for (size_t i = 0; i < 3000; i++) {
+        keys[i] = (mc_slice){"k", 1};
+    }
+    start(MC_GET, keys, 3000); /* small ones share one */
+    connection.in_records = true;
+    CHECK(mc_leg_next(&leg) == MC_LEG_MOVE && leg.piece_count == 1);
+    stop();
+    start(MC_GET, keys, 3000); /* without room for more pieces the batch ends */
+    connection.in_records = true;
+    keys[0] = keys[1000] = (mc_slice){bytes, 9000};
+    mc_leg_use_room(&leg, pieces, 2);
+    CHECK(mc_leg_next(&leg) == MC_LEG_MOVE);
+    CHECK_NUMBER(leg.piece_count, 2);
+    CHECK_NUMBER(leg.next, 2000);
+    stop();
 }
 
 static void the_keys_of_a_batch_go_out_in_order(void)
@@ -309,6 +394,9 @@ int main(void)
     PROMISE(memory_for_a_batch_is_asked_for_once);
     PROMISE(a_command_as_large_as_a_batch_is_one);
     PROMISE(a_batch_ends_with_its_bytes_or_its_pieces);
+    PROMISE(in_records_a_piece_ends_with_a_command);
+    PROMISE(in_records_nothing_stands_behind_a_large_value);
+    PROMISE(in_records_a_get_line_begins_a_piece);
     PROMISE(the_keys_of_a_batch_go_out_in_order);
     PROMISE(as_many_replies_are_awaited_as_commands_were_laid_out);
     PROMISE(what_is_to_be_tried_again_has_nothing_to_be_sent);

@@ -71,10 +71,31 @@ static void only_storage_commands_begin_with_eight_bytes_at_most(void)
     }
 }
 
+static void a_get_line_has_no_more_keys_and_bytes_than_every_service_takes(void)
+{
+    static char name[MC_GET_LINE + 1];
+    static mc_slice keys[2 * MC_KEYS_PER_GET];
+    const struct {
+        size_t length, count, fit; /* of each key; keys; how many go on the line */
+    } lines[] = {
+        {1, 1, 1},       {1, 999, 999},  {1, 1000, 1000}, {1, 1001, 1000},      {14, 1000, 1000},
+        {15, 1000, 999}, {249, 63, 63},  {249, 64, 63},   {250, 2000, 63},      {7996, 2, 2},
+        {7997, 2, 1},    {16000, 2, 1},  {16000, 1, 1},   {MC_GET_LINE, 50, 1},
+    };
+
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        for (size_t at = 0; at < lines[i].count; at++) {
+            keys[at] = (mc_slice){name, lines[i].length};
+        }
+        CHECK_NUMBER(mc_keys_of_line(keys, lines[i].count), lines[i].fit);
+    }
+}
+
 int main(void)
 {
     PROMISE(only_what_may_be_executed_twice_is_repeatable);
     PROMISE(each_answer_belongs_to_its_commands_alone);
     PROMISE(only_storage_commands_begin_with_eight_bytes_at_most);
+    PROMISE(a_get_line_has_no_more_keys_and_bytes_than_every_service_takes);
     return check_result();
 }

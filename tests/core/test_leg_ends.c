@@ -115,11 +115,12 @@ static void each_end_has_its_verdict(void)
         const char *name, *blame;
     } ends[] = {{MC_TIMEOUT, "TIMEOUT", " blame"}, {MC_CLOSED, "CLOSED", ""},
                 {MC_FAILED, "FAILED", ""},         {MC_MALFORMED, "MALFORMED", ""},
-                {MC_NO_MEMORY, "NO_MEMORY", ""},   {MC_RAISED, "RAISED", ""}};
+                {MC_NO_MEMORY, "NO_MEMORY", ""},   {MC_RAISED, "RAISED", ""},
+                {MC_REFUSED, "REFUSED", " blame"}};
 
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
         for (int late = 0; late < 2; late++) {
-            const char *blame = late ? "" : ends[i].blame;
+            const char *blame = late && ends[i].status == MC_TIMEOUT ? "" : ends[i].blame;
             bool is_answer = ends[i].status != MC_NO_MEMORY && ends[i].status != MC_RAISED;
             task asked = ONE(MC_GET, .said = {"V"}, .end = ends[i].status, .late = late);
             char wanted[64];

@@ -76,6 +76,21 @@ static void one_that_is_not_clean_is_closed(void)
     mc_pool_fini(&pool);
 }
 
+/* Bytes that its transport holds would be taken for the next reply. */
+static void one_whose_transport_holds_bytes_is_closed(void)
+{
+    int peer = -1;
+
+    mc_pool_init(&pool);
+    mc_connection *connection = take_open(&peer);
+    connection->more = true;
+    mc_pool_give(connection, true, mc_clock_now());
+    CHECK(is_closed(peer));
+    close(peer);
+    CHECK_NUMBER(mc_pool_idle_count(&pool), 0);
+    mc_pool_fini(&pool);
+}
+
 static void calls_at_one_time_own_one_connection_each(void)
 {
     mc_connection *owned[40];
@@ -545,6 +560,7 @@ int main(void)
 {
     PROMISE(a_connection_given_back_clean_is_taken_again);
     PROMISE(one_that_is_not_clean_is_closed);
+    PROMISE(one_whose_transport_holds_bytes_is_closed);
     PROMISE(calls_at_one_time_own_one_connection_each);
     PROMISE(the_one_given_back_last_is_taken_first);
     PROMISE(the_newest_is_not_for_who_it_does_not_fit);

@@ -45,6 +45,7 @@ static mc_status fake_connect(mc_connection *connection, mc_connecting *state,
     (void)connection, (void)to, (void)clock;
     state->wait_fd = script.waits.wait_fd;
     state->wait_until = script.waits.wait_until;
+    state->wait_to_read = script.waits.wait_to_read;
     state->since = 1; /* it has begun */
     return script.connects[script.connected++];
 }
@@ -97,6 +98,7 @@ static void fake_close(mc_connection *connection)
 
 static const mc_transport fake = {
     .is_free = true,
+    .is_pollable = true,
     .waits_for_all = true,
     .connect = fake_connect,
     .send = fake_send,
@@ -176,6 +178,13 @@ static void a_connect_waits_for_what_its_transport_says(void)
     CHECK(script.connected == 2 && script.polled == 1);
     CHECK(script.polls[0].fd == 17 && script.polls[0].events == POLLOUT);
     CHECK_NUMBER(script.poll_timeout, -1);
+
+    begin_script();
+    script.connects[0] = MC_AGAIN;
+    script.waits = (mc_connecting){.wait_fd = 17, .wait_until = INT64_MAX, .wait_to_read = true};
+    CHECK(connect_now(&connection, &state) == MC_OK);
+    CHECK(script.polls[0].fd == 17 && script.polls[0].events == POLLIN);
+    CHECK(!state.wait_to_read); /* the next one waits for its own */
 
     begin_script();
     script.connects[0] = MC_AGAIN;
@@ -537,6 +546,87 @@ static void a_wait_for_many_has_its_status(void)
     end_fan();
 }
 
+/* What a transport holds no poll tells of. */
+static void what_is_held_is_taken_before_a_wait(void)
+{
+    fan_out(0);
+    all.connections[1].more = true;
+    script.receives[0] = (answer){MC_OK, 5};
+    CHECK(step() == MC_OK);
+    CHECK(script.polled == 0 && script.received == 1);
+    CHECK(!all.arrived[0] && all.arrived[1] && !all.arrived[2]);
+    end_fan();
+
+    fan_out(0); /* of one that is alone, too */
+    mc_leg_fail(&all.legs[0], MC_FAILED);
+    mc_leg_fail(&all.legs[2], MC_FAILED);
+    all.connections[1].more = true;
+    script.receives[0] = (answer){MC_OK, 5};
+    CHECK(step() == MC_OK);
+    CHECK(script.polled == 0 && script.received == 1 && all.arrived[1]);
+    CHECK(script.last_timeout == 0 && script.last_late);
+    end_fan();
+
+    fan_out(2); /* not of one that fails before */
+    all.connections[1].more = true;
+    script.sends[0].status = MC_FAILED;
+    CHECK(step() == MC_OK);
+    CHECK(script.received == 0 && !all.arrived[1] && ended_in(&all.legs[1]) == MC_FAILED);
+    end_fan();
+}
+
+/* In three steps, of which one waits. */
+static void a_turn_can_be_made_in_steps(void)
+{
+    fan_out(0);
+    script.revents[2] = POLLIN;
+    script.receives[0] = (answer){MC_OK, 5};
+    CHECK(mc_fanout_begin(all.list, LEGS, all.polls, all.arrived) == MC_AGAIN);
+    CHECK(script.polled == 0 && script.received == 0);
+    CHECK(mc_fanout_wait(all.polls, LEGS, &all.clock) == MC_OK);
+    CHECK(script.polled == 1 && script.received == 0);
+    CHECK(mc_fanout_end(all.list, LEGS, all.polls, all.arrived) == MC_OK);
+    CHECK(script.received == 1 && all.arrived[2] && !all.arrived[0]);
+    end_fan();
+
+    fan_out(0); /* one that is alone is polled, too: its receive might wait */
+    mc_leg_fail(&all.legs[0], MC_FAILED);
+    mc_leg_fail(&all.legs[1], MC_FAILED);
+    CHECK(mc_fanout_begin(all.list, LEGS, all.polls, all.arrived) == MC_AGAIN);
+    CHECK(script.received == 0);
+    mc_leg_fail(&all.legs[2], MC_FAILED);
+    CHECK(mc_fanout_begin(all.list, LEGS, all.polls, all.arrived) == MC_OK);
+    end_fan();
+}
+
+/* An exception stands: nothing may run that could raise another. */
+static void behind_one_that_has_raised_nothing_is_done(void)
+{
+    fan_out(7);
+    script.sends[0] = (answer){MC_OK, 7};
+    script.sends[1].status = MC_RAISED;
+    CHECK(mc_fanout_begin(all.list, LEGS, all.polls, all.arrived) == MC_RAISED);
+    CHECK_NUMBER(script.sent, 2);
+    CHECK(ended_in(&all.legs[1]) == MC_RAISED && mc_leg_is_running(&all.legs[2]));
+    end_fan();
+
+    fan_out(0);
+    all.connections[0].more = true;
+    script.receives[0].status = MC_RAISED;
+    CHECK(mc_fanout_begin(all.list, LEGS, all.polls, all.arrived) == MC_RAISED);
+    CHECK(!all.arrived[0]);
+    end_fan();
+
+    fan_out(0);
+    for (int i = 0; i < LEGS; i++) {
+        all.polls[i] = (struct pollfd){i, POLLIN, POLLIN};
+    }
+    script.receives[0].status = MC_RAISED;
+    CHECK(mc_fanout_end(all.list, LEGS, all.polls, all.arrived) == MC_RAISED);
+    CHECK_NUMBER(script.received, 1);
+    end_fan();
+}
+
 int main(void)
 {
     PROMISE(a_connect_waits_for_what_its_transport_says);
@@ -553,5 +643,8 @@ int main(void)
     PROMISE(who_does_not_run_is_left_out);
     PROMISE(the_last_one_with_more_to_be_sent_is_polled);
     PROMISE(a_wait_for_many_has_its_status);
+    PROMISE(what_is_held_is_taken_before_a_wait);
+    PROMISE(a_turn_can_be_made_in_steps);
+    PROMISE(behind_one_that_has_raised_nothing_is_done);
     return check_result();
 }

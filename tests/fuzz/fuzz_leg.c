@@ -212,7 +212,7 @@ static void produce(void)
 
 static void begin(mc_connection *on, uint32_t unanswered)
 {
-    static const mc_transport ways[] = {{.is_free = true}, {.is_free = false}};
+    static const mc_transport ways[] = {{.is_free = true, .is_pollable = true}, {.is_free = false}};
     mc_clock clock = {.timeout = asked.late ? 0 : MC_NO_TIMEOUT, .late = true};
 
     connection = on;

@@ -335,7 +335,7 @@ static void same(story a, story b)
 
 /* ---- one look ---- */
 
-static const mc_transport transport = {.is_free = true};
+static const mc_transport transport = {.is_free = true, .is_pollable = true};
 
 static void look_once(const request *asked, story whole)
 {

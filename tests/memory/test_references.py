@@ -111,7 +111,7 @@ def test_the_class_of_the_sockets(server, kind, where, monkeypatch):
         other.get_multi(["key1", "key2"])
 
     def moved():
-        client.set_servers([(server.address, 2)])
+        client.set_servers([(server.address, 2), "127.0.0.1:1"])
         client.get("key1")
         client.set_servers([server.address])
         client.get("key1")

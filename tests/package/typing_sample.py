@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import mcext
-from mcext import Client
+from mcext import Client, Server, placement
 from mcext.testing import memcached
 
 version: str = mcext.__version__
@@ -68,9 +68,25 @@ def make() -> Client:
         connect_timeout=0.25,
         max_value_length=1 << 20,
         allow_pickle=False,
+        placement=placement.libmemcached("ketama", hash="md5"),
+        on_dead="next",
         username="name",
         password=b"password",
     )
+
+
+def placed(client: Client) -> placement.Placement:
+    Client(["127.0.0.1:11211"], placement="ketama")  # type: ignore[arg-type]
+    Client(["127.0.0.1:11211"], on_dead="eject")  # type: ignore[arg-type]
+    placement.libmemcached("ketama_wieghted")  # type: ignore[arg-type]
+    placement.twemproxy(hash="hsieh")  # type: ignore[arg-type]
+    client.placement = placement.pylibmc({"ketama": True, "tcp_nodelay": True})
+    client.on_dead = "miss"
+    where: str | None = client.server_for("key")
+    where = client.server_for((17, b"key"))
+    print(where, placement.python_memcached() == client.placement, client.on_dead)
+    print(placement.libmc(hash="crc32"), placement.pymemcache(), placement.uhashring(ketama=True))
+    return placement.twemproxy("modula", hash="one_at_a_time", hash_tag="{}")
 
 
 def single(client: Client) -> None:
@@ -126,6 +142,8 @@ def rest(client: Client) -> None:
     client.disconnect_all()
     client.forget_dead_hosts()
     client.set_servers(["127.0.0.1:11211", ("127.0.0.1:11212", 3)])
+    client.set_servers([Server("127.0.0.1:11211"), mcext.Server("127.0.0.1:11212", weight=3, name="two")])
+    client.refresh_servers()
     client.reset_cas()
     client.check_key(b"key")
     client.check_key(b"key", key_extra_len=10)

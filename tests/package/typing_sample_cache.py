@@ -63,6 +63,8 @@ def make() -> Cache:
         allow_pickle=False,
         on_event=note,
         slow=0.1,
+        placement=mcext.placement.rendezvous(),
+        on_dead="miss",
         username="name",
         password=lambda: b"password",
     )
@@ -155,6 +157,10 @@ def about_servers(cache: Cache) -> None:
     for address, alive, connections in servers:
         print(address, alive, connections)
     cache.set_servers(["127.0.0.1:11211", ("127.0.0.1:11212", 3)])
+    cache.set_servers([mcext.Server("127.0.0.1:11211", name="one")])
+    print(cache.placement == mcext.placement.rendezvous(), cache.on_dead)
+    cache.placement = mcext.placement.rendezvous()  # type: ignore[misc]
+    cache.refresh_servers()
     where: str | None = cache.server_for("key")
     cache.flush_all()
     cache.flush_all(delay=1.5)

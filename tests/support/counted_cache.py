@@ -22,6 +22,9 @@ moves = mcext.Cache(address)
 doubled = mcext.Cache([address, DEAD], dead_retry=0)
 known = mcext.Cache(servers, username="name", password=lambda: "w\u00f6rd")
 unknown = mcext.Cache(servers, username=b"name", password=lambda: 5, dead_retry=0)
+asked_for, nobody_there = mcext.Cache(DEAD, dead_retry=0), mcext.Cache([])
+for each in (asked_for, nobody_there):
+    _core._set_watch(each, WATCH)
 items = [f"m{n}" for n in range(5)]
 
 
@@ -90,6 +93,11 @@ def made():
 def moved():
     moves.set_servers([(address, 2), DEAD])
     moves.set_servers(servers)
+    return moves.get("bytes")
+
+
+def found_by_asking():
+    _core._set_watch(moves, WATCH)
     return moves.get("bytes")
 
 
@@ -214,6 +222,9 @@ CALLS = {
     "version": lambda: (list(cache.version()), [address]),
     "version of two servers": lambda: (failed(doubled.version)[0], mcext.PartialFailure),
     "set_servers": lambda: (moved(), b"value"),
+    "servers found by asking": lambda: (found_by_asking(), b"value"),
+    "a server found by asking that is not there": lambda: (failed(asked_for.get, "k"), UNAVAILABLE),
+    "no servers found by asking": lambda: (failed(nobody_there.get, "k"), UNAVAILABLE),
     "close": lambda: (reopened(), b"value"),
     "a connect with a password": lambda: (first_words(known), b"value"),
     "a connect without its password": lambda: (failed(first_words, unknown), mcext.AuthenticationError),

@@ -90,9 +90,10 @@ long live_count(void)
 """
 
 CALLS = r"""
-import array, ctypes, faulthandler, gc, os, pickle, sys, warnings
+import array, ctypes, faulthandler, gc, os, pickle, sys, types, warnings
 from datetime import timedelta
 import mcext, memcache
+from mcext import _core
 
 faulthandler.enable()
 warnings.simplefilter("ignore")
@@ -108,6 +109,9 @@ plain = memcache.Client(servers)
 nobody = memcache.Client([])
 two = memcache.Client([address, (address, 2)])
 gone = memcache.Client(["127.0.0.1:1"], dead_retry=0, debug=1)
+WATCH = types.SimpleNamespace(ready=bool, hint=dict, why="nobody answers")  # mcext.discovery's, without a thread
+asked = memcache.Client(["127.0.0.1:1"], dead_retry=0)
+_core._set_watch(asked, WATCH)
 encoded = memcache.Client(servers, key_encoder=lambda key: key[1:] if isinstance(key, str) else key)
 careful = memcache.Client(servers, unpickler=mcext.restricted_unpickler({timedelta}), pickleProtocol=2, debug=1)
 known = memcache.Client(servers, username="name", password=lambda: "w\u00f6rd", dead_retry=0)
@@ -155,6 +159,11 @@ def without_reply():
 def moved():
     plain.set_servers([(address, 2), address])
     plain.set_servers(servers)
+    return plain.get("bytes")
+
+
+def found():
+    _core._set_watch(plain, WATCH)
     return plain.get("bytes")
 
 
@@ -270,6 +279,8 @@ CALLS = {
     "a password that is none": (lambda: with_debug_lines(lambda: first_words(unknown)), None, None),
     "a wrong password": (lambda: rejected(memcache.Client, [], **{"username": "a", "password": ""}), ValueError, None),
     "other servers": (moved, b"value", None),
+    "servers found by asking": (found, b"value", None),
+    "a server found by asking that is not there": (lambda: asked.get("k", 7), 7, None),
     "no server": (lambda: nobody.get("k", 7), 7, None),
     "a wrong key": (lambda: rejected(plain.get, "a b"), memcache.Client.MemcachedKeyCharacterError, None),
     "no key": (lambda: rejected(plain.set, None, 1), memcache.Client.MemcachedKeyNoneError, None),

@@ -1,10 +1,18 @@
-"""What stands in a server, and what is put there, byte for byte: through a plain socket, past every client."""
+"""What stands in a server, and what is put there, byte for byte: through a socket of Python's, past every client."""
 
 import socket
 
 
+def connect(server):
+    """A new connection to a real server, through TLS where it speaks that."""
+    stream = socket.create_connection((server.host, server.port), timeout=10)
+    if server.tls_context:
+        stream = server.tls_context.wrap_socket(stream, server_hostname=server.host)
+    return stream
+
+
 def _ask(server, request, whole):
-    with socket.create_connection((server.host, server.port), timeout=10) as stream:
+    with connect(server) as stream:
         stream.sendall(request)
         reply = b""
         while not whole(reply):

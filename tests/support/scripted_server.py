@@ -7,8 +7,10 @@ The script is a list: one answer for each command that wants one, in the order i
 connections; or a function that gets the command (its data block included) and the number of the connection, counted
 from 0, and returns an answer or None. Where the script says nothing the answer is that of an empty memcached.
 
-An answer is bytes to send, CLOSE, RESET, STALL (never answer, keep the connection) or a tuple of these. `version` and
-commands with noreply take nothing from a list; a function is asked about them too.
+An answer is bytes to send, CLOSE, CUT, RESET, STALL (never answer, keep the connection) or a tuple of these. `version`
+and commands with noreply take nothing from a list; a function is asked about them too.
+
+`tls=` is an ssl.SSLContext for servers (see server_contexts): it speaks TLS. CLOSE says goodbye there, CUT does not.
 """
 
 import os
@@ -16,10 +18,13 @@ import socket
 import struct
 import threading
 
+from tls_end import TlsEnd
+
 # How much longer all may take than on a machine at rest: under a checker that slows it down.
 PATIENCE = int(os.environ.get("MCEXT_PATIENCE", "1"))
 
 CLOSE = "close"
+CUT = "cut"
 RESET = "reset"
 STALL = "stall"
 
@@ -45,10 +50,14 @@ STORAGE = (b"set", b"add", b"replace", b"append", b"prepend", b"cas")
 
 
 class Connection:
-    """What one connection brought: `received`, all bytes, and `commands`, the whole ones among them."""
+    """What one connection brought: `received`, all bytes, and `commands`, the whole ones among them.
 
-    def __init__(self, sock, number):
-        self.socket = sock
+    With TLS the bytes are those inside, and `socket` is a TlsEnd.
+    """
+
+    def __init__(self, sock, number, tls):
+        self.socket = TlsEnd(sock, tls) if tls else sock
+        self.tls = tls
         self.number = number
         self.received = b""
         self.commands = []
@@ -77,12 +86,13 @@ class Connection:
 
 
 class ScriptedServer:
-    def __init__(self, script=(), host="127.0.0.1", port=0):
+    def __init__(self, script=(), host="127.0.0.1", port=0, tls=None):
         self._function = script if callable(script) else None
         self._answers = None if callable(script) else list(script)
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._threads = []
+        self._tls = tls
         self.connections = []
         self.listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.host, self.port = self.listener.getsockname()[:2]
@@ -126,12 +136,18 @@ class ScriptedServer:
 
     def close_connection(self, connection=-1):
         """Close one from the server's side; when this returns, the close is on its way."""
+        self._goodbye(self.connections[connection])
         self._shut(self.connections[connection])
 
     def _start(self, function, *arguments):
         thread = threading.Thread(target=function, args=arguments, daemon=True)
         self._threads.append(thread)
         thread.start()
+
+    @staticmethod
+    def _goodbye(connection):
+        if connection.tls:
+            connection.socket.goodbye()
 
     @staticmethod
     def _shut(connection):
@@ -148,7 +164,7 @@ class ScriptedServer:
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._changed:
-                connection = Connection(sock, len(self.connections))
+                connection = Connection(sock, len(self.connections), self._tls)
                 self.connections.append(connection)
                 self._changed.notify_all()
             self._start(self._serve, connection)
@@ -177,6 +193,9 @@ class ScriptedServer:
                     self._changed.notify_all()
                 for part in answer if isinstance(answer, tuple) else (answer,):
                     if part == CLOSE:
+                        self._goodbye(connection)
+                        return
+                    if part == CUT:
                         return
                     if part == RESET:
                         connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -177,7 +177,8 @@ static __attribute__((noinline)) bool grow(mc_pool *pool)
 void mc_pool_give(mc_connection *connection, bool clean, int64_t now)
 {
     mc_pool *pool = connection->pool;
-    bool stays = clean && !mc_connection_is_lost(connection);
+    /* What the transport still holds nobody asked for. */
+    bool stays = clean && !mc_connection_is_lost(connection) && !connection->more;
 
     if (stays) {
         check_fork(pool);

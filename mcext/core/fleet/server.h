@@ -4,6 +4,7 @@
 #ifndef MC_SERVER_H
 #define MC_SERVER_H
 
+#include "core/fleet/gate.h"
 #include "core/fleet/pool.h"
 #include "core/net/address.h"
 #include "core/wire/meta.h"
@@ -18,6 +19,7 @@ typedef struct {
     _Atomic int64_t meta;       /* see mc_server_meta: 0: not known; below 0: minus the level;
                                    else until when it is MC_META_NONE, as dead_until */
     _Atomic uint32_t flush_on_connect; /* the next connect sends flush_all first */
+    mc_gate handshakes;                /* connects that are in a TLS handshake */
     mc_pool pool;
 } mc_server;
 

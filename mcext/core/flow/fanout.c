@@ -123,7 +123,7 @@ static mc_status wait_alone(mc_leg *leg, bool *arrived, mc_clock *clock)
     return MC_OK;
 }
 
-static mc_status wait_for_any(struct pollfd *polls, size_t count, mc_clock *clock)
+mc_status mc_fanout_wait(struct pollfd *polls, size_t count, mc_clock *clock)
 {
     int64_t left = mc_clock_left(clock, mc_clock_now());
 
@@ -139,44 +139,93 @@ static mc_status wait_for_any(struct pollfd *polls, size_t count, mc_clock *cloc
     return ready == 0 ? MC_TIMEOUT : MC_OK;
 }
 
+static bool has_raised(const mc_leg *leg)
+{
+    return !mc_leg_is_running(leg) && !mc_leg_is_to_be_retried(leg) &&
+           leg->verdict.status == MC_RAISED;
+}
+
+/* What of a leg can be done without waiting. True where that is something; else *entry is what it
+ * waits for. */
+static bool begin_one(mc_leg *leg, struct pollfd *entry, bool *arrived)
+{
+    if (mc_connection_is_lost(leg->connection)) { /* there is nothing to wait for */
+        mc_leg_fail(leg, MC_CLOSED);
+        return true;
+    }
+    bool moved = push(leg);
+
+    if (mc_leg_is_running(leg) && leg->connection->more) {
+        *arrived = pull(leg);
+        moved = true;
+    }
+    *entry = (struct pollfd){leg->connection->fd,
+                             (short)(POLLIN | (leg->piece_count > 0 ? POLLOUT : 0)), 0};
+    return moved;
+}
+
+mc_status mc_fanout_begin(mc_leg *const *legs, size_t count, struct pollfd *polls, bool *arrived)
+{
+    mc_status status = MC_OK; /* nobody runs */
+    bool moved = false;
+
+    for (size_t i = 0; i < count; i++) {
+        arrived[i] = false;
+        polls[i].fd = -1;
+        if (mc_leg_is_running(legs[i]) && !legs[i]->in_turn) {
+            moved |= begin_one(legs[i], &polls[i], &arrived[i]);
+            if (has_raised(legs[i])) {
+                return MC_RAISED;
+            }
+            status = MC_AGAIN;
+        }
+    }
+    return moved ? MC_OK : status;
+}
+
+mc_status mc_fanout_end(mc_leg *const *legs, size_t count, const struct pollfd *polls,
+                        bool *arrived)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (polls[i].fd >= 0 && (polls[i].revents & ~POLLOUT)) {
+            arrived[i] = pull(legs[i]);
+            if (has_raised(legs[i])) {
+                return MC_RAISED;
+            }
+        }
+    }
+    return MC_OK;
+}
+
+/* The only leg that is waited for, if all of it is sent; else count. */
+static size_t find_alone(mc_leg *const *legs, size_t count, const struct pollfd *polls)
+{
+    size_t alone = count;
+
+    for (size_t i = 0; i < count; i++) {
+        if (polls[i].fd >= 0) {
+            if (alone != count || legs[i]->piece_count > 0) {
+                return count;
+            }
+            alone = i;
+        }
+    }
+    return alone;
+}
+
 mc_status mc_fanout_step(mc_leg *const *legs, size_t count, struct pollfd *polls, bool *arrived,
                          mc_clock *clock)
 {
-    bool moved = false;
-    size_t active = 0, last = 0;
+    mc_status status = mc_fanout_begin(legs, count, polls, arrived);
 
-    for (size_t i = 0; i < count; i++) {
-        mc_leg *leg = legs[i];
+    if (status != MC_AGAIN) {
+        return status;
+    }
+    size_t alone = find_alone(legs, count, polls);
 
-        arrived[i] = false;
-        polls[i].fd = -1;
-        if (!mc_leg_is_running(leg) || leg->in_turn) {
-            continue;
-        }
-        if (mc_connection_is_lost(leg->connection)) { /* there is nothing to wait for */
-            mc_leg_fail(leg, MC_CLOSED);
-            moved = true;
-            continue;
-        }
-        moved |= push(leg);
-        active++;
-        last = i;
-        polls[i].fd = leg->connection->fd;
-        polls[i].events = (short)(POLLIN | (leg->piece_count > 0 ? POLLOUT : 0));
-        polls[i].revents = 0;
+    if (alone != count) {
+        return wait_alone(legs[alone], &arrived[alone], clock);
     }
-    if (moved || active == 0) {
-        return MC_OK;
-    }
-    if (active == 1 && legs[last]->piece_count == 0) {
-        return wait_alone(legs[last], &arrived[last], clock);
-    }
-    mc_status status = wait_for_any(polls, count, clock);
-
-    for (size_t i = 0; status == MC_OK && i < count; i++) {
-        if (polls[i].fd >= 0 && (polls[i].revents & ~POLLOUT)) {
-            arrived[i] = pull(legs[i]);
-        }
-    }
-    return status;
+    status = mc_fanout_wait(polls, count, clock);
+    return status == MC_OK ? mc_fanout_end(legs, count, polls, arrived) : status;
 }

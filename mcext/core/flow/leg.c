@@ -18,6 +18,14 @@ enum {
  * somebody takes a value reads no further, and the rest has to find room on the way. */
 #define BATCH_IN_TURN ((size_t)16384)
 
+/* What goes out in records (TLS), memcached before 1.6.40 looks for in its socket alone: the rest
+ * of a record of which it has taken a part it never reads, if nothing comes behind. It takes a
+ * record whole where that ends with a command, or where no other command begins in it behind a
+ * large one. So a run of commands is cut when it is so long; what makes it longer than a record of
+ * 16 kB is only its last command. For the same reason a new run begins behind a value that is a
+ * piece of its own. */
+#define PIECE ((size_t)8192)
+
 /* The same as MC_COPY_UP_TO_OF_MANY, of one command. */
 #define COPY_UP_TO ((size_t)16384)
 
@@ -69,7 +77,7 @@ void mc_leg_begin(mc_leg *leg, mc_connection *connection, const mc_clock *clock)
 
     leg->connection = connection;
     leg->state = STATE_RUNNING;
-    leg->in_turn = !connection->transport->is_free;
+    leg->in_turn = !connection->transport->is_pollable;
     leg->next = leg->sent = leg->counted = 0;
     leg->piece_count = 0;
     leg->asked = leg->owes_marker = leg->unclean = false;
@@ -108,10 +116,11 @@ static void end_failed(mc_leg *leg, mc_status status)
     bool answered = is_retrieval(leg) && leg->exchange.marked != 0 && status != MC_RAISED &&
                     status != MC_NO_MEMORY;
 
-    (void)end(leg, (mc_verdict){.status = status,
-                                .blame = status == MC_TIMEOUT && !leg->late,
-                                .answered = answered,
-                                .may_have_run = leg->asked && !only_reads(leg)});
+    (void)end(leg,
+              (mc_verdict){.status = status,
+                           .blame = (status == MC_TIMEOUT && !leg->late) || status == MC_REFUSED,
+                           .answered = answered,
+                           .may_have_run = leg->asked && !only_reads(leg)});
 }
 
 void mc_leg_fail(mc_leg *leg, mc_status status)
@@ -159,7 +168,7 @@ bool mc_leg_has_room(const mc_leg *leg)
     size_t most = leg->family == MC_FAMILY_META && leg->in_turn ? BATCH_IN_TURN : BATCH_BYTES;
 
     return leg->next < leg->count && mc_buffer_length(output_of(leg)) + leg->outside < most &&
-           leg->made + 2 < leg->room;
+           leg->made + 3 < leg->room; /* cut_run, and point_to */
 }
 
 static void note_command(mc_leg *leg, mc_slice key)
@@ -192,6 +201,18 @@ static void point_to(mc_leg *leg, mc_slice value)
     leg->outside += value.length;
 }
 
+/* Before another command. See PIECE. */
+static void cut_run(mc_leg *leg)
+{
+    size_t length = mc_buffer_length(output_of(leg));
+    bool behind_value = leg->made > 0 && leg->first[leg->made - 1].iov_base != NULL;
+
+    if (leg->connection->in_records && (behind_value || length - leg->run >= PIECE)) {
+        leg->first[leg->made++] = (struct iovec){NULL, length - leg->run};
+        leg->run = length;
+    }
+}
+
 mc_laid mc_leg_store(mc_leg *leg, mc_slice key, uint32_t flags, mc_slice exptime, mc_slice value,
                      const uint64_t *cas, bool stays)
 {
@@ -200,6 +221,9 @@ mc_laid mc_leg_store(mc_leg *leg, mc_slice key, uint32_t flags, mc_slice exptime
     bool copies = !stays || value.length <= (leg->count > 1 ? MC_COPY_UP_TO_OF_MANY : COPY_UP_TO);
     int laid;
 
+    if (!first) {
+        cut_run(leg);
+    }
     if (copies && cas == NULL && !leg->noreply) {
         laid = mc_request_store_whole(out, leg->command, key, flags, exptime, value);
     }
@@ -223,6 +247,9 @@ mc_laid mc_leg_store(mc_leg *leg, mc_slice key, uint32_t flags, mc_slice exptime
 
 bool mc_leg_line(mc_leg *leg, mc_slice key, mc_slice argument)
 {
+    if (leg->next != 0) {
+        cut_run(leg);
+    }
     note_command(leg, key);
     return mc_request_line(output_of(leg), leg->command, key, argument, leg->noreply);
 }
@@ -231,18 +258,19 @@ bool mc_leg_line(mc_leg *leg, mc_slice key, mc_slice argument)
 static bool lay_out_keys(mc_leg *leg)
 {
     do {
-        size_t count = leg->count - leg->next;
+        cut_run(leg);
 
         const mc_slice *first = leg->keys + leg->next;
+        size_t left = leg->count - leg->next;
+        size_t count = left == 1 ? 1 : mc_keys_of_line(first, left);
 
-        count = count > MC_KEYS_PER_GET ? MC_KEYS_PER_GET : count;
         if (!(count == 1 ? mc_request_line(output_of(leg), leg->command, *first,
                                            (mc_slice){NULL, 0}, false)
                          : mc_request_get(output_of(leg), leg->command, first, count))) {
             return false;
         }
         leg->next += count;
-    } while (!leg->in_turn && leg->next < leg->count &&
+    } while (!leg->in_turn && leg->next < leg->count && leg->made + 1 < leg->room &&
              mc_buffer_length(output_of(leg)) < BATCH_BYTES);
     return true;
 }

@@ -38,7 +38,7 @@ typedef enum {
 typedef struct {
     mc_status status;  /* MC_OK: everything was answered, or sent where no answer is wanted */
     bool keep;         /* the stream is in step: it may be used again */
-    bool blame;        /* the server had its time and said nothing in it */
+    bool blame;        /* the server had its time and said nothing in it, or does not take us */
     bool answered;     /* it failed behind an error line, which is an answer */
     bool may_have_run; /* no answer came, and the server may have executed it all the same */
 } mc_verdict;
@@ -67,7 +67,7 @@ typedef struct mc_leg {
     struct iovec *first; /* where the pieces are made */
     int room;            /* how many */
     uint64_t max_length; /* of a value; a longer one breaks the stream */
-    struct iovec own[3];
+    struct iovec own[4];
     mc_command command;
     mc_family family;
     unsigned char state;

@@ -2,11 +2,12 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 
-/* Waits for what a connect waits for. A time that is over is the transport's to notice. */
-static mc_status wait_for(mc_connection *connection, const mc_connecting *state)
+/* A time that is over is the transport's to notice. */
+mc_status mc_connecting_wait(mc_connection *connection, mc_connecting *state)
 {
-    struct pollfd wanted = {state->wait_fd, POLLOUT, 0};
+    struct pollfd wanted = {state->wait_fd, state->wait_to_read ? POLLIN : POLLOUT, 0};
     int64_t left = INT64_MAX;
 
     if (state->wait_until != INT64_MAX) {
@@ -14,7 +15,11 @@ static mc_status wait_for(mc_connection *connection, const mc_connecting *state)
     }
     if (left > 0 && poll(&wanted, 1, mc_clock_poll_timeout(left)) < 0) {
         connection->error = errno;
-        return errno == EINTR ? MC_INTERRUPTED : errno == ENOMEM ? MC_NO_MEMORY : MC_FAILED;
+        if (errno == EINTR) {
+            return MC_INTERRUPTED;
+        }
+        mc_connecting_fini(state);
+        return connection->error == ENOMEM ? MC_NO_MEMORY : MC_FAILED;
     }
     return MC_OK;
 }
@@ -46,11 +51,8 @@ mc_status mc_connection_connect(mc_connection *connection, mc_connecting *state,
         if (status != MC_AGAIN) {
             return status;
         }
-        status = wait_for(connection, state);
+        status = mc_connecting_wait(connection, state);
         if (status != MC_OK) {
-            if (status != MC_INTERRUPTED) {
-                mc_connecting_fini(state);
-            }
             return status;
         }
     }
@@ -95,7 +97,7 @@ bool mc_connection_is_quiet(mc_connection *connection)
 void mc_connection_shut(mc_connection *connection)
 {
     if (connection->open) {
-        connection->open = false;
+        connection->open = connection->more = connection->in_records = false;
         connection->transport->close(connection);
     }
 }
@@ -105,5 +107,7 @@ void mc_connection_close(mc_connection *connection)
     mc_connection_shut(connection);
     mc_buffer_fini(&connection->in);
     mc_buffer_fini(&connection->out);
+    free(connection->problem);
+    connection->problem = NULL;
     connection->unanswered = 0;
 }

@@ -1,8 +1,8 @@
 /* connection: one stream to one server: how bytes move, until when, and its death.
  *
  * A connection belongs to one call at a time (pool.h), which alone touches it. Bytes move through a
- * transport, a table: native sockets in socket.c; objects with a socket's methods in
- * mcext/binding/python_socket.c. */
+ * transport, a table: native sockets in socket.c; TLS over these in mcext/binding/tls.c; objects
+ * with a socket's methods in mcext/binding/python_socket.c. */
 #ifndef MC_CONNECTION_H
 #define MC_CONNECTION_H
 
@@ -29,19 +29,21 @@ typedef struct {
     void *list;         /* struct addrinfo, owned */
     void *next;         /* the one being tried */
     int fd;             /* being connected, or -1 */
-    int wait_fd;        /* after MC_AGAIN: wait until this is writable, or -1: only */
+    int wait_fd;        /* after MC_AGAIN: wait until this can be written to, or -1: only */
     int64_t wait_until; /* till then; INT64_MAX: there is no end */
     int64_t since;      /* when the clock was last charged */
+    bool wait_to_read;  /* wait_fd is waited for until it can be read */
 } mc_connecting;
 
 #define MC_CONNECTING_INIT                                                                         \
     {                                                                                              \
-        NULL, NULL, -1, -1, INT64_MAX, 0                                                           \
+        NULL, NULL, -1, -1, INT64_MAX, 0, false                                                    \
     }
 
 /* How the bytes of a stream move, and what it can do. */
 typedef struct mc_transport {
-    bool is_free;       /* runs no Python code: it needs no GIL, and its fd tells poll the truth */
+    bool is_free;       /* runs no Python code: it needs no GIL */
+    bool is_pollable;   /* its fd tells poll the truth, but for what mc_connection.more says */
     bool waits_for_all; /* a receive can wait until its pieces are full */
     /* One step of opening the stream: MC_OK; MC_AGAIN: state says what to wait for. */
     mc_status (*connect)(mc_connection *connection, mc_connecting *state, const mc_endpoint *to,
@@ -49,8 +51,8 @@ typedef struct mc_transport {
     /* Sends some of the pieces; *moved is what went out. Waits as long as clock allows. */
     mc_status (*send)(mc_connection *connection, struct iovec *pieces, int count, size_t *moved,
                       mc_clock *clock);
-    /* Receives something into the pieces, in order; *moved > 0 where MC_OK. all: the pieces are all
-     * that is still to come. */
+    /* Receives something into the pieces, in order. all: the pieces are all that is still to come.
+     * MC_OK with *moved 0: what came was the transport's own. */
     mc_status (*receive)(mc_connection *connection, struct iovec *pieces, int count, size_t *moved,
                          bool all, mc_clock *clock);
     /* Whether the peer has neither closed nor said anything, as far as it can be told. */
@@ -66,12 +68,15 @@ struct mc_connection {
     uint64_t owner;      /* the thread that alone may use it, or 0 */
     int fd;              /* -1 where there is none */
     int error;           /* errno of the last MC_FAILED */
+    char *problem;       /* what the transport says of that in place of errno: owned, or NULL */
     int resolver_error;  /* getaddrinfo's, or 0 */
     uint32_t generation; /* of the process that opened it (process.h) */
     uint32_t epoch;      /* of the pool when it was opened */
     uint32_t unanswered; /* noreply commands sent since the stream was last known in step */
     uint32_t overtime;   /* bytes that handle may receive, without waiting, past the deadline */
-    bool open;           /* has a stream */
+    bool open;           /* has a stream, or the beginnings of one */
+    bool in_records;     /* the peer gets each piece as records of its own (leg.c, PIECE) */
+    bool more;           /* the transport holds bytes that have come: no poll tells of them */
     bool secret;         /* a copy of what is sent is to be wiped when it has left */
     bool moving;         /* the transport sends or receives, and may run any code */
     int64_t last_used;
@@ -89,6 +94,8 @@ mc_status mc_connection_connect(mc_connection *connection, mc_connecting *state,
  * for before the next step. */
 mc_status mc_connection_connect_step(mc_connection *connection, mc_connecting *state,
                                      const mc_endpoint *to, mc_clock *clock);
+/* After MC_AGAIN: waits for that. MC_OK: the next step is due; else as a connect that failed. */
+mc_status mc_connecting_wait(mc_connection *connection, mc_connecting *state);
 void mc_connecting_fini(mc_connecting *state);
 
 /* As the transport's; MC_CLOSED where there is no stream, or another process's. */

@@ -99,14 +99,14 @@ void mc_connecting_fini(mc_connecting *state)
 {
     close_attempt(state);
     state->since = 0; /* what comes before another connect is not its time */
+    state->wait_to_read = false;
     if (state->list != NULL) {
         freeaddrinfo(state->list);
         state->list = state->next = NULL;
     }
 }
 
-/* The time since the last look at the clock went into the connect. */
-static void spend(mc_connecting *state, mc_clock *clock)
+void mc_connecting_spend(mc_connecting *state, mc_clock *clock)
 {
     int64_t now = mc_clock_now();
 
@@ -250,7 +250,7 @@ static mc_status try_addresses(mc_connection *connection, mc_connecting *state, 
         if (status == MC_OK) {
             status = finish_attempt(connection, state);
         }
-        spend(state, clock); /* the next one shares what is left */
+        mc_connecting_spend(state, clock); /* the next one shares what is left */
         if (status == MC_OK) {
             return adopt(connection, state, address->ai_family);
         }
@@ -268,10 +268,10 @@ static mc_status native_connect(mc_connection *connection, mc_connecting *state,
 {
     mc_status status = MC_OK;
 
-    spend(state, clock);
+    mc_connecting_spend(state, clock);
     if (to->family == MC_FAMILY_UNIX) {
         status = connect_unix(connection, state, to->host, clock);
-        spend(state, clock);
+        mc_connecting_spend(state, clock);
         return status;
     }
     if (state->list == NULL) {
@@ -406,6 +406,7 @@ static void native_close(mc_connection *connection)
 
 const mc_transport mc_native_transport = {
     .is_free = true,
+    .is_pollable = true,
     .waits_for_all = true,
     .connect = native_connect,
     .send = native_send,

@@ -8,6 +8,9 @@
 
 extern const mc_transport mc_native_transport;
 
+/* The time since the last look at the clock went into the connect. */
+void mc_connecting_spend(mc_connecting *state, mc_clock *clock);
+
 /* Whether a socket's peer has neither closed nor said anything. */
 bool mc_socket_is_quiet(int fd);
 

@@ -28,3 +28,21 @@ const mc_command_info mc_commands[MC_COMMANDS] = {
     [MC_MD] = ROW("md", META, BIT(HD) | BIT(NF) | BIT(EX), false, ""),
     [MC_META_PROBE] = ROW("mn\r\nmg AA== b k O1", PROBE, BIT(MN) | BIT(EN) | BIT(HD), true, ""),
 };
+
+size_t mc_keys_of_line(const mc_slice *keys, size_t count)
+{
+    size_t most = count < MC_KEYS_PER_GET ? count : MC_KEYS_PER_GET;
+    size_t length = sizeof "gets\r\n" - 1, fit = 0;
+
+    for (size_t i = 0; i < most; i++) { /* mostly all fit, and this has no branches */
+        length += keys[i].length + 1;
+    }
+    if (length <= MC_GET_LINE || most == 1) {
+        return most;
+    }
+    length = sizeof "gets\r\n" - 1;
+    while (fit < most && (length += keys[fit].length + 1) <= MC_GET_LINE) {
+        fit++;
+    }
+    return fit == 0 ? 1 : fit; /* a longer key is the server's to refuse */
+}

@@ -52,8 +52,14 @@ typedef struct {
 
 extern const mc_command_info mc_commands[MC_COMMANDS];
 
-/* Keys in one "get" line of a multi call. */
+/* A "get" line of a multi call: so many keys at most, and bytes with the command and its CRLF. Some
+ * hosted services take no more than 16 kB (ElastiCache Serverless). */
 #define MC_KEYS_PER_GET 1000
+#define MC_GET_LINE ((size_t)16000)
+
+/* How many of the keys, of which there is one at least, the next "get" line has. Not for a single
+ * get, whose way is not to be longer for this. */
+__attribute__((noinline)) size_t mc_keys_of_line(const mc_slice *keys, size_t count);
 
 static inline bool mc_command_is_meta(mc_command command)
 {

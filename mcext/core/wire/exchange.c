@@ -28,8 +28,9 @@ enum {
 static void begin_get_line(mc_exchange *exchange, size_t at)
 {
     exchange->cursor = exchange->line_begin = at;
-    exchange->line_end =
-        exchange->replies - at < MC_KEYS_PER_GET ? exchange->replies : at + MC_KEYS_PER_GET;
+    if (at < exchange->replies) {
+        exchange->line_end = at + mc_keys_of_line(exchange->keys + at, exchange->replies - at);
+    }
     exchange->has_passed = false;
     exchange->is_indexed = false;
 }
@@ -43,12 +44,15 @@ void mc_exchange_init(mc_exchange *exchange, mc_buffer *in, mc_command command,
     exchange->in = in;
     exchange->keys = keys;
     exchange->replies = replies;
-    exchange->line_end = replies < MC_KEYS_PER_GET ? replies : MC_KEYS_PER_GET;
+    exchange->line_end = replies;
     exchange->max_length = UINT64_MAX;
     exchange->reply.line = (mc_slice){NULL, 0};
     exchange->command = command;
     exchange->marker = marker;
     exchange->state = marker ? STATE_MARKER : replies == 0 ? STATE_DONE : STATE_LINE;
+    if (replies > 1 && mc_commands[command].family == MC_FAMILY_RETRIEVAL) {
+        exchange->line_end = mc_keys_of_line(keys, replies);
+    }
 }
 
 void mc_exchange_expect(mc_exchange *exchange, size_t more)
@@ -197,12 +201,22 @@ static mc_event next_get_line(mc_exchange *exchange, size_t at)
     return at == exchange->replies ? done(exchange) : MC_EVENT_AGAIN;
 }
 
+/* How many "get" lines there are up to the mark. */
+static size_t lines_marked(const mc_exchange *exchange)
+{
+    size_t lines = 0;
+
+    for (size_t at = exchange->line_begin; at < exchange->marked; lines++) {
+        at += mc_keys_of_line(exchange->keys + at, exchange->marked - at);
+    }
+    return lines;
+}
+
 /* Behind an error line, up to the reply to the "version". A "get" line has one END, and one error
  * line in its place; one too many is the answer to the "version". */
 static mc_event marked_line(mc_exchange *exchange)
 {
     size_t keys = exchange->marked - exchange->line_begin;
-    size_t lines = (keys + MC_KEYS_PER_GET - 1) / MC_KEYS_PER_GET;
     bool expected = false;
 
     if (exchange->reply.type == MC_REPLY_VERSION) {
@@ -212,11 +226,11 @@ static mc_event marked_line(mc_exchange *exchange)
         return next_get_line(exchange, at);
     }
     if (exchange->reply.type == MC_REPLY_END) {
-        expected = ++exchange->ends <= lines;
+        expected = ++exchange->ends <= lines_marked(exchange);
     }
     else if (exchange->reply.type == MC_REPLY_SERVER_ERROR) {
-        expected =
-            ++exchange->errors <= (mc_error_is_for_one_key(exchange->reply.text) ? keys : lines);
+        expected = ++exchange->errors <=
+                   (mc_error_is_for_one_key(exchange->reply.text) ? keys : lines_marked(exchange));
     }
     return expected ? MC_EVENT_AGAIN : broken(exchange);
 }

@@ -13,6 +13,8 @@ typedef enum {
     MC_CLOSED,      /* the peer closed or reset the connection */
     MC_FAILED,      /* a system call failed; errno is kept in the connection */
     MC_MALFORMED,   /* bytes that the protocol does not allow here */
+    MC_REFUSED,     /* the peer did not take us, as the first words of a new stream show */
+    MC_CROWDED,     /* of a connect: the time went by while others had their turn */
     MC_NO_MEMORY,
     MC_RAISED /* a transport of the caller's raised an exception of its own */
 } mc_status;

@@ -1,0 +1,207 @@
+/* tls: the transport of TLS: a connection's plaintext through its TLS stream.
+ *
+ * With the GIL, which is released where bytes of the socket are moved or waited for. */
+#include "tls.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "core/net/clock.h"
+#include "core/net/socket.h"
+
+#include "tls_connect.h"
+#include "tls_stream.h"
+
+/* What a look at an idle connection reads: tickets and key updates take less. */
+#define LOOKS 8
+
+/* ---- send ----------------------------------------------------------------------------------- */
+
+/* Some of the pieces as ciphertext. No record has bytes of two pieces (leg.c, PIECE). */
+static mc_status encrypt(mc_connection *connection, const struct iovec *pieces, int count)
+{
+    mcx_tls *tls = connection->handle;
+    mc_status status = MC_OK;
+    size_t before = 0; /* the bytes of the pieces that are encrypted whole */
+
+    for (int i = 0; i < count && status == MC_OK && tls->accepted < MCX_TLS_STEP;) {
+        size_t at = tls->accepted - before, left = pieces[i].iov_len - at;
+
+        if (left == 0) {
+            before += pieces[i++].iov_len;
+            continue;
+        }
+        status =
+            mcx_tls_write(connection, (const char *)pieces[i].iov_base + at, left, &tls->accepted);
+    }
+    return status;
+}
+
+/* Bytes count as moved when their ciphertext has left: until then the caller comes again with the
+ * same pieces. */
+static mc_status tls_send(mc_connection *connection, struct iovec *pieces, int count, size_t *moved,
+                          mc_clock *clock)
+{
+    mcx_tls *tls = connection->handle;
+    mc_status status = MC_OK;
+    size_t fed;
+
+    if (tls->accepted == 0 && tls->sending == NULL) {
+        status = encrypt(connection, pieces, count);
+    }
+    if (status != MC_OK && status != MC_AGAIN) {
+        return status;
+    }
+    mc_status sent = mcx_tls_flush(connection, clock);
+
+    if (sent != MC_OK) {
+        return sent;
+    }
+    *moved = tls->accepted;
+    tls->accepted = 0;
+    /* MC_AGAIN: the SSLObject has to hear something first, and has said what for. */
+    return *moved == 0 && status == MC_AGAIN ? mcx_tls_feed(connection, MCX_TLS_RECORD, &fed, clock)
+                                             : MC_OK;
+}
+
+/* ---- receive -------------------------------------------------------------------------------- */
+
+/* A failure behind bytes that have been received is told by the next receive. */
+static mc_status put_off(mc_connection *connection, mc_status status, size_t moved)
+{
+    if (status == MC_RAISED || status == MC_NO_MEMORY || moved == 0) {
+        return status;
+    }
+    ((mcx_tls *)connection->handle)->ended = status;
+    connection->more = true;
+    return MC_OK;
+}
+
+/* Into one piece; *full: it is, and there may be more. fed: so many bytes have just come, and
+ * rarely is there more plaintext. */
+static mc_status decrypt(mc_connection *connection, const struct iovec *piece, size_t fed,
+                         size_t *moved, bool *full)
+{
+    mcx_tls *tls = connection->handle;
+    size_t at = 0, likely = fed < MCX_TLS_RECORD ? fed : MCX_TLS_RECORD;
+
+    while (at < piece->iov_len) {
+        size_t room = piece->iov_len - at, most = room < likely ? room : likely;
+        PyObject *bytes = NULL;
+        mc_status status = mcx_tls_read(connection, most, &bytes);
+
+        if (status != MC_OK) {
+            return status == MC_AGAIN ? MC_OK : put_off(connection, status, *moved);
+        }
+        size_t got = (size_t)PyBytes_GET_SIZE(bytes);
+
+        memcpy((char *)piece->iov_base + at, PyBytes_AS_STRING(bytes), got);
+        Py_DECREF(bytes);
+        at += got;
+        *moved += got;
+        likely = MCX_TLS_RECORD;
+        if (got < most) { /* the end of a record: mostly there is none behind it */
+            Py_ssize_t unread = mcx_tls_unread(tls);
+
+            if (unread <= 0) {
+                return unread < 0 ? MC_RAISED : MC_OK;
+            }
+        }
+    }
+    *full = true;
+    return MC_OK;
+}
+
+/* The first bytes show that the peer takes us, and tickets have come before them. */
+static mc_status begin_reply(mc_connection *connection, mc_status status, size_t moved)
+{
+    mcx_tls *tls = connection->handle;
+
+    if (status == MC_FAILED) {
+        return MC_REFUSED;
+    }
+    if (status != MC_OK || moved == 0) {
+        return status;
+    }
+    tls->is_new = false;
+    return mcx_tls_keep_session(connection) < 0 ? MC_RAISED : MC_OK;
+}
+
+static mc_status tls_receive(mc_connection *connection, struct iovec *pieces, int count,
+                             size_t *moved, bool all, mc_clock *clock)
+{
+    mcx_tls *tls = connection->handle;
+    bool full = true;
+    size_t room = 0, fed = MCX_TLS_RECORD;
+    mc_status status = tls->ended;
+
+    (void)all; /* the caller comes again for the rest */
+    for (int i = 0; i < count; i++) {
+        room += pieces[i].iov_len;
+    }
+    if (status == MC_OK && !connection->more) {
+        /* A small reply has room beside the ticket before it; a large one comes in large steps. */
+        status = mcx_tls_feed(connection, room < MCX_TLS_RECORD ? MCX_TLS_RECORD / 4 : MCX_TLS_STEP,
+                              &fed, clock);
+    }
+    for (int i = 0; i < count && status == MC_OK && full; i++) {
+        full = false;
+        status = decrypt(connection, &pieces[i], fed, moved, &full);
+    }
+    if (status == MC_OK && tls->ended == MC_OK) {
+        int held = full ? mcx_tls_holds(tls) : 0;
+
+        connection->more = held > 0;
+        status = held < 0 ? MC_RAISED : MC_OK;
+    }
+    return tls->is_new ? begin_reply(connection, status, *moved) : status;
+}
+
+/* ---- the rest ------------------------------------------------------------------------------- */
+
+/* What stands in the socket of an idle connection may be TLS's own. An exception stays. */
+static bool tls_is_quiet(mc_connection *connection)
+{
+    mc_clock none = {.timeout = 0, .late = true};
+    size_t fed;
+
+    for (int looks = 0; looks < LOOKS; looks++) {
+        PyObject *bytes = NULL;
+
+        if (mc_socket_is_quiet(connection->fd)) {
+            return true;
+        }
+        if (mcx_tls_feed(connection, MCX_TLS_RECORD, &fed, &none) != MC_OK ||
+            mcx_tls_read(connection, 1, &bytes) != MC_AGAIN) {
+            Py_XDECREF(bytes);
+            return false;
+        }
+    }
+    return false;
+}
+
+/* Nothing is said: memcached does not wait for it, and in the child of a fork it would be the
+ * parent's peer that hears it. */
+static void tls_close(mc_connection *connection)
+{
+    PyObject *type, *value, *traceback;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    mcx_tls_end_turn(connection);
+    if (connection->fd >= 0) {
+        close(connection->fd);
+        connection->fd = -1;
+    }
+    Py_DECREF((PyObject *)connection->handle);
+    connection->handle = NULL;
+    PyErr_Restore(type, value, traceback);
+}
+
+const mc_transport mcx_tls_transport = {
+    .is_pollable = true,
+    .connect = mcx_tls_connect,
+    .send = tls_send,
+    .receive = tls_receive,
+    .is_quiet = tls_is_quiet,
+    .close = tls_close,
+};

@@ -1,0 +1,254 @@
+#include "tls_connect.h"
+
+#include "core/fleet/gate.h"
+#include "core/net/clock.h"
+#include "core/net/process.h"
+#include "core/net/socket.h"
+
+#include "log.h"
+#include "tls_stream.h"
+
+/* Handshakes with one server at once: each takes a millisecond of it that its other clients wait
+ * for. */
+#define AT_ONCE 4
+
+/* Before a connect that waits for its turn looks again. */
+#define PAUSE (MC_SECOND / 500)
+
+/* What a step of the handshake receives at most: a flight of the server's, with its certificates.
+ */
+#define FLIGHT ((size_t)8192)
+
+/* ---- options and sessions ------------------------------------------------------------------- */
+
+bool mcx_tls_options(mcx_server *host, PyObject **context, PyObject **name, PyObject **session)
+{
+    Py_BEGIN_CRITICAL_SECTION(host);
+    *context = Py_XNewRef(host->tls_context);
+    *name = Py_XNewRef(host->tls_server_hostname != NULL ? host->tls_server_hostname : host->ip);
+    if (session != NULL) {
+        *session = Py_XNewRef(host->tls_session);
+    }
+    Py_END_CRITICAL_SECTION();
+    if (*context != NULL && *name != NULL) {
+        return true;
+    }
+    Py_CLEAR(*context);
+    Py_CLEAR(*name);
+    if (session != NULL) {
+        Py_CLEAR(*session);
+    }
+    return false;
+}
+
+/* Steals session, which may be NULL. A connection from before a disconnect may be of another
+ * context. */
+static void put_session(mc_connection *connection, PyObject *session)
+{
+    mcx_server *host = mcx_server_of(connection);
+
+    Py_BEGIN_CRITICAL_SECTION(host);
+    if (connection->epoch == atomic_load(&connection->pool->epoch)) {
+        PyObject *old = host->tls_session;
+
+        host->tls_session = session;
+        session = old;
+    }
+    Py_END_CRITICAL_SECTION();
+    Py_XDECREF(session);
+}
+
+int mcx_tls_keep_session(mc_connection *connection)
+{
+    mcx_tls *tls = connection->handle;
+    PyObject *session = PyObject_GetAttrString(tls->object, "session");
+
+    if (session == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            return -1;
+        }
+        PyErr_Clear(); /* a context of another kind has none */
+        return 0;
+    }
+    if (session == Py_None) {
+        Py_DECREF(session);
+    }
+    else {
+        put_session(connection, session);
+    }
+    return 0;
+}
+
+/* ---- a turn --------------------------------------------------------------------------------- */
+
+/* MC_OK: it is this connect's. */
+static mc_status wait_for_turn(mc_connection *connection, mc_connecting *state, mc_clock *clock)
+{
+    mcx_tls *tls = connection->handle;
+
+    if (mc_gate_enter(&mcx_server_of(connection)->server.handshakes, AT_ONCE)) {
+        tls->entered = connection->generation;
+        return MC_OK;
+    }
+    mc_connecting_spend(state, clock);
+    int64_t left = mc_clock_connect_left(clock);
+
+    state->wait_fd = -1;
+    state->wait_until = state->since + (left < PAUSE ? left : PAUSE);
+    return left == 0 ? MC_CROWDED : MC_AGAIN;
+}
+
+void mcx_tls_end_turn(mc_connection *connection)
+{
+    mcx_tls *tls = connection->handle;
+
+    if (tls->entered != 0) {
+        mc_gate_leave(&mcx_server_of(connection)->server.handshakes, tls->entered);
+        tls->entered = 0;
+    }
+}
+
+/* ---- the handshake -------------------------------------------------------------------------- */
+
+static PyObject *call_wrap(mcx_tls *tls, PyObject *context, PyObject *name, PyObject *session)
+{
+    PyObject *wrap = PyObject_GetAttrString(context, "wrap_bio");
+    PyObject *bios = wrap ? PyTuple_Pack(2, tls->incoming, tls->outgoing) : NULL;
+    PyObject *options = bios == NULL ? NULL
+                        : session != NULL
+                            ? Py_BuildValue("{sOsO}", "server_hostname", name, "session", session)
+                            : Py_BuildValue("{sO}", "server_hostname", name);
+    PyObject *object = options ? PyObject_Call(wrap, bios, options) : NULL;
+
+    Py_XDECREF(wrap);
+    Py_XDECREF(bios);
+    Py_XDECREF(options);
+    return object;
+}
+
+static mc_status wrap(mc_connection *connection)
+{
+    mcx_tls *tls = connection->handle;
+    PyObject *context, *name, *session;
+
+    if (!mcx_tls_options(mcx_server_of(connection), &context, &name, &session)) {
+        return mcx_set_problem(connection, "tls_context was taken away") < 0 ? MC_NO_MEMORY
+                                                                             : MC_FAILED;
+    }
+    tls->object = call_wrap(tls, context, name, session);
+    if (tls->object == NULL && session != NULL && PyErr_ExceptionMatches(PyExc_ValueError)) {
+        PyErr_Clear(); /* what stands behind the context is another one now */
+        put_session(connection, NULL);
+        tls->object = call_wrap(tls, context, name, NULL);
+    }
+    Py_DECREF(context);
+    Py_DECREF(name);
+    Py_XDECREF(session);
+    return tls->object != NULL ? MC_OK : mcx_tls_judge(connection);
+}
+
+/* The socket under the stream. */
+static mc_status connect_socket(mc_connection *connection, mc_connecting *state,
+                                const mc_endpoint *to, mc_clock *clock)
+{
+    mc_status status;
+
+    Py_BEGIN_ALLOW_THREADS
+    status = mc_native_transport.connect(connection, state, to, clock);
+    Py_END_ALLOW_THREADS
+    return status == MC_OK ? wrap(connection) : status;
+}
+
+static mc_status wait_to(bool read, mc_connection *connection, mc_connecting *state,
+                         mc_clock *clock)
+{
+    int64_t left = mc_clock_connect_left(clock);
+
+    state->wait_fd = connection->fd;
+    state->wait_to_read = read;
+    state->wait_until = left == INT64_MAX ? INT64_MAX : state->since + left;
+    return MC_AGAIN;
+}
+
+/* As far as the handshake goes without waiting. What it has to say when it fails is sent, too. */
+static mc_status shake(mc_connection *connection, mc_connecting *state, mc_clock *clock)
+{
+    mcx_tls *tls = connection->handle;
+    mc_clock none = {.timeout = 0, .late = true};
+    size_t fed;
+
+    for (;;) {
+        mc_connecting_spend(state, clock);
+        if (mc_clock_connect_left(clock) == 0) {
+            return MC_TIMEOUT;
+        }
+        PyObject *done = PyObject_CallMethod(tls->object, "do_handshake", NULL);
+        mc_status status = done ? MC_OK : mcx_tls_judge(connection);
+
+        Py_XDECREF(done);
+        if (status == MC_RAISED || status == MC_NO_MEMORY) {
+            return status;
+        }
+        mc_status moved = mcx_tls_flush(connection, &none);
+
+        if (status == MC_FAILED) {
+            return moved == MC_RAISED ? moved : status;
+        }
+        if (moved != MC_OK) {
+            return moved == MC_TIMEOUT ? wait_to(false, connection, state, clock) : moved;
+        }
+        if (status == MC_OK) {
+            return MC_OK;
+        }
+        moved = mcx_tls_feed(connection, FLIGHT, &fed, &none);
+        if (moved != MC_OK) {
+            return moved == MC_TIMEOUT ? wait_to(true, connection, state, clock) : moved;
+        }
+    }
+}
+
+/* ---- connect -------------------------------------------------------------------------------- */
+
+static bool begin(mc_connection *connection)
+{
+    connection->handle = mcx_tls_new(mcx_server_of(connection)->module);
+    if (connection->handle == NULL) {
+        return false;
+    }
+    connection->fd = -1;
+    connection->in_records = true;
+    connection->generation = mc_process_generation();
+    connection->open = true; /* closing it gives up what there is so far */
+    return true;
+}
+
+mc_status mcx_tls_connect(mc_connection *connection, mc_connecting *state, const mc_endpoint *to,
+                          mc_clock *clock)
+{
+    mc_status status = MC_OK;
+
+    if (connection->handle == NULL && !begin(connection)) {
+        return MC_RAISED;
+    }
+    mcx_tls *tls = connection->handle;
+
+    if (tls->entered == 0) {
+        status = wait_for_turn(connection, state, clock);
+    }
+    if (status == MC_OK && tls->object == NULL) {
+        status = connect_socket(connection, state, to, clock);
+    }
+    if (status == MC_OK) {
+        status = shake(connection, state, clock);
+    }
+    if (status == MC_AGAIN || status == MC_INTERRUPTED) {
+        return status;
+    }
+    mcx_tls_end_turn(connection);
+    if (status == MC_CLOSED) {
+        status = mcx_set_problem(connection, "the server closed in the TLS handshake") < 0
+                     ? MC_NO_MEMORY
+                     : MC_FAILED;
+    }
+    return status;
+}
