@@ -26,6 +26,7 @@ typedef struct mcx_server {
     PyObject *tls_context, *tls_server_hostname; /* strong or NULL; with the session in the object's
                                                     critical section */
     PyObject *tls_session;         /* strong or NULL: what the next handshake is shortened by */
+    int tls_kept;                  /* sessions that were kept since the last shortened handshake */
     PyObject *streams;             /* mcext.pure.stream.Streams, or NULL: set once */
 } mcx_server;
 

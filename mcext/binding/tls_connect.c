@@ -12,6 +12,10 @@
  * for. */
 #define AT_ONCE 4
 
+/* SSLObject.session of CPython 3.10 to 3.13 loses six kilobytes each time: it is asked for behind
+ * handshakes that were not shortened, of which a server that shortens any has few. */
+#define KEPT_AT_MOST 8
+
 /* Before a connect that waits for its turn looks again. */
 #define PAUSE (MC_SECOND / 500)
 
@@ -40,14 +44,19 @@ bool mcx_tls_options(mcx_server *host, PyObject **context, PyObject **name, PyOb
     return false;
 }
 
-/* Steals session, which may be NULL. A connection from before a disconnect may be of another
- * context. */
+/* What is kept of a stream that may be of another context, if it is from before a disconnect. */
+static bool is_current(const mc_connection *connection)
+{
+    return connection->epoch == atomic_load(&connection->pool->epoch);
+}
+
+/* Steals session, which may be NULL. */
 static void put_session(mc_connection *connection, PyObject *session)
 {
     mcx_server *host = mcx_server_of(connection);
 
     Py_BEGIN_CRITICAL_SECTION(host);
-    if (connection->epoch == atomic_load(&connection->pool->epoch)) {
+    if (is_current(connection)) {
         PyObject *old = host->tls_session;
 
         host->tls_session = session;
@@ -57,25 +66,59 @@ static void put_session(mc_connection *connection, PyObject *session)
     Py_XDECREF(session);
 }
 
+/* Whether this stream's session is worth asking for: where the one that there was did not shorten
+ * its handshake, and nobody has kept another one since, but not for ever from a server that never
+ * shortens one. */
+static bool wants_session(mc_connection *connection, bool was_shortened)
+{
+    mcx_server *host = mcx_server_of(connection);
+    bool wants = false;
+
+    Py_BEGIN_CRITICAL_SECTION(host);
+    if (was_shortened) {
+        host->tls_kept = 0;
+    }
+    else if (host->tls_session == ((mcx_tls *)connection->handle)->offered &&
+             is_current(connection) && host->tls_kept < KEPT_AT_MOST) {
+        host->tls_kept++;
+        wants = true;
+    }
+    Py_END_CRITICAL_SECTION();
+    return wants;
+}
+
+/* An attribute of the SSLObject: a new reference. NULL where a context of another kind has none, or
+ * with an exception. */
+static PyObject *attribute(mcx_tls *tls, const char *name)
+{
+    PyObject *value = PyObject_GetAttrString(tls->object, name);
+
+    if (value == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+    }
+    return value;
+}
+
 int mcx_tls_keep_session(mc_connection *connection)
 {
     mcx_tls *tls = connection->handle;
-    PyObject *session = PyObject_GetAttrString(tls->object, "session");
+    PyObject *reused = attribute(tls, "session_reused"), *session;
+    int was_shortened = reused ? PyObject_IsTrue(reused) : 0;
 
-    if (session == NULL) {
-        if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
-            return -1;
+    Py_XDECREF(reused);
+    if (was_shortened < 0 || PyErr_Occurred()) {
+        return -1;
+    }
+    if (wants_session(connection, was_shortened)) {
+        session = attribute(tls, "session");
+        if (session != NULL && session != Py_None) {
+            put_session(connection, session);
         }
-        PyErr_Clear(); /* a context of another kind has none */
-        return 0;
+        else {
+            Py_XDECREF(session);
+        }
     }
-    if (session == Py_None) {
-        Py_DECREF(session);
-    }
-    else {
-        put_session(connection, session);
-    }
-    return 0;
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 /* ---- a turn --------------------------------------------------------------------------------- */
@@ -137,12 +180,11 @@ static mc_status wrap(mc_connection *connection)
     tls->object = call_wrap(tls, context, name, session);
     if (tls->object == NULL && session != NULL && PyErr_ExceptionMatches(PyExc_ValueError)) {
         PyErr_Clear(); /* what stands behind the context is another one now */
-        put_session(connection, NULL);
         tls->object = call_wrap(tls, context, name, NULL);
     }
+    tls->offered = session;
     Py_DECREF(context);
     Py_DECREF(name);
-    Py_XDECREF(session);
     return tls->object != NULL ? MC_OK : mcx_tls_judge(connection);
 }
 

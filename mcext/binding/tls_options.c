@@ -110,6 +110,7 @@ int mcx_tls_set(PyObject *self, PyObject *value, void *offset)
     if (old != value) {
         session = host->tls_session;
         host->tls_session = NULL;
+        host->tls_kept = 0;
         if (host->initialised) {
             mc_pool_disconnect(&host->server.pool);
         }

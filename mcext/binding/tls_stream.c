@@ -44,12 +44,14 @@ static int tls_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(((mcx_tls *)self)->object);
+    Py_VISIT(((mcx_tls *)self)->offered);
     return 0;
 }
 
 static int tls_clear(PyObject *self)
 {
     Py_CLEAR(((mcx_tls *)self)->object);
+    Py_CLEAR(((mcx_tls *)self)->offered);
     return 0;
 }
 
@@ -200,20 +202,21 @@ mc_status mcx_tls_feed(mc_connection *connection, size_t most, size_t *fed, mc_c
         written =
             PyObject_CallMethodOneArg(tls->incoming, tls->module->tls[MCX_TLS_WRITE], bytes);
         Py_DECREF(bytes);
-        status = written != NULL ? MC_OK : MC_RAISED;
+        status = written != NULL ? MC_OK : mcx_tls_judge(connection); /* memory is out */
         Py_XDECREF(written);
     }
     return status;
 }
 
 /* What is to be sent next, or NULL in tls->sending: nothing. */
-static mc_status take_outgoing(mcx_tls *tls)
+static mc_status take_outgoing(mc_connection *connection)
 {
+    mcx_tls *tls = connection->handle;
     PyObject *bytes =
         PyObject_CallMethodNoArgs(tls->outgoing, tls->module->tls[MCX_TLS_READ]);
 
     if (bytes == NULL) {
-        return MC_RAISED;
+        return mcx_tls_judge(connection);
     }
     if (!PyBytes_Check(bytes)) {
         mc_status status = wrong_answer("read", bytes);
@@ -237,7 +240,7 @@ mc_status mcx_tls_flush(mc_connection *connection, mc_clock *clock)
     mc_status status = MC_OK;
 
     if (tls->sending == NULL) {
-        status = take_outgoing(tls);
+        status = take_outgoing(connection);
     }
     while (status == MC_OK && tls->sending != NULL) {
         struct iovec piece = {PyBytes_AS_STRING(tls->sending) + tls->sent,

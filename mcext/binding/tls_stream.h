@@ -20,6 +20,7 @@ typedef struct {
     PyObject_HEAD
     mcx_module *module;  /* borrowed: the type keeps it */
     PyObject *object;    /* strong: the SSLObject; NULL until there is a socket */
+    PyObject *offered;   /* strong: the session that its handshake was to be shortened by, or NULL */
     PyObject *incoming;  /* strong: ciphertext, each a MemoryBIO */
     PyObject *outgoing;  /* strong */
     PyObject *sending;   /* strong: bytes that came of outgoing, or NULL: */
