@@ -133,12 +133,7 @@ static mc_status send_piece(mc_connection *connection, struct iovec *pieces, siz
     }
     bytes = PyBytes_FromStringAndSize(pieces->iov_base, (Py_ssize_t)length);
     result = bytes ? PyObject_CallMethod(connection->handle, "sendall", "O", bytes) : NULL;
-    if (connection->secret) {
-        mcx_secret_drop_bytes(bytes);
-    }
-    else {
-        Py_XDECREF(bytes);
-    }
+    mcx_drop_sent(connection, bytes);
     if (result == NULL) {
         return from_exception(connection);
     }

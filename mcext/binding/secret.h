@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "core/net/connection.h"
+
 #include "compat.h"
 #include "state.h"
 
@@ -39,5 +41,17 @@ bool mcx_secret_warns_now(PyObject *password);
 
 /* Wipes bytes that were made here, where nobody else has them, and drops the reference. */
 void mcx_secret_drop_bytes(PyObject *bytes);
+
+/* The same of a copy of what a connection has sent, where that is a secret; else it is dropped
+ * alone. */
+static inline void mcx_drop_sent(const mc_connection *connection, PyObject *bytes)
+{
+    if (UNLIKELY(connection->secret)) {
+        mcx_secret_drop_bytes(bytes);
+    }
+    else {
+        Py_XDECREF(bytes);
+    }
+}
 
 #endif

@@ -5,6 +5,7 @@
 #include "core/net/socket.h"
 
 #include "log.h"
+#include "secret.h"
 
 /* What is received at once of a small reply: it goes over the stack, where its bytes object is then
  * made in its own size. That saves 1,500 instructions of malloc's. */
@@ -332,7 +333,7 @@ mc_status mcx_tls_write(mc_connection *connection, const char *at, size_t length
               : NULL;
     mc_status status = MC_OK;
 
-    Py_XDECREF(bytes);
+    mcx_drop_sent(connection, bytes);
     if (written == NULL) {
         return mcx_tls_judge(connection);
     }

@@ -17,6 +17,7 @@ import warnings
 import weakref
 
 import pytest
+import server_contexts
 from scripted_server import CLOSE, PATIENCE, RESET, STALL, ScriptedServer
 from waits import at_once
 
@@ -749,26 +750,44 @@ def test_on_this_machine_it_does_not_warn(host):
 
 
 def test_with_a_tls_context_it_does_not_warn():
-    """Whoever moves the bytes: that there is one is all that is asked."""
-    with ScriptedServer(host=remote_address()) as server, client_of(server) as client:
-        if not hasattr(client.servers[0], "tls_context"):
-            client.servers[0].tls_context = "an application's own"
-            with warnings.catch_warnings(record=True) as recorded:
-                warnings.simplefilter("always")
-                client.get("key")
-            assert warned(recorded) == []
+    """It does not come to the password, for the certificate is not one of that address: but a warning would."""
+    with ScriptedServer(host=remote_address(), tls=server_contexts.server()) as server:
+        with warnings.catch_warnings(record=True) as recorded:
+            warnings.simplefilter("always")
+            context = server_contexts.client()
+            context.check_hostname = False
+            with client_of(server, tls_context=context) as client:
+                assert client.set("key", 1)
+        assert SAID in server.received and not any("in clear" in text for text in warned(recorded))
 
 
 # Through TLS
 
 
-@pytest.mark.skipif("tls_context" not in mcext.Client.__init__.__text_signature__, reason="there is no TLS yet")
-def test_through_tls():
+@pytest.mark.parametrize("password", [WORD, lambda: WORD])
+def test_through_tls(password):
     with memcached(tls=True, auth=(NAME, WORD)) as server:
-        with client_of(server, tls_context=server.tls_context) as client:
-            assert client.set("key", 1) and client.get("key") == 1
+        with client_of(server, tls_context=server.tls_context, password=password) as client:
+            for _ in range(3):
+                assert client.set("key", 1) and client.get_multi(["key"]) == {"key": 1}
+                client.disconnect_all()
         with client_of(server, tls_context=server.tls_context, password="wrong") as client:
-            assert client.set("key", 1) == 0
+            assert client.set("key", 1) == 0 and client.get("key") is None
+            assert client.servers[0].deaduntil > 0
+        ((_, figures),) = told(server)
+        assert int(figures["auth_cmds"]) == 5 + (figures["auth_errors"] == "1") and figures["auth_errors"] == "1"
+
+
+def told(server):
+    with client_of(server, tls_context=server.tls_context) as client:
+        return client.get_stats()
+
+
+def test_through_tls_nothing_is_said_to_who_is_not_verified(capsys):
+    with ScriptedServer(tls=server_contexts.self_signed()) as server:
+        with client_of(server, tls_context=server_contexts.client(), debug=1) as client:
+            assert client.get("key") is None
+        assert server.received == b""
 
 
 # What cannot be one

@@ -12,12 +12,14 @@ import traceback
 import warnings
 
 import pytest
+import server_contexts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_server import CLOSE, PATIENCE, STALL, ScriptedServer
 
 import mcext
 import memcache
+from mcext import certificates
 from mcext.testing import memcached
 
 NAME, WORD = "alice-in-chains", "correct-horse-battery"
@@ -123,7 +125,7 @@ def test_an_exception_that_passes_through_a_connect_shows_nothing():
             finally:
                 memcache.socket = __import__("socket")
             check_silent(*everything_about(caught.value))
-            assert WORD.encode() in server.received or server.connections == []
+            server.wait_for(lambda s: WORD.encode() in s.received)
 
 
 def shown(thing):
@@ -280,7 +282,7 @@ CHILD = r"""
 import gc, os, socket, sys, types
 import mcext, memcache
 
-way, address, path, keeps, seconds = sys.argv[1:]
+way, address, path, keeps, seconds, authority = sys.argv[1:]
 
 def password():
     # Made anew each time, and gone when it has been said. (Nothing here holds name and password in one.)
@@ -297,14 +299,17 @@ class Socket(socket.socket):
 if way == "python sockets":
     memcache.socket = types.SimpleNamespace(socket=Socket, timeout=TimeoutError)
 options = {"username": "alice", "password": password() if way == "given" else password}
-if way == "cache":
+if "TLS" in way:
+    import ssl
+    options["tls_context"] = ssl.create_default_context(cafile=authority)
+if "cache" in way:
     client = mcext.Cache([address], timeout=float(seconds), errors="miss", **options)
 else:
-    client = (Own if way == "replaced" else mcext.Client)([address], socket_timeout=float(seconds), **options)
+    client = (Own if "replaced" in way else mcext.Client)([address], socket_timeout=float(seconds), **options)
 for _ in range(3):
     client.get("key")
-    client.close() if way == "cache" else client.disconnect_all()
-    if way != "cache":
+    client.close() if "cache" in way else client.disconnect_all()
+    if "cache" not in way:
         client.forget_dead_hosts()
 if keeps == "open":
     client.get("key")
@@ -334,7 +339,8 @@ def found_in(pid, needle):
 
 
 def child_of(way, server, path, keeps, seconds):
-    command = [sys.executable, "-c", CHILD, way, server.address, str(path), keeps, str(seconds)]
+    authority = certificates.of_this_process().authority if "TLS" in way else ""
+    command = [sys.executable, "-c", CHILD, way, server.address, str(path), keeps, str(seconds), authority]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
@@ -345,7 +351,7 @@ ANSWERS_TO_IT = {
     "silent": STALL,
     "closed": CLOSE,
 }
-WAYS = ["given", "asked", "cache", "python sockets", "replaced"]
+WAYS = ["given", "asked", "cache", "python sockets", "replaced", "TLS", "cache, TLS", "replaced, TLS"]
 
 
 @pytest.mark.parametrize("answer", ANSWERS_TO_IT)
@@ -357,12 +363,12 @@ def test_nothing_of_it_is_left_in_our_memory(way, answer, tmp_path):
     said = ANSWERS_TO_IT[answer]
     if answer == "repeated":
         # What a Python socket gives is Python's: it is not looked for there.
-        said = (said[0] % (word if way not in ("python sockets", "replaced") else b"something"), STALL)
+        said = (said[0] % (word if way in ("given", "asked", "cache") else b"something"), STALL)
 
     def script(command, number):
         return said if command.startswith(b"set auth ") else b"END\r\n"
 
-    with ScriptedServer(script) as server:
+    with ScriptedServer(script, tls=server_contexts.server() if "TLS" in way else None) as server:
         for keeps in ("open", "nothing", "a copy"):
             if keeps == "a copy" and (way, answer) != ("asked", "stored"):
                 continue
@@ -376,11 +382,11 @@ def test_nothing_of_it_is_left_in_our_memory(way, answer, tmp_path):
         assert b"\r\nalice " + word + b"\r\n" in server.received
 
 
-@pytest.mark.parametrize("way", ["asked", "replaced"])
+@pytest.mark.parametrize("way", ["asked", "replaced", "TLS", "replaced, TLS"])
 def test_nothing_of_it_is_left_behind_a_real_server(way, tmp_path):
     word = os.urandom(12).hex()
     (tmp_path / "word").write_text(word)
-    with memcached(auth=("alice", word)) as server:
+    with memcached(auth=("alice", word), tls="TLS" in way) as server:
         with child_of(way, server, tmp_path / "word", "open", 10 * PATIENCE) as child:
             assert child.stdout.readline() == b"ready\n"
             assert found_in(child.pid, f"alice {word}".encode()) == 0
