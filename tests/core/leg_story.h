@@ -75,7 +75,8 @@ static inline void add(leg_story *told, char what, size_t index, char between, c
     add_word(told, " ");
 }
 
-static const mc_transport free_transport = {.is_free = true, .is_pollable = true, .waits_for_all = true};
+static const mc_transport free_transport = {
+    .is_free = true, .is_pollable = true, .waits_for_all = true};
 static const mc_transport turn_transport = {.is_free = false};
 
 static inline mc_slice text_of(const char *text)
@@ -199,9 +200,9 @@ static inline void take_quick(const task *asked, mc_leg *leg, leg_story *told)
 static inline void add_verdict(leg_story *told)
 {
     const mc_verdict *verdict = &told->verdict;
-    static const char *const statuses[] = {"OK",        "AGAIN",     "INTERRUPTED",
-                                           "TIMEOUT",   "CLOSED",    "FAILED",
-                                           "MALFORMED", "REFUSED", "CROWDED", "NO_MEMORY", "RAISED"};
+    static const char *const statuses[] = {"OK",      "AGAIN",     "INTERRUPTED", "TIMEOUT",
+                                           "CLOSED",  "FAILED",    "MALFORMED",   "REFUSED",
+                                           "CROWDED", "NO_MEMORY", "RAISED"};
 
     add_word(told, statuses[verdict->status]);
     add_word(told, verdict->keep ? " keep" : "");

@@ -132,8 +132,8 @@ static void a_batch_ends_with_its_bytes_or_its_pieces(void)
     }
 }
 
-/* What a peer that gets records finds in them: a piece has whole commands, and ends with the one that
- * makes it longer than 8 kB; behind a value that is a piece of its own begins another one. */
+/* What a peer that gets records finds in them: a piece has whole commands, and ends with the one
+ * that makes it longer than 8 kB; behind a value that is a piece of its own begins another one. */
 static void in_records_a_piece_ends_with_a_command(void)
 {
     static const struct {

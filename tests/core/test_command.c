@@ -78,9 +78,9 @@ static void a_get_line_has_no_more_keys_and_bytes_than_every_service_takes(void)
     const struct {
         size_t length, count, fit; /* of each key; keys; how many go on the line */
     } lines[] = {
-        {1, 1, 1},       {1, 999, 999},  {1, 1000, 1000}, {1, 1001, 1000},      {14, 1000, 1000},
-        {15, 1000, 999}, {249, 63, 63},  {249, 64, 63},   {250, 2000, 63},      {7996, 2, 2},
-        {7997, 2, 1},    {16000, 2, 1},  {16000, 1, 1},   {MC_GET_LINE, 50, 1},
+        {1, 1, 1},       {1, 999, 999}, {1, 1000, 1000}, {1, 1001, 1000},      {14, 1000, 1000},
+        {15, 1000, 999}, {249, 63, 63}, {249, 64, 63},   {250, 2000, 63},      {7996, 2, 2},
+        {7997, 2, 1},    {16000, 2, 1}, {16000, 1, 1},   {MC_GET_LINE, 50, 1},
     };
 
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {

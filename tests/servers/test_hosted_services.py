@@ -87,7 +87,9 @@ def use_cache(cache):
 
 
 @pytest.mark.parametrize(
-    ("kind", "use"), [("Client", use_client), ("replaced", use_client), ("Cache", use_cache)], ids=str
+    ("kind", "use"),
+    [("Client", use_client), ("replaced", use_client), ("Cache", use_cache)],
+    ids=["Client", "replaced", "Cache"],
 )
 def test_no_command_that_they_refuse_is_sent_unasked(kind, use):
     def answer(command, _):
