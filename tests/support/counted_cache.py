@@ -20,6 +20,7 @@ small = mcext.Cache(address, max_value_length=100)
 small_misses = mcext.Cache(address, max_value_length=100, errors="miss")
 moves = mcext.Cache(address)
 doubled = mcext.Cache([address, DEAD], dead_retry=0)
+ring = mcext.Cache([address], placement=mcext.placement.libmc(), prefix="p:")
 items = [f"m{n}" for n in range(5)]
 
 
@@ -89,6 +90,12 @@ def moved():
     moves.set_servers([(address, 2), DEAD])
     moves.set_servers(servers)
     return moves.get("bytes")
+
+
+def made_with_a_placement():
+    with mcext.Cache([NAMED, DEAD], placement=PYMEMCACHE, on_dead="next") as cache:
+        result = cache.server_for("bytes") in (address, DEAD), cache.placement == PYMEMCACHE, cache.on_dead
+    return result
 
 
 def reopened():
@@ -201,6 +208,8 @@ CALLS = {
     "compression": lambda: ((packs.set("packed", big), packs.get("packed")), (True, big)),
     "compression of a level": lambda: ((strong.set("packed", big), strong.get("packed")), (True, big)),
     "server_for": lambda: (cache.server_for("bytes"), address),
+    "server_for of a ring": lambda: (ring.server_for("bytes"), address),
+    "get_many by a ring": lambda: (ring.get_many(["miss", "k\u20ac"]), {}),
     "metrics": lambda: (sorted(cache.metrics(True)["servers"]), [address]),
     "servers": lambda: (cache.servers[0].address, address),
     "stats": lambda: ("pid" in cache.stats()[address], True),
@@ -209,6 +218,7 @@ CALLS = {
     "set_servers": lambda: (moved(), b"value"),
     "close": lambda: (reopened(), b"value"),
     "a new cache": lambda: (made(), (True, 2, f"<mcext.Cache of {address}, {DEAD}>")),
+    "a new cache with a placement": lambda: (made_with_a_placement(), (True, True, "next")),
     "a new cache with the wrong arguments": lambda: (failed(mcext.Cache, servers, timeout=0), ValueError),
 }
 
