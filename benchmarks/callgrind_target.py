@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from clients import KINDS
+from clients import KINDS, PLACED
 from placement import key_names
 from workload import BY_NAME, Bound
 
@@ -44,7 +44,7 @@ def empty_runs(client: Any) -> dict[str, Callable[[int], None]]:
 
 def main() -> None:
     order = json.loads(sys.argv[1])
-    kind, addresses = KINDS[order["client"]], order["servers"]
+    kind, addresses = (KINDS | PLACED)[order["client"]], order["servers"]
     clients = {0: kind.open(addresses, 0)}  # by the pickle protocol
     bounds: dict[str, Bound] = {}
     for name, mode, count in order["sections"]:

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from callgrind import CACHE_CALLS, CALLS, count, lack
-from clients import CACHE, KINDS, OURS
-from environment import TAG, available_kinds
+from clients import CACHE, KINDS, MODULO, OURS, PLACED
+from environment import TAG, available_kinds, servers
 from workload import BY_NAME
 
 LIMITS = Path(__file__).with_name("limits.json")
@@ -46,9 +46,29 @@ def main() -> int:
             stored[part] = dict(sorted(of_tag.items()))
             LIMITS.write_text(json.dumps(stored, indent=2) + "\n")
         above += show(kind, names, measured, of_tag[TAG])
+    above += show_placements(stored["placements"])
     if above:
         print(f"{len(above)} above the limit. See: python benchmarks/callgrind.py --annotate {above[0]}")
     return 1 if above else 0
+
+
+def show_placements(limits: dict[str, int]) -> list[str]:
+    """What choosing one of ten servers takes more in a get than python-memcached's modulo: the same on every Python."""
+    with servers(10, unix=True) as addresses:
+        figures = {
+            name: count(kind, ["get"], ["bound"], look_up=False, addresses=addresses)["get"]["bound"]
+            for name, kind in PLACED.items()
+        }
+    above = []
+    print(f"{'get of ten servers, more than ' + MODULO:<42}{'measured':>12}{'limit':>12}")
+    for name, limit in limits.items():
+        more = figures[name] - figures[MODULO]
+        mark = ""
+        if more > limit:
+            above.append("get")
+            mark = "  ABOVE THE LIMIT"
+        print(f"{name:<42}{more:>12,.0f}{limit:>12,}{mark}")
+    return above
 
 
 def show(kind: str, calls: list[str], measured: dict[str, float], limits: dict[str, int]) -> list[str]:

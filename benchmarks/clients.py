@@ -49,6 +49,17 @@ def _customised(servers: list[str], protocol: int) -> Any:
     return Customised(servers, pickleProtocol=protocol)
 
 
+def _placed(function: str, *arguments: Any) -> Callable[[list[str], int], Any]:
+    """This client, with a placement of another one's."""
+
+    def open(servers: list[str], protocol: int) -> Any:
+        import mcext
+
+        return mcext.Client(servers, placement=getattr(mcext.placement, function)(*arguments))
+
+    return open
+
+
 def _python_memcached(servers: list[str], protocol: int) -> Any:
     import memcache
 
@@ -119,4 +130,11 @@ KINDS = {
         Kind("pylibmc", "pylibmc", "pylibmc", _pylibmc, "a C compiler, libmemcached-dev, zlib1g-dev"),
         Kind("libmc", "libmc", "libmc", _libmc, "a C++ compiler"),
     )
+}
+# This client by what chooses its servers: what that takes.
+MODULO, WEIGHTED, RENDEZVOUS = "mcext, modulo", "mcext, ketama_weighted", "mcext, rendezvous"
+PLACED = {
+    MODULO: Kind(MODULO, "", "mcext", _placed("python_memcached")),
+    WEIGHTED: Kind(WEIGHTED, "", "mcext", _placed("libmemcached", "ketama_weighted")),
+    RENDEZVOUS: Kind(RENDEZVOUS, "", "mcext", _placed("rendezvous")),
 }

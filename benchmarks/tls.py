@@ -103,11 +103,13 @@ def main() -> None:
                 for way, (meter, client) in clients.items():
                     assert client.set("k", value) and client.get("k") == value
                     get, put = client.get, client.set
-                    ways[way] = meter, (lambda get=get: get("k")) if name == "get" else (
-                        lambda put=put, value=value: put("k", value)
+                    ways[way] = (
+                        meter,
+                        (lambda get=get: get("k")) if name == "get" else (lambda put=put, value=value: put("k", value)),
                     )
-                ways["pymemcache, TLS"] = meters[1], (
-                    (lambda: other.get("k")) if name == "get" else lambda value=value: other.set("k", value)
+                ways["pymemcache, TLS"] = (
+                    meters[1],
+                    ((lambda: other.get("k")) if name == "get" else lambda value=value: other.set("k", value)),
                 )
                 taken = turns(ways, rounds, max(min(500, 20_000_000 // size), 20))
                 rows.append(row(f"{name} of {title}", taken, "plain"))

@@ -9,12 +9,17 @@
 #include "compat.h"
 #include "state.h"
 
-/* An mcext.Server, a tuple of three. Where that was never imported there is none. */
+/* Whether a tuple is an mcext.Server, which has three items. -1 with an exception. */
 static int is_named(PyObject *given)
 {
-    PyObject *class = PyTuple_GET_SIZE(given) == 3 ? mcx_imported("mcext.server", "Server") : NULL;
-    int is_one = class ? PyObject_IsInstance(given, class) : 0;
+    PyObject *class;
+    int is_one;
 
+    if (PyTuple_GET_SIZE(given) != 3) {
+        return 0;
+    }
+    class = mcx_import("mcext.server", "Server");
+    is_one = class ? PyObject_IsInstance(given, class) : -1;
     Py_XDECREF(class);
     return is_one;
 }

@@ -4,6 +4,7 @@
 
 #include "core/fleet/key_hash.h"
 #include "core/fleet/md5.h"
+#include "core/fleet/ring.h"
 
 #include "compat.h"
 
@@ -115,7 +116,25 @@ static int take_numbers(mc_table *table, PyObject *values)
         if (table->values[i] == UINT64_MAX && PyErr_Occurred()) {
             return -1;
         }
+        if (table->kind == MC_TABLE_RING && i > 0 && table->values[i] < table->values[i - 1]) {
+            PyErr_SetString(PyExc_ValueError, "the points of a ring ascend");
+            return -1;
+        }
     }
+    return 0;
+}
+
+static int take_ring(mc_table *table, PyObject *values)
+{
+    if (take_numbers(table, values) < 0) {
+        return -1;
+    }
+    table->starts = PyMem_New(uint32_t, mc_ring_cells(table->count));
+    if (table->starts == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    mc_ring_index(table);
     return 0;
 }
 
@@ -159,6 +178,8 @@ static int take(mcx_table *self, PyObject *values, PyObject *owners)
     switch (table->kind) {
     case MC_TABLE_SLOTS:
         return 0;
+    case MC_TABLE_RING:
+        return take_ring(table, values);
     case MC_TABLE_TEXTS:
         return take_texts(table, values);
     default:
@@ -212,6 +233,7 @@ static void table_dealloc(PyObject *self)
     mc_table *table = &((mcx_table *)self)->table;
 
     PyMem_Free(table->values);
+    PyMem_Free(table->starts);
     PyMem_Free(table->texts);
     PyMem_Free(table->owners);
     type->tp_free(self);

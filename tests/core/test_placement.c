@@ -5,6 +5,7 @@
 
 #include "check.h"
 #include "core/fleet/hash.h"
+#include "core/fleet/ring.h"
 
 static const mc_slice foo = {"foo", 3};
 static _Atomic int hash;
@@ -87,6 +88,29 @@ static uint64_t number(mc_slice key)
 #define COUNT(list) (sizeof(list) / sizeof *(list))
 #define OWNERS ((uint16_t[]){3, 0, 3, 7, 0, 7})
 
+/* The points of a ring. */
+static void set_ring(mc_table *table, uint64_t *values, size_t count)
+{
+    static uint32_t starts[64];
+
+    table->kind = MC_TABLE_RING;
+    table->count = count;
+    table->values = values;
+    table->starts = starts;
+    CHECK(mc_ring_cells(count) <= COUNT(starts));
+    mc_ring_index(table);
+}
+
+static void a_ring_has_as_many_cells_as_a_power_of_two_that_is_not_above_its_points(void)
+{
+    static const size_t cells[] = {0, 2, 2, 2, 4, 4, 4, 4, 8, 8};
+
+    for (size_t count = 1; count < COUNT(cells); count++) {
+        CHECK_NUMBER(mc_ring_cells(count), cells[count]);
+    }
+    CHECK_NUMBER(mc_ring_cells(1600), 1024);
+}
+
 /* All of a key's walk, and that it stays at its end. */
 static void walk_is(const mc_table *table, mc_slice key, const size_t *wanted, size_t count)
 {
@@ -115,13 +139,9 @@ static void a_ring_gives_the_first_point_that_is_not_below_the_hash(void)
                 {30, 7}, {31, 0}, {40, 0}, {41, 7}, {UINT64_MAX, 7}};
 
     for (size_t count = 1; count <= COUNT(values); count++) {
-        mc_table table = {.kind = MC_TABLE_RING,
-                          .hash = number,
-                          .count = count,
-                          .servers = 3,
-                          .values = values,
-                          .owners = OWNERS};
+        mc_table table = {.hash = number, .servers = 3, .owners = OWNERS};
 
+        set_ring(&table, values, count);
         for (size_t i = 0; i < COUNT(rows); i++) {
             char key[24];
             mc_placement placement;
@@ -136,16 +156,53 @@ static void a_ring_gives_the_first_point_that_is_not_below_the_hash(void)
     }
 }
 
+/* Points that lie close, far apart, alike, at both ends; and each hash beside each of them. */
+static void a_search_finds_what_a_look_at_each_point_finds(void)
+{
+    for (uint64_t round = 0; round < 300; round++) {
+        uint64_t values[40];
+        size_t count = 1 + round % COUNT(values);
+        int shift = (int)(round % 64);
+        mc_table table = {.hash = number, .servers = 40};
+        uint16_t owners[COUNT(values)];
+        mc_placement placement;
+
+        for (size_t i = 0; i < count; i++) {
+            uint64_t value = mc_mix64(round * 100 + i + 1) >> shift;
+            size_t at = i;
+
+            value = round % 7 == 0 && i % 3 == 0 ? (i % 2 ? UINT64_MAX : 0) : value;
+            for (; at > 0 && values[at - 1] > value; at--) {
+                values[at] = values[at - 1];
+            }
+            values[at] = value;
+            owners[i] = (uint16_t)i;
+        }
+        table.owners = owners;
+        set_ring(&table, values, count);
+        mc_placement_init_table(&placement, &table, 0);
+        for (size_t i = 0; i < 3 * count; i++) {
+            uint64_t beside = values[i / 3] + i % 3 - 1;
+            size_t wanted = 0;
+            char key[24];
+            int length = snprintf(key, sizeof key, "%" PRIu64, beside);
+            mc_walk walk;
+
+            while (wanted < count && values[wanted] < beside) {
+                wanted++;
+            }
+            CHECK_NUMBER(placement.first(&placement, (mc_slice){key, (size_t)length}, &walk),
+                         wanted % count);
+        }
+    }
+}
+
 /* Server 3 has the points 0 and 2, 0 has 1 and 4, 7 has 3 and 5. */
 static void behind_a_point_of_a_ring_come_those_of_other_servers_each_once(void)
 {
-    mc_table table = {.kind = MC_TABLE_RING,
-                      .hash = number,
-                      .count = 6,
-                      .servers = 3,
-                      .values = (uint64_t[]){10, 20, 30, 40, 50, 60},
-                      .owners = OWNERS};
+    mc_table table = {.hash = number, .servers = 3, .owners = OWNERS};
 
+    set_ring(&table, (uint64_t[]){10, 20, 30, 40, 50, 60}, 6);
     walk_is(&table, KEY("5"), (size_t[]){3, 0, 7}, 3);
     walk_is(&table, KEY("15"), (size_t[]){0, 3, 7}, 3);
     walk_is(&table, KEY("25"), (size_t[]){3, 7, 0}, 3);
@@ -176,8 +233,7 @@ static void of_one_server_there_is_no_next(void)
                       .owners = (uint16_t[]){2, 2}};
 
     walk_is(&table, KEY("1"), (size_t[]){2}, 1);
-    table.kind = MC_TABLE_RING;
-    table.values = (uint64_t[]){7, 8};
+    set_ring(&table, (uint64_t[]){7, 8}, 2);
     walk_is(&table, KEY("9"), (size_t[]){2}, 1);
     table.kind = MC_TABLE_SEEDS;
     walk_is(&table, KEY("9"), (size_t[]){2}, 1);
@@ -357,7 +413,9 @@ static void what_stands_in_a_tag_is_hashed_alone(void)
 int main(void)
 {
     PROMISE(where_there_is_no_bucket_a_key_is_nowhere);
+    PROMISE(a_ring_has_as_many_cells_as_a_power_of_two_that_is_not_above_its_points);
     PROMISE(a_ring_gives_the_first_point_that_is_not_below_the_hash);
+    PROMISE(a_search_finds_what_a_look_at_each_point_finds);
     PROMISE(behind_a_point_of_a_ring_come_those_of_other_servers_each_once);
     PROMISE(a_slot_is_the_hash_modulo_their_number);
     PROMISE(of_one_server_there_is_no_next);

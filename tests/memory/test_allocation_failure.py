@@ -47,11 +47,14 @@ def each_allocation(name):
 LEAKY = {"set pickle", "set of a named type"}
 if sys.version_info < (3, 13):
     LEAKY |= {"a new client", "a new client with a password", "other servers", "attributes assigned", "privates"}
+    LEAKY |= {"a new client with a placement", "another placement"}
     LEAKY |= {name for name in CALLS if "get_multi" in name or "delete_multi" in name}
 # Where functions in Python run, CPython itself loses what belongs to a frame, a traceback or an exception that it has
 # no memory to make, and before 3.13 all that a frame holds whose cells it cannot make (PyCell_New in MAKE_CELL): fewer
 # than three blocks a failure.
-IN_PYTHON = set(CALLS) if REPLACED else {"a new client", "a new client with a password", "other servers"}
+IN_PYTHON = {"a new client", "a new client with a password", "other servers"}
+IN_PYTHON |= {"a new client with a placement", "another placement"}
+IN_PYTHON = set(CALLS) if REPLACED else IN_PYTHON
 if REPLACED:
     # An exception that a function in Python raises is lost where memory is out.
     for name in ("a wrong key", "no key", "a wrong argument", "a server's error"):

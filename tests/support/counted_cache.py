@@ -25,6 +25,7 @@ unknown = mcext.Cache(servers, username=b"name", password=lambda: 5, dead_retry=
 asked_for, nobody_there = mcext.Cache(DEAD, dead_retry=0), mcext.Cache([])
 for each in (asked_for, nobody_there):
     _core._set_watch(each, WATCH)
+ring = mcext.Cache([address], placement=mcext.placement.libmc(), prefix="p:")
 items = [f"m{n}" for n in range(5)]
 
 
@@ -99,6 +100,12 @@ def moved():
 def found_by_asking():
     _core._set_watch(moves, WATCH)
     return moves.get("bytes")
+
+
+def made_with_a_placement():
+    with mcext.Cache([NAMED, DEAD], placement=PYMEMCACHE, on_dead="next") as cache:
+        result = cache.server_for("bytes") in (address, DEAD), cache.placement == PYMEMCACHE, cache.on_dead
+    return result
 
 
 def reopened():
@@ -216,6 +223,8 @@ CALLS = {
     "compression": lambda: ((packs.set("packed", big), packs.get("packed")), (True, big)),
     "compression of a level": lambda: ((strong.set("packed", big), strong.get("packed")), (True, big)),
     "server_for": lambda: (cache.server_for("bytes"), address),
+    "server_for of a ring": lambda: (ring.server_for("bytes"), address),
+    "get_many by a ring": lambda: (ring.get_many(["miss", "k\u20ac"]), {}),
     "metrics": lambda: (sorted(cache.metrics(True)["servers"]), [address]),
     "servers": lambda: (cache.servers[0].address, address),
     "stats": lambda: ("pid" in cache.stats()[address], True),
@@ -233,6 +242,7 @@ CALLS = {
     "a new cache with a wrong password": lambda: (
         failed(mcext.Cache, servers, username="a", password=""), ValueError),
     "a new cache": lambda: (made(), (True, 2, f"<mcext.Cache of {address}, {DEAD}>")),
+    "a new cache with a placement": lambda: (made_with_a_placement(), (True, True, "next")),
     "a new cache with the wrong arguments": lambda: (failed(mcext.Cache, servers, timeout=0), ValueError),
 }
 

@@ -117,6 +117,10 @@ careful = memcache.Client(servers, unpickler=mcext.restricted_unpickler({timedel
 known = memcache.Client(servers, username="name", password=lambda: "w\u00f6rd", dead_retry=0)
 unknown = memcache.Client(servers, username=b"name", password=lambda: 5, dead_retry=0, debug=1)
 host = memcache.Client(servers).servers[0]
+RENDEZVOUS, PYMEMCACHE = mcext.placement.rendezvous(), mcext.placement.pymemcache()
+NAMED = mcext.Server(address, 2, "a")
+placed = memcache.Client([NAMED], placement=RENDEZVOUS, on_dead="next")
+ring = memcache.Client(servers, placement=mcext.placement.libmemcached("ketama_weighted"))
 big = b"b" * 100000
 many = {f"m{n}": n for n in range(20)}
 many_and_big = {**many, "l": big}
@@ -165,6 +169,31 @@ def moved():
 def found():
     _core._set_watch(plain, WATCH)
     return plain.get("bytes")
+
+
+def made_with_a_placement():
+    made = memcache.Client([NAMED], placement=PYMEMCACHE, on_dead="next")
+    result = made.get("bytes"), made.server_for("bytes"), made.on_dead
+    made.disconnect_all()
+    return result
+
+
+def placed_anew():
+    placed.placement = PYMEMCACHE
+    placed.on_dead = "miss"
+    placed.set_servers([NAMED, ("127.0.0.1:1", 2)])
+    placed.buckets.pop()
+    where = placed.server_for("bytes") is not None, placed.placement == PYMEMCACHE, placed.on_dead
+    placed.set_servers([NAMED])
+    placed.placement, placed.on_dead = RENDEZVOUS, "next"
+    return where, placed.get("bytes")
+
+
+def tables():
+    table = mcext._core._Table
+    for kind, hash, values in ("ring", "md5", [1, 2, 3]), ("seeds", "fnv1a", [1, 2, 3]), ("texts", None, [b"a"] * 3):
+        table(kind, hash, "{}", values, [0, 1, 1], True)
+    return type(table("slots", "crc", "", None, [0, 1, 1], False)) is table
 
 
 class Silent:
@@ -312,6 +341,16 @@ CALLS = {
     "a new host": (new_host, (host.address, 2, True), None),
     "a host's methods": (host_methods, b"value\r\n", None),
     "privates": (privates, b"value", None),
+    "server_for": (lambda: plain.server_for("bytes"), address, None),
+    "server_for of a ring": (lambda: ring.server_for("k\u20ac"), address, None),
+    "server_for by a tuple": (lambda: placed.server_for((2**70, "bytes")), address, None),
+    "a candidate": (lambda: mcext._core._candidate(placed, (2**70, "bytes"), 1), None, None),
+    "get by a ring": (lambda: ring.get("bytes"), b"value", None),
+    "get_multi by rendezvous": (lambda: placed.get_multi(["bytes", "int"]), {"bytes": b"value", "int": 5}, {}),
+    "tables": (tables, True, None),
+    "hashes": (lambda: (mcext._core._key_hash("md5", b"foo"), len(mcext._core._md5(b"foo"))), (3675831724, 16), None),
+    "a new client with a placement": (made_with_a_placement, (b"value", address, "next"), (None, address, "next")),
+    "another placement": (placed_anew, ((True, True, "miss"), b"value"), ((True, True, "miss"), None)),
 }
 
 

@@ -3,6 +3,9 @@
     with twemproxy([first.address, second.address]) as proxy:
         client = memcache.Client([proxy.address])
 
+A server may be an mcext.Server, with a weight and a name; a Unix socket is its path. Other keywords are lines of the
+pool's configuration.
+
 It listens on a Unix socket in a temporary folder, answers when the `with` body begins, and is gone when that has ended.
 """
 
@@ -23,8 +26,7 @@ START_SECONDS = 20
 CONFIGURATION = """
 pool:
   listen: {socket}
-  hash: fnv1a_64
-  distribution: modula
+{options}
   timeout: 20000
   auto_eject_hosts: false
   servers:
@@ -58,14 +60,24 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def line_of(server):
+    if isinstance(server, str):
+        return f"{server}:1"
+    address, weight, name = server
+    return f"{address.removeprefix('unix:')}:{weight}" + (f" {name}" if name else "")
+
+
 @contextlib.contextmanager
-def twemproxy(servers):
+def twemproxy(servers, **options):
     if PROGRAM is None:
         pytest.skip("nutcracker is not installed (Debian: apt-get install nutcracker)")
     with tempfile.TemporaryDirectory(prefix="mcext-", dir="/tmp") as name:
         folder = Path(name)
-        lines = "".join(f"   - {address}:1\n" for address in servers)
-        (folder / "configuration").write_text(CONFIGURATION.format(socket=folder / "socket") + lines)
+        lines = "".join(f"   - {line_of(server)}\n" for server in servers)
+        options = {"hash": "fnv1a_64", "distribution": "modula"} | options
+        settings = "\n".join(f'  {name}: "{value}"' for name, value in options.items())
+        head = CONFIGURATION.format(socket=folder / "socket", options=settings)
+        (folder / "configuration").write_text(head + lines)
         process, proxy = start(folder)
         try:
             yield proxy

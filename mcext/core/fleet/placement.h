@@ -41,7 +41,10 @@ typedef struct {
     bool has_tag;
     size_t count;     /* not 0 */
     size_t servers;   /* that own any of them */
-    uint64_t *values; /* RING: ascending; SEEDS; else NULL */
+    uint64_t *values; /* RING: ascending; SEEDS */
+    uint64_t highest; /* RING: the last value */
+    uint32_t *starts; /* RING: by value >> shift, where a search begins (mc_ring_index) */
+    unsigned shift;
     mc_murmur3 *texts;
     uint16_t *owners;
 } mc_table;
@@ -74,7 +77,8 @@ void mc_placement_init_modulo(mc_placement *placement, size_t buckets, const _At
 void mc_placement_init_table(mc_placement *placement, const mc_table *table, size_t skip);
 
 /* What stands between the tag's two characters, where that is anything; else all of the key. */
-static inline mc_slice mc_placement_tagged(const mc_table *table, mc_slice key)
+static __attribute__((cold, noinline, unused)) mc_slice mc_placement_tagged(const mc_table *table,
+                                                                            mc_slice key)
 {
     const char *open = memchr(key.bytes, table->tag[0], key.length);
     size_t left = open != NULL ? key.length - (size_t)(open + 1 - key.bytes) : 0;
