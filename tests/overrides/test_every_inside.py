@@ -29,7 +29,9 @@ CALLS = {
     "set_multi with prefix": lambda c: c.set_multi({"1": 1, "2": "2"}, key_prefix="p"),
     "delete_multi with prefix": lambda c: c.delete_multi(["1", "2"], key_prefix="p"),
     "get_slabs": lambda c: [name for name, _ in c.get_slabs()],
-    "set_servers to others": lambda c: c.set_servers([("127.0.0.1:1", 2), str(c.servers[-1]) + "x"]),
+    "set_servers to others": lambda c: c.set_servers(
+        [(f"127.0.0.1:{len(str(c.servers[-1]))}", 2), str(c.servers[-1]) + "x"]
+    ),
     "get from a dead server": lambda c: (c.servers[0].mark_dead("test"), c.get("a")),
     "set to a dead server": lambda c: (c.servers[0].mark_dead("test"), c.set("a", 1)),
     "get_multi from a dead server": lambda c: (c.servers[0].mark_dead("test"), c.get_multi(["a"])),
