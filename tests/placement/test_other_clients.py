@@ -18,7 +18,10 @@ PORTS = st.one_of(st.just(11211), st.integers(1, 65535))
 WEIGHTS = st.one_of(st.just(1), st.integers(1, 8), st.integers(1, 1000))
 
 
-def fleets(weights=st.just(1), at_most=40):
+ONE = st.just(1)
+
+
+def fleets(weights=ONE, at_most=40):
     row = st.tuples(HOSTS, PORTS, weights)
     rows = st.lists(row, min_size=1, max_size=at_most, unique_by=lambda row: row[:2])
     return rows.map(lambda rows: [Server(f"{host}:{port}", weight) for host, port, weight in heaviest_first(rows)])

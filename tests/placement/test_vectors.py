@@ -114,7 +114,10 @@ def test_the_worked_example_with_weights():
     assert [SERVERS.index(client.server_for(key)) for key in ("foo", "user:42", "käse")] == [1, 1, 2]
 
 
-@pytest.mark.parametrize("count, points", [(24, 160), (25, 156), (26, 160), (47, 156), (50, 156), (100, 156), (107, 156)])
+@pytest.mark.parametrize(
+    "count, points",
+    [(count, 156) for count in (25, 47, 50, 55, 61, 71, 94, 100, 107)] + [(24, 160), (26, 160), (99, 160)],
+)
 def test_libmemcached_counts_points_in_single_precision(count, points):
     """Of 25 servers of one weight each has 156 points, where 160 were meant."""
     servers = [_core._Server(f"10.0.0.{number}") for number in range(count)]
