@@ -18,7 +18,10 @@ PORTS = st.one_of(st.just(11211), st.integers(1, 65535))
 WEIGHTS = st.one_of(st.just(1), st.integers(1, 8), st.integers(1, 1000))
 
 
-def fleets(weights=st.just(1), at_most=40):
+ONE = st.just(1)
+
+
+def fleets(weights=ONE, at_most=40):
     row = st.tuples(HOSTS, PORTS, weights)
     rows = st.lists(row, min_size=1, max_size=at_most, unique_by=lambda row: row[:2])
     return rows.map(lambda rows: [Server(f"{host}:{port}", weight) for host, port, weight in heaviest_first(rows)])
@@ -36,7 +39,7 @@ def keys(at_most=250):
     text = st.text(character, min_size=1, max_size=60)
     usual = st.integers(0, 10**9).map(lambda number: f"user:{number}")
     key = st.one_of(usual, text).filter(lambda key: 0 < len(key.encode("utf-8", "replace")) <= at_most)
-    return st.lists(key.filter(is_text), min_size=20, max_size=60)
+    return st.lists(key.filter(is_text), min_size=10, max_size=25)
 
 
 def is_text(key):
@@ -65,32 +68,40 @@ BEHAVIORS = st.fixed_dictionaries(
         "_sort_hosts": st.booleans(),
         "tcp_nodelay": st.booleans(),
         "num_replicas": st.integers(0, 3),
-        "remove_failed": st.integers(0, 2),
+        "remove_failed": st.integers(1, 2),
     },
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(fleets(WEIGHTS), BEHAVIORS, keys())
 def test_any_dict_of_pylibmcs_means_what_it_means_there(servers, behaviors, keys):
     compare(servers, keys, placement.pylibmc(behaviors), other_clients.pylibmc(servers, behaviors))
 
 
-@settings(max_examples=60)
+@pytest.mark.parametrize("behaviors", [{}, {"ketama": True}, {"ketama_weighted": True}, {"hash": "md5"}], ids=str)
+def test_the_behaviors_that_pylibmcs_client_tells_are_a_dict_of_them(behaviors):
+    servers = [Server(f"10.0.0.{number}:11211") for number in range(6)]
+    client = pytest.importorskip("pylibmc").Client([server.address for server in servers], behaviors=behaviors)
+    keys = [f"user:{number}" for number in range(300)]
+    compare(servers, keys, placement.pylibmc(client.behaviors), other_clients.pylibmc(servers, behaviors))
+
+
+@settings(max_examples=25)
 @given(fleets(WEIGHTS, 120), keys())
 def test_the_points_of_ketama_weighted_are_libmemcacheds(servers, keys):
     behaviors = {"ketama_weighted": True}
     compare(servers, keys, placement.libmemcached("ketama_weighted"), other_clients.pylibmc(servers, behaviors))
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(fleets(WEIGHTS), st.sampled_from(["modula", "consistent", "ketama"]), HASHES, keys())
 def test_what_libmemcached_is_told_by_name_is_what_pylibmc_tells_it(servers, distribution, hash, keys):
     behaviors = {"distribution": distribution.replace("ketama", "consistent ketama"), "hash": hash}
     compare(servers, keys, placement.libmemcached(distribution, hash), other_clients.pylibmc(servers, behaviors))
 
 
-@settings(max_examples=80)
+@settings(max_examples=30)
 @given(fleets(), st.booleans(), st.sampled_from(["md5", "fnv1_32", "fnv1a_32", "crc32"]), keys())
 def test_libmc_chooses_the_same(servers, are_named, hash, keys):
     if are_named:
@@ -98,13 +109,13 @@ def test_libmc_chooses_the_same(servers, are_named, hash, keys):
     compare(servers, keys, placement.libmc(hash), other_clients.libmc(servers, hash))
 
 
-@settings(max_examples=80)
+@settings(max_examples=30)
 @given(fleets(), keys())
 def test_pymemcache_chooses_the_same(servers, keys):
     compare(servers, keys, placement.pymemcache(), other_clients.pymemcache(servers))
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(fleets(st.integers(1, 5), 12), st.booleans(), st.booleans(), keys())
 def test_uhashring_chooses_the_same(servers, are_named, ketama, keys):
     if are_named:

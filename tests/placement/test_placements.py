@@ -220,6 +220,13 @@ def test_a_server_of_four_times_the_weight_has_four_times_the_keys(kind, one):
     assert 2800 < where(client, keys).count("10.0.0.2") < 3500
 
 
+def test_keys_that_differ_in_their_end_alone_stay_together_by_twemproxys_hash():
+    """As docs/fleets.md warns."""
+    keys = [f"item:{number}" for number in range(10)]
+    assert len({*where(mcext.Cache(SERVERS, placement=placement.twemproxy()), keys)}) == 1
+    assert len({*where(mcext.Cache(SERVERS, placement=placement.twemproxy(hash="md5")), keys)}) > 2
+
+
 @every_placement
 def test_keys_are_spread_evenly(one):
     client = mcext.Cache([f"10.0.0.{number}" for number in range(8)], placement=one)
@@ -541,11 +548,13 @@ def test_a_table_is_immutable_and_checked():
 
 
 def test_a_table_for_other_servers_is_refused():
+    answers = [None, [], _core._Table("slots", "md5", "", None, [5], True)]
+
     class Wrong(placement.Placement):
         def _table(self, buckets):
-            return answer
+            return answers.pop()
 
     wrong = Wrong("rendezvous", {}, placement.rendezvous()._scheme)
-    for answer in (None, [], _core._Table("slots", "md5", "", None, [5], True)):
+    while answers:
         with pytest.raises(TypeError, match="the placement has made no table for these servers"):
             mcext.Client(SERVERS, placement=wrong)

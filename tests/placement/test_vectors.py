@@ -115,7 +115,8 @@ def test_the_worked_example_with_weights():
 
 
 @pytest.mark.parametrize(
-    "count, points", [(24, 160), (25, 156), (26, 160), (47, 156), (50, 156), (100, 156), (107, 156)]
+    "count, points",
+    [(count, 156) for count in (25, 47, 50, 55, 61, 71, 94, 100, 107)] + [(24, 160), (26, 160), (99, 160)],
 )
 def test_libmemcached_counts_points_in_single_precision(count, points):
     """Of 25 servers of one weight each has 156 points, where 160 were meant."""
