@@ -301,7 +301,14 @@ mcx_first_words mcx_say_first_words(mcx_call *call, mcx_server *host, mc_connect
 {
     mcx_first_words words = authenticate(call, host, connection);
 
-    return words.status == MC_OK && !words.again ? flush(call, host, connection) : words;
+    if (words.status == MC_OK && !words.again) {
+        words = flush(call, host, connection);
+    }
+    if (words.status == MC_CLOSED && mc_connection_is_lost(connection)) {
+        words =
+            (mcx_first_words){.again = true}; /* a signal handler forked, and this is the child */
+    }
+    return words;
 }
 
 /* ---- on the way in Python ------------------------------------------------------------------- */

@@ -651,6 +651,36 @@ def test_the_child_of_a_fork_says_it_on_its_own_connection(server):
         assert grown() == {"connections": 1, "attempts": 1, "refused": 0}
 
 
+@plain
+@pytest.mark.parametrize("wait_in", [SAID, b"flush_all\r\n"])
+def test_a_signal_handler_that_forks_in_its_middle_leaves_each_process_a_connection(wait_in):
+    parent, children, forked = os.getpid(), [], threading.Event()
+
+    def script(command, number):
+        if command == wait_in and number == 0:
+            os.kill(parent, signal.SIGUSR1)
+            assert forked.wait(20 * PATIENCE)
+        return b"VALUE key 0 1\r\nx\r\nEND\r\n" if command == b"get key\r\n" else None
+
+    def fork(*unused):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            children.append(os.fork())
+        forked.set()
+
+    with ScriptedServer(script) as server, client_of(server, flush_on_reconnect=1) as client:
+        client.servers[0].flush_on_next_connect = 1
+        before = signal.signal(signal.SIGUSR1, fork)
+        try:
+            found = client.get("key")
+            if os.getpid() != parent:
+                os._exit(0 if found == b"x" and client.servers[0].deaduntil == 0 else 1)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert found == b"x" and os.waitpid(children[0], 0)[1] == 0
+        assert [one.commands[:2] for one in server.connections] == [[SAID, b"flush_all\r\n"]] * 2
+
+
 # A server that knows of no authentication
 
 
