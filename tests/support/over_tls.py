@@ -34,6 +34,16 @@ def be_the_first():
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.path.dirname(__file__), *path]))
 
 
+def server_end(sock):
+    """What a test's own server has accepted, through TLS where all is."""
+    if not is_wanted():
+        return sock
+    import server_contexts
+    from tls_end import TlsEnd
+
+    return TlsEnd(sock, server_contexts.server())
+
+
 class Finder:
     """Finds what is to be wrapped where it would be found anyway."""
 
@@ -91,6 +101,18 @@ def wrap_client(module):
     with_default(module.Client, "__init__", "tls_context", lambda keywords: client_context())
 
 
+def wrap_host(module):
+    """Hosts that a test makes itself: TLS is no option of theirs, but an attribute."""
+    construct = module._Host.__init__
+
+    @functools.wraps(construct)
+    def __init__(self, *arguments, **keywords):
+        construct(self, *arguments, **keywords)
+        self.tls_context = client_context()
+
+    module._Host.__init__ = __init__
+
+
 def wrap_cache(module):
     with_default(module.Cache, "__init__", "tls_context", lambda keywords: client_context())
 
@@ -107,6 +129,7 @@ WRAPS = {
     "mcext._core": wrap_client,
     "mcext.cache": wrap_cache,
     "mcext.certificates": share_certificates,
+    "mcext.pure.host": wrap_host,
     "mcext.testing": wrap_memcached,
     "scripted_server": wrap_scripted_server,
 }
