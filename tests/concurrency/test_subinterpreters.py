@@ -248,6 +248,37 @@ def test_caches_of_interpreters_at_the_same_time(memcached):
         assert problems == []
 
 
+TLS = """
+import ssl, mcext
+context = ssl.create_default_context(cafile={ca!r})
+client = mcext.Client([{address!r}], tls_context=context, socket_timeout=60)
+cache = mcext.Cache([{address!r}], tls_context=context, timeout=60)
+for i in range({rounds}):
+    many = {{f"{name}{{n}}": b"v" * n for n in range(1, 100)}}
+    assert client.set_multi(many) == [] and cache.get_many(many) == many
+    assert cache.set("{name}", b"x" * 100_000) and client.get("{name}") == b"x" * 100_000
+    client.disconnect_all()
+    cache.close()
+"""
+
+
+def test_tls_in_sub_interpreters():
+    problems = []
+
+    def live(number):
+        try:
+            with Interpreter() as interpreter:
+                interpreter.run(TLS.format(**server_of_all, name=f"sub{number}", rounds=5))
+        except BaseException as error:
+            problems.append(error)
+
+    with memcached_server(tls=True) as server:
+        server_of_all = {"address": server.address, "ca": server.ca_file}
+        live(0)
+        exec(TLS.format(**server_of_all, name="main", rounds=2), {})
+        assert problems == []
+
+
 def test_every_kind_of_call_and_client(memcached):
     with memcached_server(unix=True) as other, Interpreter() as interpreter:
         options = {"addresses": [memcached.address, other.address], "name": "sub", "rounds": 6}

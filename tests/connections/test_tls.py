@@ -11,6 +11,7 @@ import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 import server_contexts
@@ -42,6 +43,10 @@ class Passing(mcext.Client):
         return super()._get_server(key)
 
 
+class Other(socket.socket):
+    """Not Python's own class: connections are made with it, and wrapped by the context's wrap_socket."""
+
+
 KINDS = {
     "Client": lambda servers, **tls: mcext.Client(servers, socket_timeout=AT_ONCE, **tls),
     "Cache": lambda servers, **tls: mcext.Cache(servers, timeout=AT_ONCE, **tls),
@@ -49,14 +54,17 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=KINDS)
-def make(request):
+@pytest.fixture(params=[*KINDS, "Client, sockets of another class", "Cache, sockets of another class"])
+def make(request, monkeypatch):
     """Makes a client of one kind, with a context that trusts the servers of these tests."""
     made = []
+    kind, _, others = request.param.partition(", ")
+    if others:
+        monkeypatch.setattr(memcache, "socket", SimpleNamespace(socket=Other))
 
     def make(servers, **options):
         options.setdefault("tls_context", server_contexts.client())
-        made.append(KINDS[request.param]([servers] if isinstance(servers, str) else servers, **options))
+        made.append(KINDS[kind]([servers] if isinstance(servers, str) else servers, **options))
         return made[-1]
 
     yield make

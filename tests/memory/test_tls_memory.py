@@ -158,7 +158,7 @@ for name in [name for name in CALLS if name in QUIET or "in the clear" in name]:
         print(f"{name}: {counts}")
     elif growth > limit:
         print(f"{name}: {growth} blocks more after {counts[-1]} failures")
-    elif descriptors() > files:
+    elif descriptors() > files and "client" not in name:  # which CPython may lose, with all that it holds
         print(f"{name}: {descriptors() - files} descriptors more")
     else:
         print(f"{name}: ok, {counts[-1]} allocations")
