@@ -409,7 +409,9 @@ def test_a_context_that_verifies_nothing_warns_once(server, kind):
     context.verify_mode = ssl.CERT_NONE
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
-        client = KINDS[kind]([server.address, (server.address.replace("127.0.0.1", "localhost"), 2)], tls_context=context)
+        client = KINDS[kind](
+            [server.address, (server.address.replace("127.0.0.1", "localhost"), 2)], tls_context=context
+        )
         assert client.set("k", b"v") and client.get("k") == b"v"
         close(client)
         assert client.get("k") == b"v"
@@ -617,9 +619,7 @@ def test_at_most_four_handshakes_at_once(kind):
                 while not all(call.done() for call in calls):
                     tls.permits = 1
                     tls.notify()
-                    assert tls.changed.wait_for(
-                        lambda: tls.permits == 0 or all(call.done() for call in calls), AT_ONCE
-                    )
+                    assert tls.changed.wait_for(lambda: tls.permits == 0 or all(call.done() for call in calls), AT_ONCE)
             assert all(call.result()[1] for call in calls)
         assert tls.most == 4
         close(client)

@@ -251,7 +251,9 @@ def test_who_has_no_certificate_is_refused_and_leaves_the_server_alone(kind, ver
     with ScriptedServer(tls=tls) as server:
         client = KINDS[kind](server.address, dead_retry=100) if kind != "Cache" else None
         if client is None:
-            client = mcext.Cache([server.address], tls_context=server_contexts.client(), dead_retry=100, timeout=AT_ONCE)
+            client = mcext.Cache(
+                [server.address], tls_context=server_contexts.client(), dead_retry=100, timeout=AT_ONCE
+            )
             with pytest.raises(mcext.ServerUnavailable, match="(?i)certificate.required|handshake.failure"):
                 client.get("k")
             assert not client.servers[0].alive

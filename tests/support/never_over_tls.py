@@ -47,7 +47,12 @@ REASONS = {
     "a tenth of a second, where a machine is loaded, is too short for a handshake": (
         "test_customised.py::test_a_reply_that_comes_too_late_is_for_nobody",
     ),
-    "it is about TLS itself, and is run in any case": ("test_testing.py", "test_tls*.py"),
+    "it is about TLS itself, or has runs over TLS, in any case": (
+        "test_chaos.py",
+        "test_expiries.py",
+        "test_testing.py",
+        "test_tls*.py",
+    ),
     "the constructors have other signatures here": (
         "test_surface.py::test_the_constructor_has_python_memcacheds_parameters_and_the_new_ones",
     ),

@@ -1,8 +1,8 @@
-"""The tests over TLS: where MCEXT_TLS is set, servers speak TLS and clients have a context, unless a test says otherwise.
+"""The tests over TLS: where MCEXT_TLS is set, servers speak TLS and clients have a context, unless a test says else.
 
-What makes both is wrapped when its module is imported: in this process, and by sitecustomize.py in those
-that tests start. All these processes have the certificates of the first one. never_over_tls.py lists the tests that
-cannot be run so.
+What makes them is wrapped when its module is imported: in this process, and by sitecustomize.py in those that tests
+start. All these processes have the certificates of the first one. never_over_tls.py lists the tests that cannot be run
+so.
 """
 
 import functools
