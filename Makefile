@@ -14,11 +14,12 @@ COUNT = 200
 SEED = 1
 LEAK_CALLS = 1000000
 
-.PHONY: help demo test core lint pythons bare asan ubsan tsan valgrind fuzz limits model mutants bench chaos leaks nightly clean
+.PHONY: help demo test tls core lint pythons bare asan ubsan tsan valgrind fuzz limits model mutants bench chaos leaks nightly clean
 
 help:
 	@echo "make demo      what the client does, on a memcached of its own"
 	@echo "make test      all tests, on one Python (in less than five minutes on two cores)"
+	@echo "make tls       the tests again, over TLS"
 	@echo "make core      the C core alone, with strict warnings, and its own tests"
 	@echo "make lint      format, style, sizes, no circles between files, static checks"
 	@echo "make pythons   the tests on all Pythons: CPython 3.10 to 3.15 and free-threaded 3.13 (needs root)"
@@ -41,6 +42,9 @@ demo:
 
 test: core
 	@tools/test.sh first
+
+tls:
+	@MCEXT_TLS=1 tools/test.sh first -q -rs -m "not frameworks and not slow"
 
 core: $(CORE_TESTS)
 	@for test in $(CORE_TESTS); do $(UNDER) $$test || { echo "$$test failed"; exit 1; }; done

@@ -15,7 +15,7 @@ from chaos import caller, plans, records, run
 from chaos.__main__ import server
 
 TESTS = Path(__file__).resolve().parents[1]
-# Of TLS what differs most: cut, changed and foreign records, handshakes in forks, threads and on a server that comes back.
+# Over TLS what differs most: cut, changed and foreign records, handshakes in forks, in threads, with a new server.
 OVER_TLS = ("cut-fin", "garbage", "other-key", "fork", "threads", "stall", "kill")
 RUNS = {fault: (fault,) for fault in run.FAULTS} | {f"{fault}-tls": (fault, "--tls") for fault in OVER_TLS}
 

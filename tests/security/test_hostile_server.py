@@ -15,6 +15,7 @@ import time
 import zlib
 
 import pytest
+from over_tls import server_end
 from scripted_server import PATIENCE
 
 import memcache
@@ -68,6 +69,7 @@ class Hostile:
             except OSError:
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = server_end(connection)
             self.connections += 1
             self.open.add(connection)
             self.start(self.serve, connection)

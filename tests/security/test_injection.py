@@ -13,7 +13,9 @@ from decimal import Decimal
 from fractions import Fraction
 from types import FunctionType
 
+import plain_socket
 import pytest
+from over_tls import server_end
 
 import memcache
 
@@ -75,6 +77,7 @@ class Capture:
                 connection.close()
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = server_end(connection)
             self.start(self.serve, connection)
 
     def serve(self, connection):
@@ -397,7 +400,7 @@ def runs_what_stands_behind_a_refused_line(server):
     """Whether this memcached does, asked without a client. 1.6.18 does; 1.6.45 closes the connection."""
     block = b"set probe 0 0 4\r\nEVIL\r\n"
     command = b"set %s 0 0 %d\r\n%s\r\n" % (LONG.encode(), len(block), block)
-    with socket.create_connection((server.host, server.port)) as sock:
+    with plain_socket.connect(server) as sock:
         sock.sendall(command + b"quit\r\n")
         with contextlib.suppress(ConnectionResetError):  # a close before all was read
             while sock.recv(4096):

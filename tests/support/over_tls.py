@@ -1,8 +1,8 @@
-"""The tests over TLS: where MCEXT_TLS is set, servers speak TLS and clients have a context, unless a test says otherwise.
+"""The tests over TLS: where MCEXT_TLS is set, servers speak TLS and clients have a context, unless a test says else.
 
-What makes both is wrapped when its module is imported: in this process, and by sitecustomize.py in those
-that tests start. All these processes have the certificates of the first one. never_over_tls.py lists the tests that
-cannot be run so.
+What makes them is wrapped when its module is imported: in this process, and by sitecustomize.py in those that tests
+start. All these processes have the certificates of the first one. never_over_tls.py lists the tests that cannot be run
+so.
 """
 
 import functools
@@ -32,6 +32,16 @@ def be_the_first():
     os.environ[NAME] = os.path.dirname(certificates.of_this_process().authority)
     path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.path.dirname(__file__), *path]))
+
+
+def server_end(sock):
+    """What a test's own server has accepted, through TLS where all is."""
+    if not is_wanted():
+        return sock
+    import server_contexts
+    from tls_end import TlsEnd
+
+    return TlsEnd(sock, server_contexts.server())
 
 
 class Finder:
@@ -91,6 +101,18 @@ def wrap_client(module):
     with_default(module.Client, "__init__", "tls_context", lambda keywords: client_context())
 
 
+def wrap_host(module):
+    """Hosts that a test makes itself: TLS is no option of theirs, but an attribute."""
+    construct = module._Host.__init__
+
+    @functools.wraps(construct)
+    def __init__(self, *arguments, **keywords):
+        construct(self, *arguments, **keywords)
+        self.tls_context = client_context()
+
+    module._Host.__init__ = __init__
+
+
 def wrap_cache(module):
     with_default(module.Cache, "__init__", "tls_context", lambda keywords: client_context())
 
@@ -107,6 +129,7 @@ WRAPS = {
     "mcext._core": wrap_client,
     "mcext.cache": wrap_cache,
     "mcext.certificates": share_certificates,
+    "mcext.pure.host": wrap_host,
     "mcext.testing": wrap_memcached,
     "scripted_server": wrap_scripted_server,
 }

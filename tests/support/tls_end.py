@@ -1,9 +1,10 @@
-"""The server's end of a TLS stream, with the few methods of a socket that the tests' servers use.
+"""The server's end of a TLS stream, with the methods of a socket that the tests' servers use.
 
 One thread may receive while others send, which ssl.SSLSocket does not promise: OpenSSL works in memory, under a lock,
 and nobody holds it while waiting for bytes.
 """
 
+import io
 import ssl
 import threading
 
@@ -13,49 +14,90 @@ class TlsEnd:
         self._socket = sock
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._lock = threading.Lock()
+        self._looked = threading.Condition()  # with a lock; told when what was received has been looked at
+        self._is_receiving = False
         self.setsockopt = sock.setsockopt
-        self.close = sock.close  # says nothing
-        self.shutdown = sock.shutdown
+        self.fileno = sock.fileno
+        self.shutdown = sock.shutdown  # says nothing, nor does close
+        self.close = sock.close
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
 
     def recv(self, length):
         """As a socket's. The handshake is done on the way. ssl.SSLError where the stream ends without a goodbye."""
-        while True:
-            with self._lock:
-                try:
-                    return self._tls.read(length)
-                except ssl.SSLWantReadError:
-                    pass
-                finally:
-                    self._flush()  # an alert, too
-            data = self._socket.recv(65536)
-            with self._lock:
-                if data:
-                    self._incoming.write(data)
-                else:
-                    self._incoming.write_eof()
+        self._is_receiving = True
+        try:
+            while True:
+                with self._looked:
+                    try:
+                        return self._tls.read(length)
+                    except ssl.SSLWantReadError:
+                        pass
+                    finally:
+                        self._flush()  # an alert, too
+                        self._looked.notify_all()
+                self._feed()
+        finally:
+            self._is_receiving = False
 
     def sendall(self, data):
-        with self._lock:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[self._tls.write(rest) :]
-            self._flush()
+        rest = memoryview(data)
+        while rest:
+            with self._looked:
+                try:
+                    while rest:
+                        rest = rest[self._tls.write(rest) :]
+                    self._flush()
+                    return
+                except ssl.SSLWantReadError:  # the handshake is not done
+                    self._flush()
+                    if self._is_receiving:
+                        self._looked.wait()
+                        continue
+            self._feed()
 
     def goodbye(self):
         """Say that nothing more comes (close_notify), as memcached does before it closes."""
-        with self._lock:
+        with self._looked:
             try:
                 self._tls.unwrap()
             except ssl.SSLError:
                 pass  # it wants the other's goodbye, or there was no handshake yet
             self._flush()
 
-    @property
-    def session_reused(self):
-        return self._tls.session_reused
+    def makefile(self, mode):
+        assert mode == "rb"
+        return io.BufferedReader(_File(self))
+
+    def _feed(self):
+        data = self._socket.recv(65536)
+        with self._looked:
+            if data:
+                self._incoming.write(data)
+            else:
+                self._incoming.write_eof()
 
     def _flush(self):
         data = self._outgoing.read()
         if data:
             self._socket.sendall(data)
+
+
+class _File(io.RawIOBase):
+    def __init__(self, end):
+        self._end = end
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        try:
+            data = self._end.recv(len(buffer))
+        except (ssl.SSLEOFError, ConnectionResetError):
+            return 0  # the client says no goodbye; what it has not read (a ticket) makes its close a reset
+        buffer[: len(data)] = data
+        return len(data)
