@@ -1,5 +1,5 @@
-"""TLS that fails, in the handshake, in a reply, while nobody looks: never a wrong value, nothing left open, and the next
-call is right (docs/fleets.md, "TLS")."""
+"""TLS that fails, in the handshake, in a reply, while nobody looks: never a wrong value, nothing left open, and the
+next call is right (docs/fleets.md, "TLS")."""
 
 import gc
 import os
@@ -13,7 +13,8 @@ import threading
 import pytest
 import server_contexts
 import shim
-from cutting_proxy import DROP, FIN, FLIP, RESET, STALL as STALL_BYTES, TO_CLIENT, TO_SERVER, CuttingProxy
+from cutting_proxy import DROP, FIN, FLIP, RESET, TO_CLIENT, TO_SERVER, CuttingProxy
+from cutting_proxy import STALL as STALL_BYTES
 from meddling import Meddling
 from scripted_server import CLOSE, CUT, PATIENCE, STALL, ScriptedServer
 

@@ -1,5 +1,4 @@
-/* The promises of mcext/core/flow/leg.h about how a leg ends: its verdict, another try, what comes
- * at the wrong time, the short ways, and no memory. What it says otherwise: test_leg.c. */
+/* The promises of leg.h about how a leg ends, and of its short ways; the rest is in test_leg.c. */
 #define _GNU_SOURCE
 #include "leg_story.h"
 

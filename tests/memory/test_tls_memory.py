@@ -1,7 +1,5 @@
 """TLS where memory is out, and what it leaves behind: as test_allocation_failure.py and test_leaks.py, over TLS."""
 
-import os
-
 import pytest
 from counted_malloc import interposer, run  # noqa: F401  (interposer is a fixture)
 
@@ -187,7 +185,8 @@ LASTING = (
     + r"""
 for name in CALLS:
     call = CALLS[name][0]
-    count = int(os.environ.get("MCEXT_LEAK_CALLS", "1000")) // (50 if name in ("a new session", "a new client", "refused") else 5)
+    is_slow = name in ("a new session", "a new client", "refused")
+    count = int(os.environ.get("MCEXT_LEAK_CALLS", "1000")) // (50 if is_slow else 5)
     levels = []
     for turn in range(6):
         for _ in range(max(count // 5, 3)):

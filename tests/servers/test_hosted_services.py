@@ -3,13 +3,13 @@ flush_all with a delay, no stats with an argument, none of memcached's own tools
 
 import datetime
 
-import memcache
 import pytest
-from mcext.testing import memcached
 from support.customised import customise
 from support.scripted_server import ScriptedServer
 
 import mcext
+import memcache
+from mcext.testing import memcached
 
 LINE = 16000
 COUNT = 1200
