@@ -201,15 +201,22 @@ static void point_to(mc_leg *leg, mc_slice value)
     leg->outside += value.length;
 }
 
-/* Before another command. See PIECE. */
-static void cut_run(mc_leg *leg)
+static __attribute__((noinline, cold)) void cut_records(mc_leg *leg)
 {
     size_t length = mc_buffer_length(output_of(leg));
     bool behind_value = leg->made > 0 && leg->first[leg->made - 1].iov_base != NULL;
 
-    if (leg->connection->in_records && (behind_value || length - leg->run >= PIECE)) {
+    if (behind_value || length - leg->run >= PIECE) {
         leg->first[leg->made++] = (struct iovec){NULL, length - leg->run};
         leg->run = length;
+    }
+}
+
+/* Before another command. See PIECE. */
+static inline void cut_run(mc_leg *leg)
+{
+    if (leg->connection->in_records) {
+        cut_records(leg);
     }
 }
 
