@@ -319,7 +319,11 @@ static PyObject *request_of(mc_slice data)
     mc_buffer out = {0};
     PyObject *request = NULL;
 
-    if (mc_request_store_whole(&out, MC_SET, KEY, 0, GONE_AT_ONCE, data)) {
+    /* With room for all from the start, so that nothing is left of it in memory that was too small.
+     */
+    if (mc_buffer_reserve(&out, MCX_PAYLOAD_AT_MOST + 2 * MC_LINE_ROOM) != NULL &&
+        mc_request_store(&out, MC_SET, KEY, 0, GONE_AT_ONCE, data.length, NULL, false) &&
+        mc_buffer_append(&out, data.bytes, data.length) && mc_buffer_append(&out, "\r\n", 2)) {
         request =
             PyBytes_FromStringAndSize(mc_buffer_bytes(&out), (Py_ssize_t)mc_buffer_length(&out));
     }
