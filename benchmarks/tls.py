@@ -1,19 +1,18 @@
 """What TLS costs: python benchmarks/tls.py
 
-The same calls in the clear and over TLS, and pymemcache's over TLS: memcached, with and without -Z, and this process on
-one core, so that a call costs what both do. Counted is the CPU time of client and server together, which other work on
-the machine does not move. All take turns in each round, in another order each time; the figures are medians over the
-rounds, and ratios those of one round each.
+The same calls in the clear and over TLS, and pymemcache's over TLS, to a memcached with and one without -Z. They and
+this process share a core, so that a call costs what client and server do, and counted is their CPU time. All take turns
+in each round, in another order each time: the figures are medians over the rounds, ratios medians of those of a round.
 
-Needs memcached with TLS, openssl and pymemcache (benchmarks/requirements.txt). The tables are printed and written to
-build/bench/tls.json.
+Needs memcached with TLS, openssl, and pymemcache, which it installs into build/bench. The tables are printed and
+written to build/bench/tls.json; with --docs those in docs/fleets.md are renewed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
+import ssl
 import statistics
 import sys
 import time
@@ -21,138 +20,159 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-from environment import BUILD, import_tool  # noqa: E402
+import environment  # noqa: E402
+import report  # noqa: E402
 
 import mcext  # noqa: E402
-from mcext.testing import memcached  # noqa: E402
+from mcext.testing import Memcached, memcached  # noqa: E402
 
-SIZES = {"100 B": 100, "10 kB": 10_000, "1 MB": 1_000_000}
+SIZES = {"100 bytes": 100, "10 kB": 10_000, "1 MB": 1_000_000}
 KEYS = [f"key:{number}" for number in range(100)]
+BEGIN, END = "<!-- tls: begin -->", "<!-- tls: end -->"
+
+Call = Callable[[], Any]
 
 
-def cpu_clock(pid: int) -> int:
-    """The clock of a process's CPU time (clock_getcpuclockid)."""
-    return (~pid << 3) | 2
+def measure(server: Memcached, call: Call, count: int) -> float:
+    """µs of CPU time a call, of this process and the server."""
+    call()  # whoever had its turn before has filled the caches
+    before = time.process_time_ns() + environment.cpu_time([server.pid])
+    for _ in range(count):
+        call()
+    return (time.process_time_ns() + environment.cpu_time([server.pid]) - before) / count / 1000
 
 
-class Meter:
-    """CPU time of this process and one server, of so many calls."""
-
-    def __init__(self, pid: int) -> None:
-        self.clock = cpu_clock(pid)
-
-    def _now(self) -> int:
-        return time.process_time_ns() + time.clock_gettime_ns(self.clock)
-
-    def measure(self, call: Callable[[], Any], count: int) -> float:
-        call()  # whoever had its turn before has filled the caches
-        before = self._now()
-        for _ in range(count):
-            call()
-        return (self._now() - before) / count / 1000
-
-
-def turns(ways: dict[str, tuple[Meter, Callable[[], Any]]], rounds: int, count: int) -> dict[str, list[float]]:
-    """µs of each way in each round."""
+def take_turns(ways: dict[str, tuple[Memcached, Call]], rounds: int, count: int) -> dict[str, list[float]]:
     taken: dict[str, list[float]] = {name: [] for name in ways}
     names = list(ways)
     for number in range(rounds):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            meter, call = ways[name]
-            taken[name].append(meter.measure(call, count))
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            taken[name].append(measure(*ways[name], count))
     return taken
 
 
-def row(title: str, taken: dict[str, list[float]], first: str) -> dict[str, Any]:
-    ratios = {
-        name: statistics.median(mine / theirs for mine, theirs in zip(times, taken[first], strict=True))
-        for name, times in taken.items()
-    }
-    medians = {name: statistics.median(times) for name, times in taken.items()}
-    words = ", ".join(f"{name} {medians[name]:,.1f} µs ({ratios[name]:.2f})" for name in taken)
-    print(f"{title}: {words}", flush=True)
-    return {"call": title, "us": medians, "ratio": ratios}
+def row(title: str, taken: dict[str, list[float]], base: str) -> list[str]:
+    def ratio(name: str) -> str:
+        return f"{statistics.median(a / b for a, b in zip(taken[name], taken[base], strict=True)):.2f}"
+
+    cells = [f"{statistics.median(taken[base]):,.1f}", *(ratio(name) for name in taken if name != base)]
+    print(f"{title}: {' | '.join(cells)}", flush=True)
+    return [title, *cells]
+
+
+class Clients:
+    """One in the clear, one over TLS, and pymemcache's over TLS."""
+
+    def __init__(self, clear: Memcached, secret: Memcached) -> None:
+        pymemcache = environment.import_tool("pymemcache", "pymemcache")
+        self.clear, self.secret = clear, secret
+        self.plain = mcext.Client([clear.address], socket_timeout=30)
+        self.tls = mcext.Client([secret.address], socket_timeout=30, tls_context=secret.tls_context)
+        self.contexts = [secret.tls_context, ssl.create_default_context(cafile=secret.ca_file)]
+        self.other = pymemcache.Client(
+            *[(secret.host, secret.port)],
+            **{"timeout": 30, "no_delay": True, "default_noreply": False, "tls_context": secret.tls_context},
+        )
+
+    def ways(self, plain: Call, tls: Call, other: Call) -> dict[str, tuple[Memcached, Call]]:
+        return {
+            "in the clear": (self.clear, plain),
+            "TLS": (self.secret, tls),
+            "pymemcache, TLS": (self.secret, other),
+        }
+
+    def gets(self) -> dict[str, tuple[Memcached, Call]]:
+        get, tls_get, other_get = self.plain.get, self.tls.get, self.other.get
+        return self.ways(lambda: get("k"), lambda: tls_get("k"), lambda: other_get("k"))
+
+    def sets(self, value: bytes) -> dict[str, tuple[Memcached, Call]]:
+        put, tls_put, other_put = self.plain.set, self.tls.set, self.other.set
+        return self.ways(lambda: put("k", value), lambda: tls_put("k", value), lambda: other_put("k", value))
+
+    def multis(self) -> dict[str, tuple[Memcached, Call]]:
+        get, tls_get, other_get = self.plain.get_multi, self.tls.get_multi, self.other.get_many
+        return self.ways(lambda: get(KEYS), lambda: tls_get(KEYS), lambda: other_get(KEYS))
+
+    def connects(self) -> dict[str, tuple[Memcached, Call]]:
+        """A get on a new connection, each time."""
+
+        def full() -> None:
+            self.contexts.reverse()
+            self.tls.tls_context = self.contexts[0]  # with which no session of the other is used
+            assert self.tls.get("k") is not None
+
+        def resumed() -> None:
+            self.tls.disconnect_all()
+            assert self.tls.get("k") is not None
+
+        def plain() -> None:
+            self.plain.disconnect_all()
+            assert self.plain.get("k") is not None
+
+        def other() -> None:
+            self.other.close()
+            assert self.other.get("k") is not None
+
+        secret = self.secret
+        return {
+            "full": (secret, full),
+            "resumed": (secret, resumed),
+            "in the clear": (self.clear, plain),
+            "pymemcache, TLS": (secret, other),
+        }
+
+
+def tables(clients: Clients, rounds: int) -> list[report.Table]:
+    calls = []
+    for title, size in SIZES.items():
+        value = b"x" * size
+        assert clients.plain.set("k", value) and clients.tls.set("k", value)
+        turns = rounds if size < 1_000_000 else max(rounds // 3, 3)
+        for name, ways in ("get", clients.gets()), ("set", clients.sets(value)):
+            taken = take_turns(ways, turns, max(min(500, 20_000_000 // size), 20))
+            calls.append(row(f"{name}, {title}", taken, "in the clear"))
+    for client in clients.plain, clients.tls:
+        assert client.set_multi(dict.fromkeys(KEYS, b"x" * 100)) == [] and client.set("k", b"x" * 100)
+    calls.append(row("get_multi of 100 keys", take_turns(clients.multis(), rounds, 50), "in the clear"))
+    connects = [row("connect and get", take_turns(clients.connects(), rounds, 20), "full")]
+    return [
+        (
+            "CPU time of client and server: in the clear, and as a ratio to that",
+            ["call", "in the clear, µs", "TLS", "pymemcache, TLS"],
+            calls,
+        ),
+        (
+            "The same of a new connection: a full handshake, and as a ratio to that",
+            ["call", "full, µs", "resumed", "in the clear", "pymemcache, TLS"],
+            connects,
+        ),
+    ]
+
+
+def write_docs(text: str) -> None:
+    page = ROOT / "docs" / "fleets.md"
+    before, _, rest = page.read_text().partition(BEGIN)
+    page.write_text(f"{before}{BEGIN}\n{text}{END}{rest.partition(END)[2]}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--core", type=int, default=max(os.sched_getaffinity(0)))
-    given = parser.parse_args()
-    pymemcache = import_tool("pymemcache", "pymemcache")
-    os.sched_setaffinity(0, {given.core})  # the servers inherit it
+    parser.add_argument("--core", type=int, default=environment.default_core())
+    parser.add_argument("--docs", action="store_true", help="renew the tables in docs/fleets.md")
+    options = parser.parse_args()
+    environment.pin(options.core)  # the servers, too
     with memcached("-t", "1", "-I", "4m") as clear, memcached("-t", "1", "-I", "4m", tls=True) as secret:
-        meters = Meter(clear.pid), Meter(secret.pid)
-        context = secret.tls_context
-        clients = {
-            "plain": (meters[0], mcext.Client([clear.address], socket_timeout=30)),
-            "TLS": (meters[1], mcext.Client([secret.address], socket_timeout=30, tls_context=context)),
-        }
-        other = pymemcache.Client(
-            (secret.host, secret.port), timeout=30, no_delay=True, default_noreply=False, tls_context=context
-        )
-        rows = []
-        for title, size in SIZES.items():
-            value = b"x" * size
-            rounds = given.rounds if size < 1_000_000 else max(given.rounds // 3, 3)
-            for name in "get", "set":
-                ways = {}
-                for way, (meter, client) in clients.items():
-                    assert client.set("k", value) and client.get("k") == value
-                    get, put = client.get, client.set
-                    ways[way] = (
-                        meter,
-                        (lambda get=get: get("k")) if name == "get" else (lambda put=put, value=value: put("k", value)),
-                    )
-                ways["pymemcache, TLS"] = (
-                    meters[1],
-                    ((lambda: other.get("k")) if name == "get" else lambda value=value: other.set("k", value)),
-                )
-                taken = turns(ways, rounds, max(min(500, 20_000_000 // size), 20))
-                rows.append(row(f"{name} of {title}", taken, "plain"))
-        for way, (_, client) in clients.items():
-            assert client.set_multi(dict.fromkeys(KEYS, b"x" * 100)) == [], way
-        ways = {way: (meter, lambda client=client: client.get_multi(KEYS)) for way, (meter, client) in clients.items()}
-        ways["pymemcache, TLS"] = meters[1], lambda: other.get_many(KEYS)
-        rows.append(row("get_multi of 100", turns(ways, given.rounds, 50), "plain"))
-        rows.append(row("connect and get", turns(connects(clients, secret, other), given.rounds, 20), "full"))
-    BUILD.mkdir(parents=True, exist_ok=True)
-    (BUILD / "tls.json").write_text(json.dumps(rows, indent=1))
-
-
-def connects(clients: dict[str, Any], secret: Any, other: Any) -> dict[str, tuple[Meter, Callable[[], Any]]]:
-    """A get on a new connection, each time."""
-    (plain_meter, plain), (meter, client) = clients["plain"], clients["TLS"]
-    contexts = [secret.tls_context, __import__("ssl").create_default_context(cafile=secret.ca_file)]
-
-    def in_the_clear() -> None:
-        plain.disconnect_all()
-        assert plain.get("k") is not None
-
-    def full() -> None:
-        contexts.reverse()
-        client.tls_context = contexts[0]  # no session of the one is used for the other
-        assert client.get("k") is not None
-
-    def resumed() -> None:
-        client.disconnect_all()
-        assert client.get("k") is not None
-
-    def others() -> None:
-        other.close()
-        assert other.get("k") is not None
-
-    for each in plain, client:
-        each.set("k", b"small")
-    return {
-        "full": (meter, full),
-        "resumed": (meter, resumed),
-        "plain": (plain_meter, in_the_clear),
-        "pymemcache": (meter, others),
-    }
+        made = tables(Clients(clear, secret), options.rounds)
+    results = {"date": time.strftime("%Y-%m-%d"), "machine": environment.machine(), "left_out": {}}
+    environment.BUILD.mkdir(parents=True, exist_ok=True)
+    (environment.BUILD / "tls.json").write_text(json.dumps({**results, "tables": made}, indent=1) + "\n")
+    if options.docs:
+        write_docs(f"{report.about(results)}\n{report.markdown(made)}")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ static mc_status tls_send(mc_connection *connection, struct iovec *pieces, int c
 {
     mcx_tls *tls = connection->handle;
     mc_status status = MC_OK;
-    size_t fed;
+    mcx_tls_fed fed;
 
     if (tls->accepted == 0 && tls->sending == NULL) {
         status = encrypt(connection, pieces, count);
@@ -59,9 +59,13 @@ static mc_status tls_send(mc_connection *connection, struct iovec *pieces, int c
     }
     *moved = tls->accepted;
     tls->accepted = 0;
-    /* MC_AGAIN: the SSLObject has to hear something first, and has said what for. */
-    return *moved == 0 && status == MC_AGAIN ? mcx_tls_feed(connection, MCX_TLS_RECORD, &fed, clock)
-                                             : MC_OK;
+    if (*moved != 0 || status == MC_OK) {
+        return MC_OK;
+    }
+    /* The SSLObject has to hear something first, and has said what for. */
+    status = mcx_tls_feed(connection, MCX_TLS_RECORD, &fed, clock);
+    connection->more = status == MC_OK;
+    return status;
 }
 
 /* ---- receive -------------------------------------------------------------------------------- */
@@ -77,17 +81,20 @@ static mc_status put_off(mc_connection *connection, mc_status status, size_t mov
     return MC_OK;
 }
 
-/* Into one piece; *full: it is, and there may be more. fed: so many bytes have just come, and
- * rarely is there more plaintext. */
-static mc_status decrypt(mc_connection *connection, const struct iovec *piece, size_t fed,
+/* Into one piece; *full: it is, and there may be more. */
+static mc_status decrypt(mc_connection *connection, const struct iovec *piece, mcx_tls_fed *fed,
                          size_t *moved, bool *full)
 {
-    mcx_tls *tls = connection->handle;
-    size_t at = 0, likely = fed < MCX_TLS_RECORD ? fed : MCX_TLS_RECORD;
+    size_t at = 0;
 
     while (at < piece->iov_len) {
-        size_t room = piece->iov_len - at, most = room < likely ? room : likely;
+        size_t room = piece->iov_len - at, most = room < fed->bytes ? room : fed->bytes;
         PyObject *bytes = NULL;
+
+        if (fed->records == 0) {
+            return MC_OK;
+        }
+        most = most < MCX_TLS_RECORD ? most : MCX_TLS_RECORD;
         mc_status status = mcx_tls_read(connection, most, &bytes);
 
         if (status != MC_OK) {
@@ -99,14 +106,10 @@ static mc_status decrypt(mc_connection *connection, const struct iovec *piece, s
         Py_DECREF(bytes);
         at += got;
         *moved += got;
-        likely = MCX_TLS_RECORD;
-        if (got < most) { /* the end of a record: mostly there is none behind it */
-            Py_ssize_t unread = mcx_tls_unread(tls);
-
-            if (unread <= 0) {
-                return unread < 0 ? MC_RAISED : MC_OK;
-            }
+        if (got < most) { /* the end of a record */
+            fed->records--;
         }
+        fed->bytes = MCX_TLS_RECORD; /* which may have begun before */
     }
     *full = true;
     return MC_OK;
@@ -127,12 +130,34 @@ static mc_status begin_reply(mc_connection *connection, mc_status status, size_t
     return mcx_tls_keep_session(connection) < 0 ? MC_RAISED : MC_OK;
 }
 
+/* What has come, into the pieces. */
+static mc_status take(mc_connection *connection, const struct iovec *pieces, int count,
+                      mcx_tls_fed *fed, size_t *moved)
+{
+    mcx_tls *tls = connection->handle;
+    mc_status status = MC_OK;
+    bool full = true;
+
+    connection->more = false;
+    for (int i = 0; i < count && status == MC_OK && full; i++) {
+        full = false;
+        status = decrypt(connection, &pieces[i], fed, moved, &full);
+    }
+    if (status == MC_OK && full) {
+        int held = mcx_tls_holds(tls);
+
+        connection->more = held > 0;
+        status = held < 0 ? MC_RAISED : MC_OK;
+    }
+    return status;
+}
+
 static mc_status tls_receive(mc_connection *connection, struct iovec *pieces, int count,
                              size_t *moved, bool all, mc_clock *clock)
 {
     mcx_tls *tls = connection->handle;
-    bool full = true;
-    size_t room = 0, fed = MCX_TLS_RECORD;
+    mcx_tls_fed fed = {MCX_TLS_RECORD, SIZE_MAX};
+    size_t room = 0;
     mc_status status = tls->ended;
 
     (void)all; /* the caller comes again for the rest */
@@ -140,19 +165,11 @@ static mc_status tls_receive(mc_connection *connection, struct iovec *pieces, in
         room += pieces[i].iov_len;
     }
     if (status == MC_OK && !connection->more) {
-        /* A small reply has room beside the ticket before it; a large one comes in large steps. */
-        status = mcx_tls_feed(connection, room < MCX_TLS_RECORD ? MCX_TLS_RECORD / 4 : MCX_TLS_STEP,
+        status = mcx_tls_feed(connection, room <= MCX_TLS_RECORD ? MCX_TLS_RECORD : MCX_TLS_STEP,
                               &fed, clock);
     }
-    for (int i = 0; i < count && status == MC_OK && full; i++) {
-        full = false;
-        status = decrypt(connection, &pieces[i], fed, moved, &full);
-    }
-    if (status == MC_OK && tls->ended == MC_OK) {
-        int held = full ? mcx_tls_holds(tls) : 0;
-
-        connection->more = held > 0;
-        status = held < 0 ? MC_RAISED : MC_OK;
+    if (status == MC_OK && fed.records > 0) {
+        status = take(connection, pieces, count, &fed, moved);
     }
     return tls->is_new ? begin_reply(connection, status, *moved) : status;
 }
@@ -163,7 +180,7 @@ static mc_status tls_receive(mc_connection *connection, struct iovec *pieces, in
 static bool tls_is_quiet(mc_connection *connection)
 {
     mc_clock none = {.timeout = 0, .late = true};
-    size_t fed;
+    mcx_tls_fed fed;
 
     for (int looks = 0; looks < LOOKS; looks++) {
         PyObject *bytes = NULL;
@@ -172,7 +189,7 @@ static bool tls_is_quiet(mc_connection *connection)
             return true;
         }
         if (mcx_tls_feed(connection, MCX_TLS_RECORD, &fed, &none) != MC_OK ||
-            mcx_tls_read(connection, 1, &bytes) != MC_AGAIN) {
+            (fed.records > 0 && mcx_tls_read(connection, 1, &bytes) != MC_AGAIN)) {
             Py_XDECREF(bytes);
             return false;
         }

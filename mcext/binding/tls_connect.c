@@ -217,7 +217,7 @@ static mc_status shake(mc_connection *connection, mc_connecting *state, mc_clock
 {
     mcx_tls *tls = connection->handle;
     mc_clock none = {.timeout = 0, .late = true};
-    size_t fed;
+    mcx_tls_fed fed;
 
     for (;;) {
         mc_connecting_spend(state, clock);

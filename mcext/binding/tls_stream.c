@@ -7,9 +7,9 @@
 #include "log.h"
 #include "secret.h"
 
-/* What is received at once of a small reply: it goes over the stack, where its bytes object is then
- * made in its own size. That saves 1,500 instructions of malloc's. */
-#define SMALL ((size_t)4096)
+/* A record, of which most replies are one, goes over the stack, so that its bytes object is made in
+ * its own size. That saves 1,500 instructions of malloc's. */
+#define SMALL (MCX_TLS_RECORD + 512)
 
 /* ---- names ---------------------------------------------------------------------------------- */
 
@@ -140,11 +140,6 @@ static Py_ssize_t pending(mcx_tls *tls, PyObject *bio)
     return count;
 }
 
-Py_ssize_t mcx_tls_unread(mcx_tls *tls)
-{
-    return pending(tls, tls->incoming);
-}
-
 int mcx_tls_holds(mcx_tls *tls)
 {
     PyObject *number = PyObject_CallMethodNoArgs(tls->object, tls->module->tls[MCX_TLS_PENDING]);
@@ -152,7 +147,7 @@ int mcx_tls_holds(mcx_tls *tls)
 
     Py_XDECREF(number);
     if (held == 0) {
-        held = mcx_tls_unread(tls);
+        held = pending(tls, tls->incoming);
     }
     return held == 0 ? 0 : PyErr_Occurred() ? -1 : 1;
 }
@@ -188,7 +183,7 @@ static mc_status receive(mc_connection *connection, char *room, size_t most, PyO
     return *bytes != NULL ? MC_OK : MC_RAISED;
 }
 
-mc_status mcx_tls_feed(mc_connection *connection, size_t most, size_t *fed, mc_clock *clock)
+mc_status mcx_tls_feed(mc_connection *connection, size_t most, mcx_tls_fed *fed, mc_clock *clock)
 {
     mcx_tls *tls = connection->handle;
     char room[SMALL];
@@ -200,7 +195,8 @@ mc_status mcx_tls_feed(mc_connection *connection, size_t most, size_t *fed, mc_c
     }
     status = receive(connection, most <= sizeof room ? room : NULL, most, &bytes, clock);
     if (status == MC_OK) {
-        *fed = (size_t)PyBytes_GET_SIZE(bytes);
+        fed->bytes = (size_t)PyBytes_GET_SIZE(bytes);
+        fed->records = mc_records_take(&tls->records, PyBytes_AS_STRING(bytes), fed->bytes);
         written = PyObject_CallMethodOneArg(tls->incoming, tls->module->tls[MCX_TLS_WRITE], bytes);
         Py_DECREF(bytes);
         status = written != NULL ? MC_OK : mcx_tls_judge(connection); /* memory is out */

@@ -7,6 +7,7 @@
 #define MCX_TLS_STREAM_H
 
 #include "core/net/connection.h"
+#include "core/net/records.h"
 
 #include "state.h"
 
@@ -25,6 +26,7 @@ typedef struct {
     PyObject *outgoing; /* strong */
     PyObject *sending;  /* strong: bytes that came of outgoing, or NULL: */
     size_t sent;        /* so many of them have left */
+    mc_records records; /* of what was fed */
     size_t accepted;    /* plaintext that was encrypted, and has not all left */
     uint32_t entered;   /* the generation in which its connect entered the gate; 0: it is outside */
     mc_status ended;    /* what the next receive is to say; MC_OK */
@@ -36,8 +38,14 @@ extern PyType_Spec mcx_tls_spec;
 /* A new one without an SSLObject; imports ssl where nobody has. NULL with an exception. */
 mcx_tls *mcx_tls_new(mcx_module *module);
 
-/* Receives ciphertext once, at most so many bytes, for the SSLObject to read: *fed. */
-mc_status mcx_tls_feed(mc_connection *connection, size_t most, size_t *fed, mc_clock *clock);
+/* What a feed has brought. */
+typedef struct {
+    size_t bytes;
+    size_t records; /* that are whole: at so many reads at most there is something */
+} mcx_tls_fed;
+
+/* Receives ciphertext once, at most so many bytes, for the SSLObject to read. */
+mc_status mcx_tls_feed(mc_connection *connection, size_t most, mcx_tls_fed *fed, mc_clock *clock);
 
 /* Sends the ciphertext that the SSLObject has written, all of it. */
 mc_status mcx_tls_flush(mc_connection *connection, mc_clock *clock);
@@ -49,10 +57,7 @@ mc_status mcx_tls_read(mc_connection *connection, size_t most, PyObject **bytes)
 /* Encrypts bytes, a record of them at most: so many more are *accepted. MC_AGAIN: none. */
 mc_status mcx_tls_write(mc_connection *connection, const char *at, size_t length, size_t *accepted);
 
-/* Bytes of ciphertext that were fed and not yet looked at; -1 with an exception. */
-Py_ssize_t mcx_tls_unread(mcx_tls *tls);
-
-/* Whether anything was fed that has not come out as plaintext; -1 with an exception. */
+/* Whether anything was fed that has not been read; -1 with an exception. */
 int mcx_tls_holds(mcx_tls *tls);
 
 /* The exception that is set as a status. MC_AGAIN: the SSLObject needs more ciphertext. Of an

@@ -21,6 +21,10 @@ class TlsEnd:
         self.shutdown = sock.shutdown  # says nothing, nor does close
         self.close = sock.close
 
+    @property
+    def session_reused(self):
+        return self._tls.session_reused
+
     def __enter__(self):
         return self
 
