@@ -74,10 +74,10 @@ def _take_servers(self, given):
     if is_changed:
         _assign(self, "servers", hosts)
         for options in (arguments, attributes):
-            for name, value in options.items():
+            for name in options:
                 for host, _ in stay:
                     if host is not None:
-                        setattr(host, name, value)  # as new ones are given them
+                        setattr(host, name, options[name])  # as new ones are given them
     self._init_buckets()
 
 
@@ -103,8 +103,8 @@ def _match(before, given):
 
 def _make_host(one, arguments, attributes):
     host = _host_class()(one, **arguments)
-    for name, value in attributes.items():
-        setattr(host, name, value)
+    for name in attributes:  # not its items(): CPython 3.11 crashes where there is no memory for the pair
+        setattr(host, name, attributes[name])
     return host
 
 
