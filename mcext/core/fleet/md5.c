@@ -72,16 +72,16 @@ static inline __attribute__((always_inline)) void add_block(uint32_t words[4],
 static void add_rest(uint32_t words[4], const char *rest, size_t left, uint64_t length)
 {
     unsigned char bytes[2 * BLOCK] = {0};
-    int blocks = left < 4 * LENGTH ? 1 : 2;
+    size_t blocks = left < 4 * (size_t)LENGTH ? 1 : 2;
 
     if (left != 0) {
         memcpy(bytes, rest, left);
     }
     bytes[left] = 0x80;
-    for (int i = 0; i < blocks; i++) {
+    for (size_t i = 0; i < blocks; i++) {
         uint32_t block[WORDS];
 
-        load(block, bytes + i * BLOCK, WORDS);
+        load(block, bytes + i * (size_t)BLOCK, WORDS);
         if (i + 1 == blocks) {
             block[LENGTH] = (uint32_t)(length << 3);
             block[LENGTH + 1] = (uint32_t)(length >> 29);
@@ -130,7 +130,7 @@ uint32_t mc_md5_first(mc_slice text)
     if (text.length < 32) {
         return first_of_short(text, 8);
     }
-    if (text.length < 4 * LENGTH) {
+    if (text.length < 4 * (size_t)LENGTH) {
         return first_of_short(text, LENGTH);
     }
     mc_md5(text, words);
