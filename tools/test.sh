@@ -1,8 +1,7 @@
 #!/bin/sh
 # The suite on Pythons at hand (see find_pythons.py), as many tests at a time as there are cores.
 # Usage: test.sh first|others|all [PYTEST-ARGUMENTS]
-# first: all of it on the first one, and before that a part of it over TLS, unless there are arguments. others: on each
-# other one, without the frameworks and the slow tests.
+# first: all of it on the first one. others: on each other one, without the frameworks and the slow tests.
 # Closing lines of all runs stand at the end, the first Python's last; also in build/closing-first and -others.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -14,7 +13,6 @@ esac
 pythons=$(python3 tools/find_pythons.py) || exit 1
 mkdir -p build
 status=0
-OVER_TLS="tests/connections tests/cache/test_failures.py tests/cache/test_cache_life.py tests/cache/test_values.py"
 
 suite() { # CLOSING VERSION PYTHON FOLDER REQUIREMENTS PYTEST-ARGUMENTS...
     closing=$1 version=$2 python=$3 folder=$4 requirements=$5
@@ -51,13 +49,6 @@ fi
 if [ "$which" != others ]; then
     closings="$closings build/closing-first"
     : >build/closing-first
-    if [ $# = 0 ]; then
-        export MCEXT_TLS=1 # see tests/support/over_tls.py
-        # shellcheck disable=SC2086
-        suite build/closing-first "${first%% *} over TLS" "${first#* }" .venv tests/requirements-frameworks.txt \
-            -q -m "not slow" -k "not customised" $OVER_TLS
-        unset MCEXT_TLS
-    fi
     suite build/closing-first "${first%% *}" "${first#* }" .venv tests/requirements-frameworks.txt "$@"
 fi
 # shellcheck disable=SC2086
