@@ -373,7 +373,7 @@ class Cache(_core._Cache[T]):
         """For a look of mcext.discovery."""
         from mcext.discovery import Settings
 
-        return Settings(self._timeouts[1], *getattr(self, "_tls", ()))
+        return Settings(self._timeouts[1], *self._tls)
 
     def _report(self, text: str) -> None:
         """A look failed: the calls say so where there are no servers."""

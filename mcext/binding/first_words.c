@@ -135,33 +135,12 @@ static bool take_secrets(mcx_server *host, PyObject **name, PyObject **password)
     return false;
 }
 
-/* Whether nobody on the way can read what is sent; -1 with an exception. */
-static int is_encrypted(mcx_server *host)
-{
-    PyObject *context = PyObject_GetAttrString((PyObject *)host, "tls_context");
-
-    if (context == NULL) {
-        if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
-            return -1;
-        }
-        PyErr_Clear();
-        return 0;
-    }
-    Py_DECREF(context);
-    return context != Py_None;
-}
-
 /* Once for each client, before the password leaves this machine. */
 static int warn_in_clear(mcx_server *host, PyObject *password)
 {
-    int encrypted;
-
-    if (mc_address_is_local(host->server.family, host->server.host)) {
+    if (mc_address_is_local(host->server.family, host->server.host) || mcx_server_is_tls(host) ||
+        !mcx_secret_warns_now(password)) {
         return 0;
-    }
-    encrypted = is_encrypted(host);
-    if (encrypted != 0 || !mcx_secret_warns_now(password)) {
-        return encrypted < 0 ? -1 : 0;
     }
     return PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
                             "the password goes to %U in clear: without a tls_context everybody on "

@@ -34,7 +34,7 @@ def _settings(self):
     """For a look of mcext.discovery."""
     from mcext.discovery import Settings
 
-    return Settings(self.connect_timeout, *(getattr(self, n, None) for n in ("tls_context", "tls_server_hostname")))
+    return Settings(self.connect_timeout, self.tls_context, self.tls_server_hostname)
 
 
 def _report(self, text):
