@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 import server_contexts
+from passing import Passing
 from scripted_server import PATIENCE, STALL, ScriptedServer
 
 import mcext
@@ -34,13 +35,6 @@ def server():
 @pytest.fixture
 def context():
     return server_contexts.client()
-
-
-class Passing(mcext.Client):
-    """One that replaces an inside by its equal: its calls go the way in Python."""
-
-    def _get_server(self, key):
-        return super()._get_server(key)
 
 
 class Other(socket.socket):

@@ -16,6 +16,7 @@ import shim
 from cutting_proxy import DROP, FIN, FLIP, RESET, TO_CLIENT, TO_SERVER, CuttingProxy
 from cutting_proxy import STALL as STALL_BYTES
 from meddling import Meddling
+from passing import Passing
 from scripted_server import CLOSE, CUT, PATIENCE, STALL, ScriptedServer
 
 import mcext
@@ -29,13 +30,6 @@ SHORT = 0.2 * PATIENCE
 @pytest.fixture
 def context():
     return server_contexts.client()
-
-
-class Passing(mcext.Client):
-    """Its calls go the way in Python."""
-
-    def _get_server(self, key):
-        return super()._get_server(key)
 
 
 KINDS = {
