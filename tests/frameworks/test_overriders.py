@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 
 import memcache
-from mcext.testing import Memcached, memcached
+from mcext.testing import memcached
 
 pytestmark = pytest.mark.frameworks
 KEYS = [f"key{number}" for number in range(40)]
@@ -274,36 +274,11 @@ def test_mock_patch_object_that_wraps_a_method_of_a_host_sees_its_calls(name, wa
 # TLS
 
 
-class TLSMemcached(Memcached):
-    """Debian's memcached with -Z: it answers in TLS alone."""
-
-    context: ssl.SSLContext
-
-    def _answers(self):
-        try:
-            with socket.create_connection((self.host, self.port), timeout=10) as plain:
-                with self.context.wrap_socket(plain, server_hostname="localhost") as connection:
-                    connection.sendall(b"version\r\n")
-                    return connection.recv(100).startswith(b"VERSION ")
-        except OSError:
-            return False
-
-
 @pytest.fixture(scope="module")
-def tls(tmp_path_factory):
+def tls():
     """(server, context of a client that trusts it)"""
-    import trustme
-
-    folder = tmp_path_factory.mktemp("tls")
-    authority = trustme.CA()
-    certificate = authority.issue_cert("localhost")
-    certificate.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    server = TLSMemcached("-Z", "-o", f"ssl_chain_cert={folder / 'server.pem'},ssl_key={folder / 'server.pem'}")
-    server.context = context
-    with server:
-        yield server, context
+    with memcached(tls=True) as server:
+        yield server, server.tls_context
 
 
 class Proxy:
