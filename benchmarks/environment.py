@@ -92,12 +92,13 @@ def available_kinds(names: list[str] | None = None) -> tuple[list[Kind], dict[st
     return kinds, missing
 
 
-def build_raw() -> Path:
-    source, program = HERE / "raw.c", BUILD / "raw"
+def build_raw(name: str = "raw", *libraries: str) -> Path:
+    """Compiles NAME.c; raises subprocess.CalledProcessError where that cannot be done."""
+    source, program = HERE / f"{name}.c", BUILD / name
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
         BUILD.mkdir(parents=True, exist_ok=True)
-        compiler = os.environ.get("CC", "cc")
-        subprocess.run([compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-o", str(program), str(source)], check=True)
+        command = [os.environ.get("CC", "cc"), "-std=c11", "-O2", "-Wall", "-Wextra", "-o", str(program), str(source)]
+        subprocess.run([*command, *libraries], check=True)
     return program
 
 

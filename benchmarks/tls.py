@@ -1,17 +1,19 @@
 """What TLS costs: python benchmarks/tls.py
 
-The same calls in the clear and over TLS, and pymemcache's over TLS, to a memcached with and one without -Z. They and
-this process share a core, so that a call costs what client and server do, and counted is their CPU time. All take turns
-in each round, in another order each time: the figures are medians over the rounds, ratios medians of those of a round.
+The same calls in the clear and over TLS, the same bytes over TLS by a bare loop in C (raw_tls.c: the system's OpenSSL,
+linked), and pymemcache's over TLS, to a memcached with and one without -Z. All share a core, so that a call costs what
+client and server do, and counted is their CPU time. All take turns in each round, in another order each time: the
+figures are medians over the rounds, ratios medians of those of a round.
 
-Needs memcached with TLS, openssl, and pymemcache, which it installs into build/bench. The tables are printed and
-written to build/bench/tls.json; with --docs those in docs/fleets.md are renewed.
+Needs memcached with TLS, openssl, OpenSSL's headers (Debian: libssl-dev), and pymemcache, which it installs into
+build/bench. The tables are printed and written to build/bench/tls.json; --docs renews those in docs/fleets.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import ssl
 import statistics
 import sys
@@ -34,34 +36,76 @@ KEYS = [f"key:{number}" for number in range(100)]
 BEGIN, END = "<!-- tls: begin -->", "<!-- tls: end -->"
 
 Call = Callable[[], Any]
+Taken = dict[str, list[tuple[float, float]]]  # of each way, as measured in each round
+BOTH, CLIENT = 0, 1
 
 
-def measure(server: Memcached, call: Call, count: int) -> float:
-    """µs of CPU time a call, of this process and the server."""
-    call()  # whoever had its turn before has filled the caches
-    before = time.process_time_ns() + environment.cpu_time([server.pid])
-    for _ in range(count):
-        call()
-    return (time.process_time_ns() + environment.cpu_time([server.pid]) - before) / count / 1000
+class Way:
+    """One way to make the calls: a function of this process."""
+
+    def __init__(self, server: Memcached, call: Call) -> None:
+        self.pids = [os.getpid(), server.pid]
+        self.call = call
+
+    def run(self, count: int) -> None:
+        for _ in range(count):
+            self.call()
+
+    def measure(self, count: int) -> tuple[float, float]:
+        """µs of CPU time a call: of client and server, and of the client alone."""
+        self.run(1)  # whoever had its turn before has filled the caches
+        before = [environment.cpu_time([pid]) for pid in self.pids]
+        self.run(count)
+        client, server = (environment.cpu_time([pid]) - spent for pid, spent in zip(self.pids, before, strict=True))
+        return (client + server) / count / 1000, client / count / 1000
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
-def take_turns(ways: dict[str, tuple[Memcached, Call]], rounds: int, count: int) -> dict[str, list[float]]:
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+class Bare(Way):
+    """The loop in C, a process of its own."""
+
+    def __init__(self, server: Memcached, request: bytes, reply_size: int) -> None:
+        program = environment.build_raw("raw_tls", "-lssl", "-lcrypto")
+        self.worker = environment.Worker([*map(str, (program, server.host, server.port, server.ca_file, reply_size))])
+        assert self.worker.process.stdin
+        self.worker.process.stdin.write(f"{len(request)}\n{request.decode()}")
+        self.pids = [self.worker.process.pid, server.pid]
+
+    def run(self, count: int) -> None:
+        self.worker.ask(str(count))
+
+    def close(self) -> None:
+        self.worker.close()
+
+
+def take_turns(ways: dict[str, Way], rounds: int, count: int) -> Taken:
+    taken: Taken = {name: [] for name in ways}
     names = list(ways)
     for number in range(rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
-            taken[name].append(measure(*ways[name], count))
+            taken[name].append(ways[name].measure(count))
+    for way in ways.values():
+        way.close()
     return taken
 
 
-def row(title: str, taken: dict[str, list[float]], base: str) -> list[str]:
-    def ratio(name: str) -> str:
-        return f"{statistics.median(a / b for a, b in zip(taken[name], taken[base], strict=True)):.2f}"
+def row(title: str, taken: Taken, base: str, which: int = BOTH) -> list[str]:
+    def figures(name: str) -> list[float]:
+        return [figure[which] for figure in taken[name]]
 
-    cells = [f"{statistics.median(taken[base]):,.1f}", *(ratio(name) for name in taken if name != base)]
+    def ratio(name: str) -> str:
+        return f"{statistics.median(a / b for a, b in zip(figures(name), figures(base), strict=True)):.2f}"
+
+    cells = [f"{statistics.median(figures(base)):,.1f}", *(ratio(name) for name in taken if name != base)]
     print(f"{title}: {' | '.join(cells)}", flush=True)
     return [title, *cells]
+
+
+def reply_size(found: dict[str, bytes]) -> int:
+    return sum(len(f"VALUE {key} 0 {len(value)}\r\n\r\n") + len(value) for key, value in found.items()) + len("END\r\n")
 
 
 class Clients:
@@ -78,26 +122,30 @@ class Clients:
             **{"timeout": 30, "no_delay": True, "default_noreply": False, "tls_context": secret.tls_context},
         )
 
-    def ways(self, plain: Call, tls: Call, other: Call) -> dict[str, tuple[Memcached, Call]]:
+    def ways(self, plain: Call, tls: Call, other: Call, request: bytes, reply_size: int) -> dict[str, Way]:
         return {
-            "in the clear": (self.clear, plain),
-            "TLS": (self.secret, tls),
-            "pymemcache, TLS": (self.secret, other),
+            "in the clear": Way(self.clear, plain),
+            "TLS": Way(self.secret, tls),
+            "bare": Bare(self.secret, request, reply_size),
+            "pymemcache, TLS": Way(self.secret, other),
         }
 
-    def gets(self) -> dict[str, tuple[Memcached, Call]]:
+    def gets(self, value: bytes) -> dict[str, Way]:
         get, tls_get, other_get = self.plain.get, self.tls.get, self.other.get
-        return self.ways(lambda: get("k"), lambda: tls_get("k"), lambda: other_get("k"))
+        ways = lambda: get("k"), lambda: tls_get("k"), lambda: other_get("k")
+        return self.ways(*ways, b"get k\r\n", reply_size({"k": value}))
 
-    def sets(self, value: bytes) -> dict[str, tuple[Memcached, Call]]:
+    def sets(self, value: bytes) -> dict[str, Way]:
         put, tls_put, other_put = self.plain.set, self.tls.set, self.other.set
-        return self.ways(lambda: put("k", value), lambda: tls_put("k", value), lambda: other_put("k", value))
+        ways = lambda: put("k", value), lambda: tls_put("k", value), lambda: other_put("k", value)
+        return self.ways(*ways, b"set k 0 0 %d\r\n%s\r\n" % (len(value), value), len(b"STORED\r\n"))
 
-    def multis(self) -> dict[str, tuple[Memcached, Call]]:
+    def multis(self, value: bytes) -> dict[str, Way]:
         get, tls_get, other_get = self.plain.get_multi, self.tls.get_multi, self.other.get_many
-        return self.ways(lambda: get(KEYS), lambda: tls_get(KEYS), lambda: other_get(KEYS))
+        ways = lambda: get(KEYS), lambda: tls_get(KEYS), lambda: other_get(KEYS)
+        return self.ways(*ways, f"get {' '.join(KEYS)}\r\n".encode(), reply_size(dict.fromkeys(KEYS, value)))
 
-    def connects(self) -> dict[str, tuple[Memcached, Call]]:
+    def connects(self) -> dict[str, Way]:
         """A get on a new connection, each time."""
 
         def full() -> None:
@@ -119,34 +167,39 @@ class Clients:
 
         secret = self.secret
         return {
-            "full": (secret, full),
-            "resumed": (secret, resumed),
-            "in the clear": (self.clear, plain),
-            "pymemcache, TLS": (secret, other),
+            "full": Way(secret, full),
+            "resumed": Way(secret, resumed),
+            "in the clear": Way(self.clear, plain),
+            "pymemcache, TLS": Way(secret, other),
         }
 
 
 def tables(clients: Clients, rounds: int) -> list[report.Table]:
-    calls = []
+    took: dict[str, Taken] = {}
     for title, size in SIZES.items():
         value = b"x" * size
         assert clients.plain.set("k", value) and clients.tls.set("k", value)
         turns = rounds if size < 1_000_000 else max(rounds // 3, 3)
-        for name, ways in ("get", clients.gets()), ("set", clients.sets(value)):
-            taken = take_turns(ways, turns, max(min(500, 20_000_000 // size), 20))
-            calls.append(row(f"{name}, {title}", taken, "in the clear"))
+        for name, ways in ("get", clients.gets(value)), ("set", clients.sets(value)):
+            took[f"{name}, {title}"] = take_turns(ways, turns, max(min(500, 20_000_000 // size), 20))
     for client in clients.plain, clients.tls:
         assert client.set_multi(dict.fromkeys(KEYS, b"x" * 100)) == [] and client.set("k", b"x" * 100)
-    calls.append(row("get_multi of 100 keys", take_turns(clients.multis(), rounds, 50), "in the clear"))
+    took["get_multi of 100 keys"] = take_turns(clients.multis(b"x" * 100), rounds, 50)
+    names = ["call", "in the clear, µs", "TLS", "bare loop in C, TLS", "pymemcache, TLS"]
     connects = [row("connect and get", take_turns(clients.connects(), rounds, 20), "full")]
     return [
         (
             "CPU time of client and server: in the clear, and as a ratio to that",
-            ["call", "in the clear, µs", "TLS", "pymemcache, TLS"],
-            calls,
+            names,
+            [row(title, taken, "in the clear") for title, taken in took.items()],
         ),
         (
-            "The same of a new connection: a full handshake, and as a ratio to that",
+            "The same of the client alone",
+            names,
+            [row(title, taken, "in the clear", CLIENT) for title, taken in took.items()],
+        ),
+        (
+            "Client and server of a new connection: a full handshake, and as a ratio to that",
             ["call", "full, µs", "resumed", "in the clear", "pymemcache, TLS"],
             connects,
         ),

@@ -44,7 +44,6 @@ static mc_status tls_send(mc_connection *connection, struct iovec *pieces, int c
 {
     mcx_tls *tls = connection->handle;
     mc_status status = MC_OK;
-    mcx_tls_fed fed;
 
     if (tls->accepted == 0 && tls->sending == NULL) {
         status = encrypt(connection, pieces, count);
@@ -63,7 +62,7 @@ static mc_status tls_send(mc_connection *connection, struct iovec *pieces, int c
         return MC_OK;
     }
     /* The SSLObject has to hear something first, and has said what for. */
-    status = mcx_tls_feed(connection, MCX_TLS_RECORD, &fed, clock);
+    status = mcx_tls_feed(connection, MCX_TLS_RECORD, clock);
     connection->more = status == MC_OK;
     return status;
 }
@@ -82,20 +81,12 @@ static mc_status put_off(mc_connection *connection, mc_status status, size_t mov
 }
 
 /* Into one piece; *full: it is, and there may be more. */
-static mc_status decrypt(mc_connection *connection, const struct iovec *piece, mcx_tls_fed *fed,
-                         size_t *moved, bool *full)
+static mc_status decrypt(mc_connection *connection, const struct iovec *piece, size_t *moved,
+                         bool *full)
 {
-    size_t at = 0;
-
-    while (at < piece->iov_len) {
-        size_t room = piece->iov_len - at, most = room < fed->bytes ? room : fed->bytes;
+    for (size_t at = 0; at < piece->iov_len;) {
         PyObject *bytes = NULL;
-
-        if (fed->records == 0) {
-            return MC_OK;
-        }
-        most = most < MCX_TLS_RECORD ? most : MCX_TLS_RECORD;
-        mc_status status = mcx_tls_read(connection, most, &bytes);
+        mc_status status = mcx_tls_read(connection, piece->iov_len - at, &bytes);
 
         if (status != MC_OK) {
             return status == MC_AGAIN ? MC_OK : put_off(connection, status, *moved);
@@ -106,10 +97,6 @@ static mc_status decrypt(mc_connection *connection, const struct iovec *piece, m
         Py_DECREF(bytes);
         at += got;
         *moved += got;
-        if (got < most) { /* the end of a record */
-            fed->records--;
-        }
-        fed->bytes = MCX_TLS_RECORD; /* which may have begun before */
     }
     *full = true;
     return MC_OK;
@@ -132,7 +119,7 @@ static mc_status begin_reply(mc_connection *connection, mc_status status, size_t
 
 /* What has come, into the pieces. */
 static mc_status take(mc_connection *connection, const struct iovec *pieces, int count,
-                      mcx_tls_fed *fed, size_t *moved)
+                      size_t *moved)
 {
     mcx_tls *tls = connection->handle;
     mc_status status = MC_OK;
@@ -141,9 +128,9 @@ static mc_status take(mc_connection *connection, const struct iovec *pieces, int
     connection->more = false;
     for (int i = 0; i < count && status == MC_OK && full; i++) {
         full = false;
-        status = decrypt(connection, &pieces[i], fed, moved, &full);
+        status = decrypt(connection, &pieces[i], moved, &full);
     }
-    if (status == MC_OK && full) {
+    if (status == MC_OK && full && tls->whole != 0) {
         int held = mcx_tls_holds(tls);
 
         connection->more = held > 0;
@@ -156,7 +143,6 @@ static mc_status tls_receive(mc_connection *connection, struct iovec *pieces, in
                              size_t *moved, bool all, mc_clock *clock)
 {
     mcx_tls *tls = connection->handle;
-    mcx_tls_fed fed = {MCX_TLS_RECORD, SIZE_MAX};
     size_t room = 0;
     mc_status status = tls->ended;
 
@@ -165,11 +151,11 @@ static mc_status tls_receive(mc_connection *connection, struct iovec *pieces, in
         room += pieces[i].iov_len;
     }
     if (status == MC_OK && !connection->more) {
-        status = mcx_tls_feed(connection, room <= MCX_TLS_RECORD ? MCX_TLS_RECORD : MCX_TLS_STEP,
-                              &fed, clock);
+        status =
+            mcx_tls_feed(connection, room <= MCX_TLS_RECORD ? MCX_TLS_RECORD : MCX_TLS_STEP, clock);
     }
-    if (status == MC_OK && fed.records > 0) {
-        status = take(connection, pieces, count, &fed, moved);
+    if (status == MC_OK) {
+        status = take(connection, pieces, count, moved);
     }
     return tls->is_new ? begin_reply(connection, status, *moved) : status;
 }
@@ -180,7 +166,6 @@ static mc_status tls_receive(mc_connection *connection, struct iovec *pieces, in
 static bool tls_is_quiet(mc_connection *connection)
 {
     mc_clock none = {.timeout = 0, .late = true};
-    mcx_tls_fed fed;
 
     for (int looks = 0; looks < LOOKS; looks++) {
         PyObject *bytes = NULL;
@@ -188,8 +173,8 @@ static bool tls_is_quiet(mc_connection *connection)
         if (mc_socket_is_quiet(connection->fd)) {
             return true;
         }
-        if (mcx_tls_feed(connection, MCX_TLS_RECORD, &fed, &none) != MC_OK ||
-            (fed.records > 0 && mcx_tls_read(connection, 1, &bytes) != MC_AGAIN)) {
+        if (mcx_tls_feed(connection, MCX_TLS_RECORD, &none) != MC_OK ||
+            mcx_tls_read(connection, 1, &bytes) != MC_AGAIN) {
             Py_XDECREF(bytes);
             return false;
         }

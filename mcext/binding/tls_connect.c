@@ -217,7 +217,6 @@ static mc_status shake(mc_connection *connection, mc_connecting *state, mc_clock
 {
     mcx_tls *tls = connection->handle;
     mc_clock none = {.timeout = 0, .late = true};
-    mcx_tls_fed fed;
 
     for (;;) {
         mc_connecting_spend(state, clock);
@@ -242,7 +241,7 @@ static mc_status shake(mc_connection *connection, mc_connecting *state, mc_clock
         if (status == MC_OK) {
             return MC_OK;
         }
-        moved = mcx_tls_feed(connection, FLIGHT, &fed, &none);
+        moved = mcx_tls_feed(connection, FLIGHT, &none);
         if (moved != MC_OK) {
             return moved == MC_TIMEOUT ? wait_to(true, connection, state, clock) : moved;
         }

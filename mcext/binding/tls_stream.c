@@ -183,7 +183,7 @@ static mc_status receive(mc_connection *connection, char *room, size_t most, PyO
     return *bytes != NULL ? MC_OK : MC_RAISED;
 }
 
-mc_status mcx_tls_feed(mc_connection *connection, size_t most, mcx_tls_fed *fed, mc_clock *clock)
+mc_status mcx_tls_feed(mc_connection *connection, size_t most, mc_clock *clock)
 {
     mcx_tls *tls = connection->handle;
     char room[SMALL];
@@ -195,8 +195,8 @@ mc_status mcx_tls_feed(mc_connection *connection, size_t most, mcx_tls_fed *fed,
     }
     status = receive(connection, most <= sizeof room ? room : NULL, most, &bytes, clock);
     if (status == MC_OK) {
-        fed->bytes = (size_t)PyBytes_GET_SIZE(bytes);
-        fed->records = mc_records_take(&tls->records, PyBytes_AS_STRING(bytes), fed->bytes);
+        tls->fresh = (size_t)PyBytes_GET_SIZE(bytes);
+        tls->whole += mc_records_take(&tls->records, PyBytes_AS_STRING(bytes), tls->fresh);
         written = PyObject_CallMethodOneArg(tls->incoming, tls->module->tls[MCX_TLS_WRITE], bytes);
         Py_DECREF(bytes);
         status = written != NULL ? MC_OK : mcx_tls_judge(connection); /* memory is out */
@@ -294,24 +294,51 @@ static mc_status check_own_words(mc_connection *connection)
                : MC_FAILED;
 }
 
+/* Asks for no more than can have come since, so that the bytes are made in about their size. */
+static PyObject *read_once(mcx_tls *tls, size_t *most)
+{
+    if (*most > MCX_TLS_RECORD) {
+        *most = MCX_TLS_RECORD;
+    }
+    if (tls->fresh != 0 && *most > tls->fresh) {
+        *most = tls->fresh;
+    }
+    tls->fresh = 0; /* what is read next may have come before */
+
+    PyObject *size = PyLong_FromSize_t(*most);
+    PyObject *read =
+        size ? PyObject_CallMethodOneArg(tls->object, tls->module->tls[MCX_TLS_READ], size) : NULL;
+
+    Py_XDECREF(size);
+    return read;
+}
+
 mc_status mcx_tls_read(mc_connection *connection, size_t most, PyObject **bytes)
 {
     mcx_tls *tls = connection->handle;
-    PyObject *size = PyLong_FromSize_t(most);
-    PyObject *read =
-        size ? PyObject_CallMethodOneArg(tls->object, tls->module->tls[MCX_TLS_READ], size) : NULL;
+
+    if (tls->whole == 0) {
+        return MC_AGAIN;
+    }
+    PyObject *read = read_once(tls, &most);
     mc_status status = MC_OK;
 
-    Py_XDECREF(size);
     if (read == NULL) {
         status = mcx_tls_judge(connection);
-        return status == MC_AGAIN ? check_own_words(connection) : status;
+        if (status == MC_AGAIN) {
+            tls->whole = 0;
+            status = check_own_words(connection);
+        }
+        return status;
     }
     if (!PyBytes_Check(read) || (size_t)PyBytes_GET_SIZE(read) > most) {
         status = wrong_answer("read", read);
     }
     else if (PyBytes_GET_SIZE(read) == 0) {
         status = MC_CLOSED;
+    }
+    else if ((size_t)PyBytes_GET_SIZE(read) < most) {
+        tls->whole--; /* to its end */
     }
     if (status != MC_OK) {
         Py_CLEAR(read);

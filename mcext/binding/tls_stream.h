@@ -26,7 +26,9 @@ typedef struct {
     PyObject *outgoing; /* strong */
     PyObject *sending;  /* strong: bytes that came of outgoing, or NULL: */
     size_t sent;        /* so many of them have left */
-    mc_records records; /* of what was fed */
+    mc_records records; /* of what was fed: */
+    size_t whole;       /* so many at most have come to their end and were not read to it */
+    size_t fresh;       /* the bytes fed since the last read */
     size_t accepted;    /* plaintext that was encrypted, and has not all left */
     uint32_t entered;   /* the generation in which its connect entered the gate; 0: it is outside */
     mc_status ended;    /* what the next receive is to say; MC_OK */
@@ -38,20 +40,15 @@ extern PyType_Spec mcx_tls_spec;
 /* A new one without an SSLObject; imports ssl where nobody has. NULL with an exception. */
 mcx_tls *mcx_tls_new(mcx_module *module);
 
-/* What a feed has brought. */
-typedef struct {
-    size_t bytes;
-    size_t records; /* that are whole: at so many reads at most there is something */
-} mcx_tls_fed;
-
 /* Receives ciphertext once, at most so many bytes, for the SSLObject to read. */
-mc_status mcx_tls_feed(mc_connection *connection, size_t most, mcx_tls_fed *fed, mc_clock *clock);
+mc_status mcx_tls_feed(mc_connection *connection, size_t most, mc_clock *clock);
 
 /* Sends the ciphertext that the SSLObject has written, all of it. */
 mc_status mcx_tls_flush(mc_connection *connection, mc_clock *clock);
 
-/* Plaintext of what was fed, at most so many bytes: MC_OK and a new reference to bytes, which are
- * not empty; MC_AGAIN: there is none; MC_CLOSED: the peer has said that it closes. */
+/* Plaintext of what was fed, at most so many bytes, of one record: MC_OK and a new reference to
+ * bytes, which are not empty; MC_AGAIN: there is none; MC_CLOSED: the peer has said that it closes.
+ */
 mc_status mcx_tls_read(mc_connection *connection, size_t most, PyObject **bytes);
 
 /* Encrypts bytes, a record of them at most: so many more are *accepted. MC_AGAIN: none. */
