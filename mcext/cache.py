@@ -8,6 +8,7 @@ What is hot is in C (binding/cache_*.c); here are the options, and what is compo
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import threading
@@ -220,7 +221,7 @@ class Cache(_core._Cache[T]):
         )
         self.on_event = on_event
         self.slow = slow
-        self._lock = _core._generation(), threading.Lock()
+        self._lock = _core._generation(), threading.RLock()  # a signal handler may call the cache, too
         self._retired: list[dict[str, Any]] = []
         self._flights = fill.flights()
         self._leases: dict[bytes, tuple[int, float]] = {}
@@ -413,10 +414,10 @@ class Cache(_core._Cache[T]):
     def __repr__(self) -> str:
         return f"<mcext.Cache of {', '.join(self._hosts) or 'no servers'}>"
 
-    def _lock_of_this_process(self) -> threading.Lock:
+    def _lock_of_this_process(self) -> threading.RLock:
         generation, lock = self._lock
         if generation != _core._generation():  # a thread that a fork left behind may hold it
-            self._lock = _, lock = _core._generation(), threading.Lock()
+            self._lock = _, lock = _core._generation(), threading.RLock()
         return lock
 
     def _flights_of_this_process(self) -> Any:
@@ -485,9 +486,13 @@ class Cache(_core._Cache[T]):
 
     def _sum_of_retired(self, reset: bool) -> dict[str, Any]:
         """What the servers that are in the list no more have counted; kept as one. More may be appended meanwhile."""
-        count = len(self._retired)
-        total = _sum(self._retired[:count])
-        self._retired[:count] = [] if reset else [total]
+        taken = []
+        with contextlib.suppress(IndexError):  # one by one: what a signal handler takes is not counted twice
+            while True:
+                taken.append(self._retired.pop())
+        total = _sum(taken)
+        if not reset:
+            self._retired.append(total)
         return total
 
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import queue
 import random
-import sys
 import threading
-import warnings
 import weakref
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from mcext import _core
 from mcext.sources import Found, Settings, Source, take_apart
+from mcext.warn import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Settings", "Watch", "watch"]
 
 EARLY = 5.0
-"""Seconds between two looks that somebody's failure asks for."""
+"""Seconds between two looks that somebody's failure asks for: the first of them is at once."""
 JITTER = 0.1
 """By how much of it an interval may be longer or shorter: the processes of an application do not ask all at once."""
 PATIENCE = 0.1
@@ -44,7 +43,7 @@ class _Runner:
         self.lock = threading.RLock()  # held while a client gets its servers
         self.thread: threading.Thread | None = None
         self.due = dict.fromkeys(sources, 0.0)
-        self.looked = 0.0
+        self.hinted = -EARLY  # when the last look is, or was, that a hint asked for
         self.has_looked = threading.Event()
         self.is_hinted = False
         # Put to by what drops a client, and by signal handlers: this queue is made for that.
@@ -54,7 +53,9 @@ class _Runner:
         """Those whose time has come."""
         if self.is_hinted:
             self.is_hinted = False
-            self.due = {source: min(time, self.looked + EARLY) for source, time in self.due.items()}
+            if self.hinted <= monotonic():
+                self.hinted = max(self.hinted + EARLY, monotonic())
+            self.due = {source: min(time, self.hinted) for source, time in self.due.items()}
         return [source for source, time in self.due.items() if time <= monotonic()]
 
     def look_at_all(self) -> None:
@@ -146,6 +147,7 @@ class Watch:
         if runner is not None:
             with runner.lock:
                 self._runners.pop(generation, None)
+            runner.has_looked.set()  # nobody waits for it any more
             runner.wishes.put(_END)
 
     def replace(self, client: Client, given: list[Server]) -> None:
@@ -217,7 +219,6 @@ class Watch:
                 failed[source] = str(error) or type(error).__name__
             pause = source.interval if source in found or source in self._known else EARLY
             runner.due[source] = monotonic() + pause * random.uniform(1 - JITTER, 1 + JITTER)
-        runner.looked = monotonic() if due else runner.looked
         client = reference()
         return client is not None and (not due or self._give(runner, client, found, failed))
 
@@ -280,18 +281,10 @@ def watch(
         return
     made = Watch(given, take, settings, report)
     if getattr(getattr(client, "placement", None), "_scheme", None) is None:
-        _warn(
+        warn(
             "servers are found by asking, and with python-memcached's placement most keys move whenever one comes or"
             " goes: give a placement with a ring, such as placement=mcext.placement.rendezvous()"
         )
     _core._set_watch(client, made)
     if before is not None:
         before.end()
-
-
-def _warn(text: str) -> None:
-    """At the line of the application."""
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "mcext":
-        level, frame = level + 1, frame.f_back
-    warnings.warn(text, RuntimeWarning, stacklevel=level)

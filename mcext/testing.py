@@ -37,6 +37,8 @@ __all__ = ["Memcached", "memcached"]
 
 _START_SECONDS = 20.0
 """How long a server may take until it answers; a loaded machine is slow, a broken server exits at once."""
+_SAID_AT_MOST = 255
+"""Bytes of a name, a space and a password: with more memcached 1.6.18 lets nobody in."""
 
 
 class Memcached:
@@ -309,7 +311,11 @@ def _certificates() -> Certificates:
 
 def _check_auth(auth: tuple[str, str]) -> tuple[str, str]:
     """Name and password, where memcached can be told them in its file and by its clients."""
+    if not isinstance(auth, tuple) or not all(isinstance(each, str) for each in auth) or len(auth) != 2:
+        raise TypeError(f"memcached(): auth must be a name and a password, two str in a tuple, not {auth!r}")
     username, password = auth
+    if len(f"{username} {password}".encode()) > _SAID_AT_MOST:
+        raise ValueError(f"memcached(): name and password in auth are longer than {_SAID_AT_MOST - 1} bytes together")
     if not username or ":" in username or re.search(r"[\s\0]", username):
         raise ValueError("memcached(): the name in auth is empty, or has a colon, space, newline or NUL")
     if not password or re.search(r"[\s\0]", password):  # memcached 1.6.18 takes no password with a space

@@ -142,10 +142,9 @@ static int warn_in_clear(mcx_server *host, PyObject *password)
         !mcx_secret_warns_now(password)) {
         return 0;
     }
-    return PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
-                            "the password goes to %U in clear: without a tls_context everybody on "
-                            "the way can read it",
-                            host->ip);
+    return mcx_warn("the password goes to %U in clear: without a tls_context everybody on the way "
+                    "can read it",
+                    host->ip);
 }
 
 /* "name password" in payload, which the caller wipes in every case: 0 or -1 with an exception.

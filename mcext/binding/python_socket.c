@@ -389,8 +389,12 @@ static int wrap(mc_connection *connection, PyObject **socket, int64_t left)
     mcx_server *host = mcx_server_of(connection);
     PyObject *context, *name, *method, *wrapped = NULL, *sockets = NULL, *options = NULL;
 
-    if (!mcx_server_is_tls(host) || !mcx_tls_options(host, &context, &name, NULL)) {
+    if (!mcx_server_is_tls(host)) {
         return 0;
+    }
+    if (!mcx_tls_options(host, &context, &name, NULL)) {
+        PyErr_SetString(PyExc_ConnectionError, "its tls_context was taken away");
+        return -1;
     }
     method = PyObject_GetAttrString(context, "wrap_socket");
     if (method != NULL && set_timeout(*socket, left) == 0) {

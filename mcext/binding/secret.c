@@ -60,10 +60,8 @@ static int warn_of_space(mcx_secret *secret, mc_slice text)
         atomic_exchange(&secret->has_warned_of_space, 1) != 0) {
         return 0;
     }
-    return PyErr_WarnEx(PyExc_RuntimeWarning,
-                        "password holds a space: memcached up to at least 1.6.18 lets nobody in "
-                        "with such a one",
-                        1);
+    return mcx_warn("password holds a space: memcached up to at least 1.6.18 lets nobody in with "
+                    "such a one");
 }
 
 void mcx_secret_drop_bytes(PyObject *bytes)

@@ -12,19 +12,28 @@
 #include "shared.h"
 #include "state.h"
 #include "support.h"
+#include "watch.h"
 
-/* Begins a call of any client, with its lists as they stand now. 0, or -1 with an exception. */
+/* Begins a call of any client, with its lists as they stand now, and its servers where they have to
+ * be found. 0, or -1 with an exception. */
 static int begin(mcx_call *call, PyObject *self)
 {
-    int taken;
+    int taken = 0;
 
     if (mcx_call_begin_inner(call, self) < 0) {
         return -1;
     }
-    if (mcx_lists_are_current(call->snapshot)) {
+    bool is_watched = mcx_watch_is_due(call->shared);
+
+    if (!is_watched && mcx_lists_are_current(call->snapshot)) {
         return 0;
     }
-    taken = mcx_shared_take_lists(call->shared);
+    if (is_watched) {
+        taken = mcx_watch_ready(call->shared, self);
+    }
+    if (taken == 0) {
+        taken = mcx_shared_take_lists(call->shared);
+    }
     (void)mcx_call_end(call, NULL);
     return taken < 0 ? -1 : mcx_call_begin_inner(call, self);
 }

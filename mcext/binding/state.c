@@ -56,6 +56,22 @@ PyObject *mcx_imported(const char *module, const char *attribute)
     return found;
 }
 
+int mcx_warn(const char *format, ...)
+{
+    PyObject *text, *warn, *done;
+    va_list values;
+
+    va_start(values, format);
+    text = PyUnicode_FromFormatV(format, values);
+    va_end(values);
+    warn = text ? mcx_import("mcext.warn", "warn") : NULL;
+    done = warn ? PyObject_CallOneArg(warn, text) : NULL;
+    Py_XDECREF(text);
+    Py_XDECREF(warn);
+    Py_XDECREF(done);
+    return done != NULL ? 0 : -1;
+}
+
 int mcx_add_to_client(mcx_module *module, const char *name, PyObject *value)
 {
     int result = value ? PyObject_SetAttrString((PyObject *)module->client_type, name, value) : -1;

@@ -219,9 +219,14 @@ PyObject *mcx_assigned(mcx_module *module, PyObject **field);
 
 /* A new reference to module.attribute. */
 PyObject *mcx_import(const char *module, const char *attribute);
+
 /* The same where the module was imported before; NULL without an exception where it was not, or has
  * no such attribute. */
 PyObject *mcx_imported(const char *module, const char *attribute);
+
+/* A RuntimeWarning at the line of the application (mcext/warn.py); the format is
+ * PyUnicode_FromFormat's. 0, or -1 with an exception, which may be the warning. */
+int mcx_warn(const char *format, ...);
 
 /* Client.name = value (stolen; NULL: with an exception). */
 int mcx_add_to_client(mcx_module *module, const char *name, PyObject *value);

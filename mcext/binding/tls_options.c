@@ -55,11 +55,8 @@ int mcx_tls_warn(PyObject *context)
     Py_DECREF(mode);
     Py_XDECREF(none);
     if (verifies_nothing > 0) {
-        return PyErr_WarnEx(
-            PyExc_RuntimeWarning,
-            "tls_context verifies no certificate (verify_mode is CERT_NONE): whoever "
-            "stands between can read and change all",
-            1);
+        return mcx_warn("tls_context verifies no certificate (verify_mode is CERT_NONE): whoever "
+                        "stands between can read and change all");
     }
     return verifies_nothing;
 }

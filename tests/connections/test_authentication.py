@@ -387,7 +387,7 @@ def test_the_connect_budget_holds_for_it_and_the_calls_time_begins_behind_it():
         assert client.get("key") == b"x"
 
 
-def test_a_server_that_asks_for_it_later_is_closed_and_not_believed(capsys):
+def test_a_server_that_asks_for_it_later_is_closed_and_not_believed():
     refusal = b"CLIENT_ERROR unauthenticated\r\n"
 
     def script(command, number):

@@ -317,6 +317,38 @@ def test_client_certificates(make):
 
 
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+@pytest.mark.parametrize("command", ["get", "incr"])
+def test_who_shows_no_certificate_hears_so_and_leaves_the_server_alone(version, command):
+    """A server of TLS 1.3 says so behind the handshake, and has closed by then: the first command may not go out."""
+    context = server_contexts.client()
+    context.minimum_version = context.maximum_version = getattr(ssl.TLSVersion, version)
+    with memcached("-o", "ssl_verify_mode=2", tls=True) as server:
+        for _ in range(50):
+            cache = mcext.Cache([server.address], tls_context=context, timeout=AT_ONCE, dead_retry=LONG)
+            with pytest.raises(mcext.ServerUnavailable, match="(?i)certificate.required|handshake.failure"):
+                getattr(cache, command)("k")
+            assert not cache.servers[0].alive
+            client = mcext.Client([server.address], tls_context=context, socket_timeout=AT_ONCE)
+            assert getattr(client, command)("k") is None
+            assert client.servers[0].deaduntil > 0
+            cache.close()
+
+
+@pytest.mark.parametrize("kind", ["Client", "Cache"])
+def test_each_client_is_warned_of_at_its_own_line(server, kind):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("default")
+        for make in getattr(mcext, kind), getattr(mcext, kind):
+            make([server.address], tls_context=context)
+        make([server.address], tls_context=context)
+    assert [each.filename for each in heard] == [__file__] * 2
+    assert len({each.lineno for each in heard}) == 2
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
 def test_versions(server, make, version):
     context = server_contexts.client()
     context.minimum_version = context.maximum_version = getattr(ssl.TLSVersion, version)

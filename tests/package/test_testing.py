@@ -11,6 +11,7 @@ import textwrap
 
 import pytest
 
+import mcext
 from mcext import certificates, testing
 from mcext.testing import memcached
 
@@ -144,11 +145,25 @@ def test_without_tls_and_auth_there_is_nothing_of_them():
 
 
 @pytest.mark.parametrize(
-    "auth", [("", "p"), ("a:b", "p"), ("a b", "p"), ("a\nb", "p"), ("a", ""), ("a", "p q"), ("a", "\0")]
+    "auth",
+    [("", "p"), ("a:b", "p"), ("a b", "p"), ("a\nb", "p"), ("a", ""), ("a", "p q"), ("a", "\0"), ("é", "p" * 253)],
 )
 def test_words_that_memcached_cannot_take_are_refused(auth):
     with pytest.raises(ValueError, match="in auth"):
         memcached(auth=auth)
+
+
+@pytest.mark.parametrize("auth", ["ab", ("a", "b", "c"), ("a", b"b"), ["a", "b"], 1])
+def test_what_is_no_name_and_password_is_refused(auth):
+    with pytest.raises(TypeError, match="auth must be"):
+        memcached(auth=auth)
+
+
+def test_the_longest_words_get_in():
+    with memcached(auth=("name", "p" * 250)) as server:
+        client = mcext.Client([server.address], username=server.username, password=server.password)
+        assert client.set("key", 1)
+        client.disconnect_all()
 
 
 def test_tls_on_a_unix_socket_is_refused():

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import socket
 import threading
 import time
@@ -327,3 +328,34 @@ def test_a_call_under_way_ends_where_it_began_and_its_connection_is_closed_then(
         del thread
         gc.collect()
         assert server.connections[0].closed.wait(AT_ONCE)
+
+
+@BOTH
+def test_a_signal_handler_may_do_what_it_interrupts(make):
+    """set_servers, and of a Cache metrics, which hold a lock of its own: each in the middle of each."""
+    client = make(["127.0.0.1:1"])
+    steps = [lambda: client.set_servers(["127.0.0.1:1", "127.0.0.1:2"]), lambda: client.set_servers(["127.0.0.1:1"])]
+    if make is cache_of:
+        steps += [client.metrics, lambda: client.metrics(reset=True)]
+    handled = []
+
+    def handler(number, frame):
+        if not handled or handled[-1] is not None:
+            handled.append(None)  # it is not interrupted itself
+            steps[len(handled) % len(steps)]()
+            handled[-1] = True
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0007)
+    try:
+        turn = 0
+        until = time.monotonic() + 2 * AT_ONCE
+        while len(handled) < 300 and time.monotonic() < until:
+            turn += 1
+            steps[turn % len(steps)]()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(handled) >= 300 and all(handled)
+    client.set_servers(["127.0.0.1:1"])
+    assert len(client.servers) == 1
