@@ -421,7 +421,7 @@ def pymemcache() -> Placement:
 
 
 def uhashring(ketama: bool = False) -> Placement:
-    """uhashring's (2.4), and so that of python-binary-memcached and meta-memcache: a ring of md5, nodes "host:port".
+    """uhashring's (2.5), and so that of python-binary-memcached and meta-memcache: a ring of md5, nodes "host:port".
 
     ketama: of hash_fn="ketama".
 
