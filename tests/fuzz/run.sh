@@ -25,8 +25,8 @@ mode=${1:-${FUZZ_SECONDS:-60}}
 targets=$*
 if [ -z "$targets" ]; then
     case $mode in
-    --*) targets="number key address placement reply exchange meta leg pool" ;;
-    *) targets="number key address placement reply exchange meta leg pool value" ;;
+    --*) targets="number key address placement reply exchange meta leg row pool" ;;
+    *) targets="number key address placement reply exchange meta leg row pool value" ;;
     esac
 fi
 # The target `pool` takes more of the core than what is pure; its streams are no sockets.
@@ -34,7 +34,7 @@ linked=
 for name in fleet/pool fleet/lock net/connection net/socket net/clock net/process; do
     linked="$linked $root/mcext/core/$name.c"
 done
-pure="wire/number wire/buffer wire/key wire/key_index fleet/hash fleet/md5 fleet/key_hash fleet/ring fleet/rendezvous fleet/placement wire/command wire/request wire/reply wire/error_line wire/meta wire/exchange flow/leg net/address"
+pure="wire/number wire/buffer wire/key wire/key_index fleet/hash fleet/md5 fleet/key_hash fleet/ring fleet/rendezvous fleet/placement wire/command wire/request wire/reply wire/error_line wire/meta wire/exchange flow/leg flow/row net/address"
 core=
 for name in $pure; do
     core="$core $root/mcext/core/$name.c"

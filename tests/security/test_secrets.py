@@ -326,10 +326,11 @@ def memory_of(pid):
     with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb") as memory:
         for line in maps:
             begin, end, rights = re.match(r"([0-9a-f]+)-([0-9a-f]+) (....)", line).groups()
-            if rights.startswith("rw"):
+            size = int(end, 16) - int(begin, 16)
+            if rights.startswith("rw") and size < 1 << 36:  # larger ones are what a sanitizer keeps books in
                 try:
                     memory.seek(int(begin, 16))
-                    yield memory.read(int(end, 16) - int(begin, 16))
+                    yield memory.read(size)
                 except OSError:
                     continue
 

@@ -572,20 +572,34 @@ mc_event mc_exchange_next(mc_exchange *exchange)
     }
 }
 
+/* As much of a body as the buffer holds. */
+static size_t held_of_body(const mc_exchange *exchange)
+{
+    size_t held = mc_buffer_length(exchange->in);
+
+    return held < exchange->missing ? held : exchange->missing;
+}
+
 void mc_exchange_give_room(mc_exchange *exchange, char *room)
 {
-    mc_buffer *in = exchange->in;
     size_t held;
 
     drop_consumed(exchange);
-    held = mc_buffer_length(in);
-    if (held > exchange->missing) {
-        held = exchange->missing;
-    }
+    held = held_of_body(exchange);
     exchange->room = room;
     if (held != 0) {
-        memcpy(room, mc_buffer_bytes(in), held);
-        mc_buffer_consume(in, held);
+        memcpy(room, mc_buffer_bytes(exchange->in), held);
+        mc_buffer_consume(exchange->in, held);
         mc_exchange_put(exchange, held);
     }
+}
+
+void mc_exchange_skip(mc_exchange *exchange)
+{
+    size_t held;
+
+    drop_consumed(exchange);
+    held = held_of_body(exchange);
+    mc_buffer_consume(exchange->in, held);
+    exchange->missing -= held;
 }
