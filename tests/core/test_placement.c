@@ -99,6 +99,16 @@ static void set_ring(mc_table *table, uint64_t *values, size_t count)
     table->starts = starts;
     CHECK(mc_ring_cells(count) <= COUNT(starts));
     mc_ring_index(table);
+    /* A search begins at the first point of its cell, or of the next one that has any: it is short.
+     */
+    for (uint64_t cell = 0; cell < mc_ring_cells(count); cell++) {
+        size_t first = 0;
+
+        while (first + 1 < count && values[first] >> table->shift < cell) {
+            first++;
+        }
+        CHECK_NUMBER(starts[cell], first);
+    }
 }
 
 static void a_ring_has_as_many_cells_as_a_power_of_two_that_is_not_above_its_points(void)

@@ -65,7 +65,7 @@ void mc_row_received(mc_row *row, size_t size)
 static mc_event next_of(mc_asking *asking)
 {
     for (;;) {
-        if (asking->is_dropped && wants_body(asking)) {
+        if (asking->is_dropped) {
             mc_exchange_skip(&asking->exchange);
         }
         mc_event event = mc_exchange_next(&asking->exchange);

@@ -135,8 +135,8 @@ size_t mc_exchange_take_stored(mc_exchange *exchange, size_t *first);
  * is copied at once. mc_connection_receive fills the rest, past the buffer. */
 void mc_exchange_give_room(mc_exchange *exchange, char *room);
 
-/* In place of room, and again whenever more has come while the body is not whole: what is there of
- * it is dropped. FILLED follows all the same. */
+/* In place of room, before each look for the next event: what is there of a body that is not whole
+ * is dropped. FILLED follows all the same. */
 void mc_exchange_skip(mc_exchange *exchange);
 
 /* size bytes were put into room by the transport. */
