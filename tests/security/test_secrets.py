@@ -10,6 +10,7 @@ import subprocess
 import sys
 import traceback
 import warnings
+from pathlib import Path
 
 import pytest
 import server_contexts
@@ -40,7 +41,7 @@ def everything_about(error):
     texts = [str(error), repr(error), repr(error.args), repr(vars(error))]
     for chained in (seen, seen.__cause__, seen.__context__):
         frames = chained.stack if chained is not None else ()
-        ours = [frame for frame in frames if "/mcext/" in frame.filename]
+        ours = [frame for frame in frames if Path(frame.filename).parent.is_relative_to(Path(mcext.__file__).parent)]
         texts += [f"{frame.line} {frame.locals}" for frame in ours]
     return texts
 
