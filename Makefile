@@ -19,7 +19,7 @@ LEAK_CALLS = 1000000
 help:
 	@echo "make demo      what the client does, on a memcached of its own"
 	@echo "make test      all tests, on one Python (in less than five minutes on two cores)"
-	@echo "make tls       the tests again, over TLS"
+	@echo "make tls       the tests again, over TLS; and handshakes cut at every byte"
 	@echo "make core      the C core alone, with strict warnings, and its own tests"
 	@echo "make lint      format, style, sizes, no circles between files, static checks"
 	@echo "make pythons   the tests on all Pythons: CPython 3.10 to 3.15 and free-threaded 3.13 (needs root)"
@@ -45,6 +45,7 @@ test: core
 
 tls:
 	@MCEXT_TLS=1 tools/test.sh first -q -rs -m "not frameworks and not slow"
+	@MCEXT_TLS_EACH=1 $(PY) -m pytest -q tests/connections/test_tls_failures.py
 
 core: $(CORE_TESTS)
 	@for test in $(CORE_TESTS); do $(UNDER) $$test || { echo "$$test failed"; exit 1; }; done

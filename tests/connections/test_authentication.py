@@ -16,6 +16,7 @@ import time
 import warnings
 import weakref
 
+import plain_socket
 import pytest
 import server_contexts
 from scripted_server import CLOSE, PATIENCE, RESET, STALL, ScriptedServer
@@ -54,9 +55,7 @@ def client_of(*servers, **options):
 
 def ask(server, *requests):
     """What the server says to each of these, through a socket of our own on which we are known."""
-    with socket.socket(socket.AF_UNIX if server.path else socket.AF_INET) as stream:
-        stream.settimeout(10 * PATIENCE)
-        stream.connect(server.path or (server.host, server.port))
+    with plain_socket.connect(server, 10 * PATIENCE) as stream:
         replies = []
         for request, end in requests:
             stream.sendall(request)
@@ -747,8 +746,8 @@ def remote_address():
 
 def test_in_clear_to_another_machine_it_warns_once():
     address = remote_address()
-    with ScriptedServer(host=address) as server, ScriptedServer(host=address) as second:
-        with warnings.catch_warnings(record=True) as recorded, client_of(server, second) as client:
+    with ScriptedServer(host=address, tls=None) as server, ScriptedServer(host=address, tls=None) as second:
+        with warnings.catch_warnings(record=True) as recorded, client_of(server, second, tls_context=None) as client:
             warnings.simplefilter("always")
             for _ in range(3):
                 client.get_multi([f"key{n}" for n in range(20)])
@@ -757,13 +756,13 @@ def test_in_clear_to_another_machine_it_warns_once():
         assert text == (
             f"the password goes to {address} in clear: without a tls_context everybody on the way can read it"
         )
-        with warnings.catch_warnings(record=True) as recorded, client_of(server) as client:
+        with warnings.catch_warnings(record=True) as recorded, client_of(server, tls_context=None) as client:
             warnings.simplefilter("always")
             client.get("key")
         assert len(warned(recorded)) == 1
         with (
             warnings.catch_warnings(record=True) as recorded,
-            client_of(server, username=None, password=None) as client,
+            client_of(server, username=None, password=None, tls_context=None) as client,
         ):
             warnings.simplefilter("always")
             client.get("key")
@@ -771,7 +770,7 @@ def test_in_clear_to_another_machine_it_warns_once():
 
 
 def test_a_warning_that_is_an_error_goes_to_the_caller_and_nothing_is_said():
-    with ScriptedServer(host=remote_address()) as server, client_of(server) as client:
+    with ScriptedServer(host=remote_address(), tls=None) as server, client_of(server, tls_context=None) as client:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             with pytest.raises(RuntimeWarning, match="in clear"):

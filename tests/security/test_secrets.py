@@ -300,6 +300,7 @@ class Socket(socket.socket):
 if way == "python sockets":
     memcache.socket = types.SimpleNamespace(socket=Socket, timeout=TimeoutError)
 options = {"username": "alice", "password": password() if way == "given" else password}
+options["tls_context"] = None  # also where clients have one unless a test says else
 if "TLS" in way:
     import ssl
     options["tls_context"] = ssl.create_default_context(cafile=authority)

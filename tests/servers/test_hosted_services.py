@@ -5,7 +5,7 @@ import datetime
 
 import pytest
 from passing import Passing
-from support.scripted_server import ScriptedServer
+from scripted_server import ScriptedServer
 
 import mcext
 import memcache

@@ -3,11 +3,11 @@
 import gc
 import os
 import signal
-import socket
 import threading
 import time
 import weakref
 
+import plain_socket
 import pytest
 from scripted_server import PATIENCE, ScriptedServer
 
@@ -37,7 +37,7 @@ def total_connections(server):
 
 
 def asked(server):
-    with socket.create_connection((server.host, server.port), timeout=AT_ONCE) as stream:
+    with plain_socket.connect(server, AT_ONCE) as stream:
         stream.sendall(b"stats\r\nquit\r\n")
         lines = b"".join(iter(lambda: stream.recv(1 << 16), b"")).decode().splitlines()
     return dict(line.split(" ", 2)[1:] for line in lines if line.startswith("STAT "))

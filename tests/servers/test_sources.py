@@ -11,6 +11,7 @@ import textwrap
 import threading
 from pathlib import Path
 
+import over_tls
 import pytest
 from endpoint import Endpoint
 from hypothesis import given
@@ -130,7 +131,10 @@ def test_a_thousand_nodes_of_the_longest_names():
 # ---- an endpoint ---------------------------------------------------------------------------------------------------
 
 
-def look(endpoint, seconds=AT_ONCE, context=None, name=None):
+CONTEXT = over_tls.context()
+
+
+def look(endpoint, seconds=AT_ONCE, context=CONTEXT, name=None):
     return ElastiCache(endpoint.host, endpoint.port).look(Settings(seconds, context, name))
 
 
@@ -206,7 +210,7 @@ def test_an_endpoint_that_sends_for_ever_costs_the_time_that_there_is():
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve():
-            stream, _ = listener.accept()
+            stream = over_tls.server_end(listener.accept()[0])
             with stream, contextlib.suppress(OSError):
                 stream.sendall(b"CONFIG cluster 0 500000\r\n")
                 while not enough.wait(0.005):
@@ -216,7 +220,7 @@ def test_an_endpoint_that_sends_for_ever_costs_the_time_that_there_is():
         thread.start()
         try:
             with pytest.raises(TimeoutError):
-                ElastiCache("127.0.0.1", listener.getsockname()[1]).look(Settings(0.2))
+                ElastiCache("127.0.0.1", listener.getsockname()[1]).look(Settings(0.2, CONTEXT))
         finally:
             enough.set()
             thread.join()
@@ -225,7 +229,7 @@ def test_an_endpoint_that_sends_for_ever_costs_the_time_that_there_is():
 def test_each_address_of_the_endpoints_name_is_tried():
     """localhost is ::1 first, where nothing listens."""
     with Endpoint(["a:1"]) as endpoint:
-        assert ElastiCache("localhost", endpoint.port).look(Settings(AT_ONCE)).addresses == ["a:1"]
+        assert ElastiCache("localhost", endpoint.port).look(Settings(AT_ONCE, CONTEXT)).addresses == ["a:1"]
 
 
 class Encrypted:
@@ -268,7 +272,7 @@ class Encrypted:
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 def test_an_endpoint_over_tls_is_verified(tmp_path):
-    with Endpoint(["a:1"]) as endpoint, Encrypted(endpoint, tmp_path) as encrypted:
+    with Endpoint(["a:1"], tls=None) as endpoint, Encrypted(endpoint, tmp_path) as encrypted:
         trusted = ssl.create_default_context(cafile=encrypted.certificate)
         assert look(encrypted, context=trusted).addresses == ["a:1"]
         assert look(encrypted, context=trusted, name="127.0.0.1").addresses == ["a:1"]
@@ -276,7 +280,7 @@ def test_an_endpoint_over_tls_is_verified(tmp_path):
             with pytest.raises(ssl.SSLCertVerificationError):
                 look(encrypted, context=context, name=name)
         with pytest.raises((OSError, ValueError)):
-            look(encrypted)
+            look(encrypted, context=None)
         assert endpoint.looks == 2
         endpoint.says = STALL
         with pytest.raises(TimeoutError):

@@ -5,6 +5,7 @@
         endpoint.set([one.address])  # the version rises by one
 
 `says` is what it answers in place of that: bytes, or what else scripted_server knows, a tuple of these; or None.
+Other options are ScriptedServer's.
 """
 
 from scripted_server import ScriptedServer
@@ -13,8 +14,8 @@ from mcext import sources
 
 
 class Endpoint(ScriptedServer):
-    def __init__(self, nodes=(), old=False):
-        super().__init__(self._script)
+    def __init__(self, nodes=(), old=False, **options):
+        super().__init__(self._script, **options)
         self.version, self.nodes = 1, list(nodes)
         self.old = old  # an engine before 1.4.14
         self.says = None

@@ -21,6 +21,7 @@ REASONS = {
     ),
     "twemproxy speaks no TLS": (
         "test_get_or_set_failures.py::test_through_a_twemproxy_a_lease_stands_beside_the_key",
+        "test_live_fleets.py::test_twemproxy",
         "test_proxies.py::test_twemproxy",
     ),
     "the test's server is a plain socket of its own": (
@@ -39,10 +40,12 @@ REASONS = {
         "test_ownership.py::test_a_reply_to_a_marker_is_not_shown_as_the_answer",
         "test_ownership.py::test_a_server_is_not_blamed_for_the_time_that_sending_to_another_took",
         "test_ownership.py::test_a_signal_beside_an_exception_of_a_socket_is_heard_behind_it",
+        "test_secrets.py::test_an_exception_that_passes_through_a_connect_shows_nothing",
     ),
     "no certificate of the test's servers has the name that is asked for": (
         "test_differences.py::test_a_name_is_resolved_at_each_connect",
         "test_server_life.py::test_a_name_that_moved_to_another_address_is_followed",
+        "test_sources.py::test_each_address_of_a_name_is_a_server_as_its_name_server_says",
     ),
     "a tenth of a second, where a machine is loaded, is too short for a handshake": (
         "test_customised.py::test_a_reply_that_comes_too_late_is_for_nobody",
@@ -55,6 +58,9 @@ REASONS = {
     ),
     "the constructors have other signatures here": (
         "test_surface.py::test_the_constructor_has_python_memcacheds_parameters_and_the_new_ones",
+    ),
+    "the constructors are called by a line of the tests' support here": (
+        "test_discovery.py::test_a_placement_by_modulo_is_warned_of_at_the_line_of_the_application",
     ),
     "it opens no connection": ("test_documents.py", "test_package.py", "test_typing.py", "test_fuzz_corpus.py"),
 }

@@ -44,6 +44,11 @@ def server_end(sock):
     return TlsEnd(sock, server_contexts.server())
 
 
+def context():
+    """What clients have where a test says nothing, for what is no client and connects: None where nothing is TLS."""
+    return client_context() if is_wanted() else None
+
+
 class Finder:
     """Finds what is to be wrapped where it would be found anyway."""
 
@@ -113,6 +118,20 @@ def wrap_host(module):
     module._Host.__init__ = __init__
 
 
+def wrap_servers(module):
+    """Hosts of a client have what the client has: none, where a test says so."""
+    make = module._make_host
+
+    @functools.wraps(make)
+    def _make_host(one, arguments, attributes):
+        host = make(one, arguments, attributes)
+        if "tls_context" not in attributes and isinstance(host, module._Host):
+            host.tls_context = None
+        return host
+
+    module._make_host = _make_host
+
+
 def wrap_cache(module):
     with_default(module.Cache, "__init__", "tls_context", lambda keywords: client_context())
 
@@ -130,6 +149,7 @@ WRAPS = {
     "mcext.cache": wrap_cache,
     "mcext.certificates": share_certificates,
     "mcext.pure.host": wrap_host,
+    "mcext.pure.servers": wrap_servers,
     "mcext.testing": wrap_memcached,
     "scripted_server": wrap_scripted_server,
 }

@@ -3,9 +3,14 @@
 import socket
 
 
-def connect(server):
-    """A new connection to a real server, through TLS where it speaks that."""
-    stream = socket.create_connection((server.host, server.port), timeout=10)
+def connect(server, seconds=10):
+    """A new connection to a real server, through TLS where it speaks that; each wait is as long at most."""
+    if server.path:
+        stream = socket.socket(socket.AF_UNIX)
+        stream.settimeout(seconds)
+        stream.connect(server.path)
+        return stream
+    stream = socket.create_connection((server.host, server.port), timeout=seconds)
     if server.tls_context:
         stream = server.tls_context.wrap_socket(stream, server_hostname=server.host)
     return stream
