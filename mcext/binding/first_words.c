@@ -160,6 +160,7 @@ static int lay_out_secrets(mcx_server *host, char payload[MCX_PAYLOAD_AT_MOST], 
         if (result == 0) {
             data->bytes = payload;
             result = mcx_secret_lay_out(name, password, payload, &data->length);
+            mc_wipe_registers();
         }
         Py_DECREF(name);
         Py_DECREF(password);
@@ -171,7 +172,10 @@ static int lay_out_secrets(mcx_server *host, char payload[MCX_PAYLOAD_AT_MOST], 
 
 static bool lay_out_auth(mc_leg *leg, mc_slice data)
 {
-    return mc_leg_store(leg, KEY, 0, GONE_AT_ONCE, data, NULL, false) != MC_LAID_NO_MEMORY;
+    mc_laid laid = mc_leg_store(leg, KEY, 0, GONE_AT_ONCE, data, NULL, false);
+
+    mc_wipe_registers();
+    return laid != MC_LAID_NO_MEMORY;
 }
 
 static bool lay_out_flush(mc_leg *leg, mc_slice none)
@@ -310,6 +314,7 @@ static PyObject *request_of(mc_slice data)
     }
     mc_buffer_wipe(&out);
     mc_buffer_fini(&out);
+    mc_wipe_registers();
     return request;
 }
 

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "core/wire/wipe.h"
+
 typedef struct {
     char *data; /* owned; NULL while capacity is 0 */
     size_t start;
@@ -60,14 +62,6 @@ static inline void mc_buffer_consume(mc_buffer *buffer, size_t size)
 static inline void mc_buffer_clear(mc_buffer *buffer)
 {
     buffer->start = buffer->end = 0;
-}
-
-/* Zeroes memory that held a secret: also where nobody reads it any more, so that the compiler may
- * not leave it out. */
-static inline void mc_wipe(void *memory, size_t size)
-{
-    memset(memory, 0, size);
-    __asm__ volatile("" : : "r"(memory) : "memory");
 }
 
 /* Nothing is left of what it held, as far as its memory goes. */
