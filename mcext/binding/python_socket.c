@@ -18,7 +18,6 @@
 #include "secret.h"
 #include "server.h"
 #include "state.h"
-#include "tls_connect.h"
 
 /* What one sendall is given: its timeout may be that of each of its steps (eventlet's is), and so
  * it gets all the time that is left only for so many bytes. */
@@ -118,21 +117,22 @@ static mc_status prepare(mc_connection *connection, mc_clock *clock)
     if (left == 0) {
         return MC_TIMEOUT;
     }
-    return set_timeout(connection->handle, left) < 0 ? from_exception(connection) : MC_OK;
+    return set_timeout(connection->socket, left) < 0 ? from_exception(connection) : MC_OK;
 }
 
-static mc_status send_piece(mc_connection *connection, struct iovec *pieces, size_t *moved,
-                            mc_clock *clock)
+static mc_status python_send(mc_connection *connection, struct iovec *pieces, int count,
+                             size_t *moved, mc_clock *clock)
 {
     PyObject *bytes, *result;
     mc_status status = prepare(connection, clock);
     size_t length = pieces->iov_len < SEND_AT_ONCE ? pieces->iov_len : SEND_AT_ONCE;
 
+    (void)count; /* a piece at a time */
     if (status != MC_OK) {
         return status;
     }
     bytes = PyBytes_FromStringAndSize(pieces->iov_base, (Py_ssize_t)length);
-    result = bytes ? PyObject_CallMethod(connection->handle, "sendall", "O", bytes) : NULL;
+    result = bytes ? PyObject_CallMethod(connection->socket, "sendall", "O", bytes) : NULL;
     mcx_drop_sent(connection, bytes);
     if (result == NULL) {
         return from_exception(connection);
@@ -140,18 +140,6 @@ static mc_status send_piece(mc_connection *connection, struct iovec *pieces, siz
     Py_DECREF(result);
     *moved = length;
     return MC_OK;
-}
-
-static mc_status python_send(mc_connection *connection, struct iovec *pieces, int count,
-                             size_t *moved, mc_clock *clock)
-{
-    mc_status status;
-
-    (void)count; /* a piece at a time */
-    connection->moving = true;
-    status = send_piece(connection, pieces, moved, clock);
-    connection->moving = false;
-    return status;
 }
 
 static size_t scatter(struct iovec *pieces, int count, const char *data, size_t length)
@@ -167,8 +155,8 @@ static size_t scatter(struct iovec *pieces, int count, const char *data, size_t 
     return done;
 }
 
-static mc_status receive_pieces(mc_connection *connection, struct iovec *pieces, int count,
-                                size_t *moved, mc_clock *clock)
+static mc_status python_receive(mc_connection *connection, struct iovec *pieces, int count,
+                                size_t *moved, bool all, mc_clock *clock)
 {
     PyObject *data;
     size_t wanted = 0;
@@ -176,10 +164,11 @@ static mc_status receive_pieces(mc_connection *connection, struct iovec *pieces,
     mc_status status;
     Py_buffer view;
 
+    (void)all; /* the caller comes again for the rest */
     if (left == 0 && connection->overtime == 0) {
         return MC_TIMEOUT;
     }
-    if (set_timeout(connection->handle, left) < 0) {
+    if (set_timeout(connection->socket, left) < 0) {
         return from_exception(connection);
     }
     for (int i = 0; i < count; i++) {
@@ -190,7 +179,7 @@ static mc_status receive_pieces(mc_connection *connection, struct iovec *pieces,
         wanted = connection->overtime;
     }
     clock->late = true;
-    data = PyObject_CallMethod(connection->handle, "recv", "n", (Py_ssize_t)wanted);
+    data = PyObject_CallMethod(connection->socket, "recv", "n", (Py_ssize_t)wanted);
     if (data == NULL) {
         status = from_exception(connection);
         return left == 0 && status == MC_FAILED ? MC_TIMEOUT : status; /* it would have to wait */
@@ -220,35 +209,28 @@ static mc_status receive_pieces(mc_connection *connection, struct iovec *pieces,
     return status;
 }
 
+int mcx_python_has_timeout(const mc_connection *connection)
+{
+    return has_attribute(connection->socket, "settimeout");
+}
+
 int mcx_python_allow_overtime(mc_connection *connection, uint32_t bytes)
 {
-    int has_timeout = has_attribute(connection->handle, "settimeout");
+    int has_timeout = mcx_python_has_timeout(connection);
 
     connection->overtime = has_timeout > 0 ? bytes : 0; /* without one it would wait for ever */
     return has_timeout < 0 ? -1 : 0;
 }
 
-static mc_status python_receive(mc_connection *connection, struct iovec *pieces, int count,
-                                size_t *moved, bool all, mc_clock *clock)
-{
-    mc_status status;
-
-    (void)all; /* the caller comes again for the rest */
-    connection->moving = true;
-    status = receive_pieces(connection, pieces, count, moved, clock);
-    connection->moving = false;
-    return status;
-}
-
 static void python_close(mc_connection *connection)
 {
-    PyObject *socket = connection->handle;
+    PyObject *socket = connection->socket;
     PyObject *class = (PyObject *)connection->kind;
     PyObject *type, *value, *traceback, *result = NULL;
     /* Another thread's, whose host ends here: its methods are for that thread, its end is not. */
     bool is_own = connection->owner == 0 || connection->owner == mcx_thread_number();
 
-    connection->handle = NULL;
+    connection->socket = NULL;
     connection->fd = -1;
     PyErr_Fetch(&type, &value, &traceback);
     if (is_own) {
@@ -265,16 +247,6 @@ static void python_close(mc_connection *connection)
     Py_XDECREF(result);
     Py_DECREF(socket);
     Py_DECREF(class);
-    PyErr_Restore(type, value, traceback);
-}
-
-/* After a connect that failed; the exception that may be set stays. */
-static void close_failed(mc_connection *connection)
-{
-    PyObject *type, *value, *traceback;
-
-    PyErr_Fetch(&type, &value, &traceback);
-    python_close(connection);
     PyErr_Restore(type, value, traceback);
 }
 
@@ -383,52 +355,18 @@ static int note_owned(mcx_module *module, mcx_server *host)
     return added == NULL ? -1 : 0;
 }
 
-/* *socket in TLS in its place, where the host has that, with so much time for the handshake. */
-static int wrap(mc_connection *connection, PyObject **socket, int64_t left)
-{
-    mcx_server *host = mcx_server_of(connection);
-    PyObject *context, *name, *method, *wrapped = NULL, *sockets = NULL, *options = NULL;
-
-    if (!mcx_server_is_tls(host)) {
-        return 0;
-    }
-    if (!mcx_tls_options(host, &context, &name, NULL)) {
-        PyErr_SetString(PyExc_ConnectionError, "its tls_context was taken away");
-        return -1;
-    }
-    method = PyObject_GetAttrString(context, "wrap_socket");
-    if (method != NULL && set_timeout(*socket, left) == 0) {
-        sockets = PyTuple_Pack(1, *socket);
-        options = Py_BuildValue("{sO}", "server_hostname", name);
-    }
-    if (sockets != NULL && options != NULL) {
-        wrapped = PyObject_Call(method, sockets, options);
-    }
-    Py_DECREF(context);
-    Py_DECREF(name);
-    Py_XDECREF(method);
-    Py_XDECREF(sockets);
-    Py_XDECREF(options);
-    if (wrapped == NULL) {
-        return -1;
-    }
-    Py_SETREF(*socket, wrapped);
-    connection->in_records = true;
-    return 0;
-}
-
 static mc_status python_connect(mc_connection *connection, mc_connecting *state,
                                 const mc_endpoint *to, mc_clock *clock)
 {
     mcx_server *host = mcx_server_of(connection);
     PyObject *socket_class = (PyObject *)connection->kind; /* the call's, until it is open */
-    int64_t left = mc_clock_connect_left(clock);
-    int64_t before = mc_clock_now();
     PyObject *socket, *result = NULL;
+
+    (void)to; /* the host has it as Python's objects; the socket's own connect waits */
+    mc_connecting_spend(state, clock);
+    int64_t left = mc_clock_connect_left(clock);
     mc_status status = MC_OK;
 
-    (void)state; /* the socket's own connect waits */
-    (void)to;    /* the host has it as Python's objects */
     connection->overtime = 0;
     if (left == 0) {
         return MC_TIMEOUT;
@@ -440,18 +378,17 @@ static mc_status python_connect(mc_connection *connection, mc_connecting *state,
     if (set_timeout(socket, left) == 0) {
         result = PyObject_CallMethod(socket, "connect", "(O)", host->address);
     }
-    left = result == NULL || left == INT64_MAX ? left : left - (mc_clock_now() - before);
-    if (result == NULL || wrap(connection, &socket, left > 0 ? left : 1) < 0) {
+    if (result == NULL) {
         status = from_exception(connection);
     }
     Py_XDECREF(result);
-    clock->connecting += mc_clock_now() - before;
-    connection->handle = socket; /* owned from here on; closed with the connection */
+    mc_connecting_spend(state, clock);
+    connection->socket = socket; /* owned from here on; closed with the connection */
     /* Held as long: else another one could come to stand at its address, and pass for the same. */
     connection->kind = Py_NewRef(socket_class);
     connection->fd = -1;
     if (status != MC_OK) {
-        close_failed(connection);
+        python_close(connection);
         return status;
     }
     int has_fileno = has_attribute(socket, "fileno");
@@ -463,7 +400,7 @@ static mc_status python_connect(mc_connection *connection, mc_connecting *state,
         }
     }
     if (has_fileno < 0 || (connection->owner != 0 && note_owned(host->module, host) < 0)) {
-        close_failed(connection);
+        python_close(connection);
         return MC_RAISED;
     }
     return MC_OK;

@@ -15,8 +15,12 @@ uint64_t mcx_thread_number(void);
  * them, as sockets of Python's own class and of those that derive from it. */
 uint64_t mcx_socket_owner(PyObject *socket_class);
 
-/* Lets the next receives take so many bytes that are there even when the deadline is over. */
-/* -1 with an exception. */
+/* 1 where a receive can end with the time it has, 0: it waits until something comes; -1 with an
+ * exception. */
+int mcx_python_has_timeout(const mc_connection *connection);
+
+/* Lets the next receives take so many bytes that are there even when the deadline is over, where
+ * they do not wait for them. -1 with an exception. */
 int mcx_python_allow_overtime(mc_connection *connection, uint32_t bytes);
 
 #endif

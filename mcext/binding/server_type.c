@@ -279,8 +279,9 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     for (size_t i = 0; host->initialised && i < host->server.pool.count; i++) {
         mc_connection *connection = host->server.pool.idle[i];
 
-        if (connection->handle != NULL) {
-            Py_VISIT((PyObject *)connection->handle);
+        Py_VISIT((PyObject *)connection->handle);
+        if (connection->socket != NULL) {
+            Py_VISIT((PyObject *)connection->socket);
             Py_VISIT((PyObject *)connection->kind);
         }
     }

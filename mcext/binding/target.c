@@ -95,9 +95,8 @@ static int open_connection(mcx_call *call, mcx_server *host, mc_connection *conn
         mc_pool_give(connection, false, 0);
         return call->cache != NULL ? mcx_fault_dead(call, host) : 0;
     }
-    connection->transport = call->socket_class == NULL && mcx_server_is_tls(host)
-                                ? &mcx_tls_transport
-                                : call->transport;
+    connection->transport =
+        mcx_server_is_tls(host) ? mcx_tls_over(call->transport) : call->transport;
     connection->kind = call->socket_class;
     connection->owner = call->owner;
     words.status = mcx_server_open(host, connection, &call->clock);

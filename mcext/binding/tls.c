@@ -1,14 +1,14 @@
 /* tls: the transport of TLS: a connection's plaintext through its TLS stream.
  *
- * With the GIL, which is released where bytes of the socket are moved or waited for. */
+ * With the GIL, which is released where bytes of a native socket are moved or waited for. */
 #include "tls.h"
 
 #include <string.h>
-#include <unistd.h>
 
 #include "core/net/clock.h"
 #include "core/net/socket.h"
 
+#include "python_socket.h"
 #include "tls_connect.h"
 #include "tls_stream.h"
 
@@ -41,9 +41,8 @@ static mc_status encrypt(mc_connection *connection, const struct iovec *pieces, 
  * certificate that we do not have, of which a client of TLS 1.3 hears behind its handshake. */
 static mc_status last_words(mc_connection *connection)
 {
-    mc_clock none = {.timeout = 0, .late = true};
     PyObject *bytes = NULL;
-    mc_status status = mcx_tls_feed(connection, MCX_TLS_RECORD, &none);
+    mc_status status = mcx_tls_look(connection);
 
     if (status == MC_OK) {
         status = mcx_tls_read(connection, 1, &bytes);
@@ -185,16 +184,13 @@ static mc_status tls_receive(mc_connection *connection, struct iovec *pieces, in
 /* What stands in the socket of an idle connection may be TLS's own. An exception stays. */
 static bool tls_is_quiet(mc_connection *connection)
 {
-    mc_clock none = {.timeout = 0, .late = true};
-
     for (int looks = 0; looks < LOOKS; looks++) {
         PyObject *bytes = NULL;
 
-        if (mc_socket_is_quiet(connection->fd)) {
+        if (connection->transport->below->is_quiet(connection)) {
             return true;
         }
-        if (mcx_tls_feed(connection, MCX_TLS_RECORD, &none) != MC_OK ||
-            mcx_tls_read(connection, 1, &bytes) != MC_AGAIN) {
+        if (mcx_tls_look(connection) != MC_OK || mcx_tls_read(connection, 1, &bytes) != MC_AGAIN) {
             Py_XDECREF(bytes);
             return false;
         }
@@ -210,20 +206,24 @@ static void tls_close(mc_connection *connection)
 
     PyErr_Fetch(&type, &value, &traceback);
     mcx_tls_end_turn(connection);
-    if (connection->fd >= 0) {
-        close(connection->fd);
-        connection->fd = -1;
+    if (connection->fd >= 0 || connection->socket != NULL) {
+        connection->transport->below->close(connection);
     }
     Py_DECREF((PyObject *)connection->handle);
     connection->handle = NULL;
     PyErr_Restore(type, value, traceback);
 }
 
-const mc_transport mcx_tls_transport = {
-    .is_pollable = true,
-    .connect = mcx_tls_connect,
-    .send = tls_send,
-    .receive = tls_receive,
-    .is_quiet = tls_is_quiet,
-    .close = tls_close,
-};
+#define OVER(transport, can_be_polled)                                                             \
+    {                                                                                              \
+        .below = &(transport), .is_pollable = can_be_polled, .connect = mcx_tls_connect,           \
+        .send = tls_send, .receive = tls_receive, .is_quiet = tls_is_quiet, .close = tls_close     \
+    }
+
+static const mc_transport over_native = OVER(mc_native_transport, true);
+static const mc_transport over_python = OVER(mcx_python_transport, false);
+
+const mc_transport *mcx_tls_over(const mc_transport *below)
+{
+    return below == &mc_native_transport ? &over_native : &over_python;
+}

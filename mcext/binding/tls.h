@@ -4,6 +4,7 @@
 
 #include "core/net/connection.h"
 
-extern const mc_transport mcx_tls_transport;
+/* TLS over that one: the native, or Python's sockets. */
+const mc_transport *mcx_tls_over(const mc_transport *below);
 
 #endif

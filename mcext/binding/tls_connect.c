@@ -6,6 +6,8 @@
 #include "core/net/socket.h"
 
 #include "log.h"
+#include "python_socket.h"
+#include "server.h"
 #include "tls_stream.h"
 
 /* Handshakes with one server at once: each takes a millisecond of it that its other clients wait
@@ -25,23 +27,21 @@
 
 /* ---- options and sessions ------------------------------------------------------------------- */
 
-bool mcx_tls_options(mcx_server *host, PyObject **context, PyObject **name, PyObject **session)
+/* What connections to the server are wrapped with: *context and *name are new references, and
+ * *session is one or NULL. False where they are to be plain. */
+static bool find_options(mcx_server *host, PyObject **context, PyObject **name, PyObject **session)
 {
     Py_BEGIN_CRITICAL_SECTION(host);
     *context = Py_XNewRef(host->tls_context);
     *name = Py_XNewRef(host->tls_server_hostname != NULL ? host->tls_server_hostname : host->ip);
-    if (session != NULL) {
-        *session = Py_XNewRef(host->tls_session);
-    }
+    *session = Py_XNewRef(host->tls_session);
     Py_END_CRITICAL_SECTION();
     if (*context != NULL && *name != NULL) {
         return true;
     }
     Py_CLEAR(*context);
     Py_CLEAR(*name);
-    if (session != NULL) {
-        Py_CLEAR(*session);
-    }
+    Py_CLEAR(*session);
     return false;
 }
 
@@ -124,13 +124,21 @@ int mcx_tls_keep_session(mc_connection *connection)
 
 /* ---- a turn --------------------------------------------------------------------------------- */
 
-/* MC_OK: it is this connect's. */
-static mc_status wait_for_turn(mc_connection *connection, mc_connecting *state, mc_clock *clock)
+static bool has_turn(mc_connection *connection)
 {
     mcx_tls *tls = connection->handle;
 
-    if (mc_gate_enter(&mcx_server_of(connection)->server.handshakes, AT_ONCE)) {
-        tls->entered = connection->generation;
+    if (tls->entered == 0 &&
+        mc_gate_enter(&mcx_server_of(connection)->server.handshakes, AT_ONCE)) {
+        tls->entered = mc_process_generation();
+    }
+    return tls->entered != 0;
+}
+
+/* MC_OK: it is this connect's. */
+static mc_status wait_for_turn(mc_connection *connection, mc_connecting *state, mc_clock *clock)
+{
+    if (has_turn(connection)) {
         return MC_OK;
     }
     mc_connecting_spend(state, clock);
@@ -139,6 +147,30 @@ static mc_status wait_for_turn(mc_connection *connection, mc_connecting *state, 
     state->wait_fd = -1;
     state->wait_until = state->since + (left < PAUSE ? left : PAUSE);
     return left == 0 ? MC_CROWDED : MC_AGAIN;
+}
+
+/* The same over a Python socket, which is connected before: a receive on it waits as its class
+ * does, so that other greenlets run, and a server of TLS that has heard nothing says nothing. A
+ * greenlet that ends with its thread may never leave: who has waited for half of its time goes in
+ * without a turn, and so does one whose receives cannot end. */
+static mc_status wait_on_socket(mc_connection *connection, mc_connecting *state, mc_clock *clock)
+{
+    int64_t least = mc_clock_connect_left(clock) / 2;
+    mc_status status = MC_TIMEOUT;
+
+    while (status == MC_TIMEOUT && !has_turn(connection) && mc_clock_connect_left(clock) > least) {
+        int has_timeout = mcx_python_has_timeout(connection);
+
+        if (has_timeout <= 0) {
+            return has_timeout < 0 ? MC_RAISED : MC_OK;
+        }
+        mc_clock pause;
+
+        mc_clock_start(&pause, PAUSE, PAUSE);
+        status = mcx_tls_feed(connection, FLIGHT, &pause);
+        mc_connecting_spend(state, clock);
+    }
+    return status == MC_TIMEOUT ? MC_OK : status;
 }
 
 void mcx_tls_end_turn(mc_connection *connection)
@@ -174,7 +206,7 @@ static mc_status wrap(mc_connection *connection)
     mcx_tls *tls = connection->handle;
     PyObject *context, *name, *session;
 
-    if (!mcx_tls_options(mcx_server_of(connection), &context, &name, &session)) {
+    if (!find_options(mcx_server_of(connection), &context, &name, &session)) {
         return mcx_set_problem(connection, "tls_context was taken away") < 0 ? MC_NO_MEMORY
                                                                              : MC_FAILED;
     }
@@ -193,34 +225,59 @@ static mc_status wrap(mc_connection *connection)
 static mc_status connect_socket(mc_connection *connection, mc_connecting *state,
                                 const mc_endpoint *to, mc_clock *clock)
 {
+    const mc_transport *below = connection->transport->below;
     mc_status status;
 
-    Py_BEGIN_ALLOW_THREADS
-    status = mc_native_transport.connect(connection, state, to, clock);
-    Py_END_ALLOW_THREADS
+    if (below->is_free) {
+        Py_BEGIN_ALLOW_THREADS
+        status = below->connect(connection, state, to, clock);
+        Py_END_ALLOW_THREADS
+    }
+    else {
+        status = below->connect(connection, state, to, clock);
+        status = status == MC_OK ? wait_on_socket(connection, state, clock) : status;
+    }
     return status == MC_OK ? wrap(connection) : status;
 }
 
-static mc_status wait_to(bool read, mc_connection *connection, mc_connecting *state,
-                         mc_clock *clock)
+/* What ended in moved has to wait, where that can be polled for. */
+static mc_status wait_to(bool read, mc_status moved, mc_connection *connection,
+                         mc_connecting *state, mc_clock *clock)
 {
     int64_t left = mc_clock_connect_left(clock);
 
+    if (moved != MC_TIMEOUT || !connection->transport->is_pollable) {
+        return moved;
+    }
     state->wait_fd = connection->fd;
     state->wait_to_read = read;
     state->wait_until = left == INT64_MAX ? INT64_MAX : state->since + left;
     return MC_AGAIN;
 }
 
-/* As far as the handshake goes without waiting. What it has to say when it fails is sent, too. */
+/* The time of a step: none, or where it cannot be polled for all that the connect has. */
+static mc_clock clock_of_step(const mc_connection *connection, int64_t left)
+{
+    mc_clock step;
+
+    left = connection->transport->is_pollable ? 0 : left == INT64_MAX ? MC_NO_TIMEOUT : left;
+    mc_clock_start(&step, left, left);
+    step.late = true;
+    return step;
+}
+
+/* As far as the handshake goes without waiting for what can be polled for. What it has to say when
+ * it fails is sent, too. */
 static mc_status shake(mc_connection *connection, mc_connecting *state, mc_clock *clock)
 {
     mcx_tls *tls = connection->handle;
-    mc_clock none = {.timeout = 0, .late = true};
 
     for (;;) {
         mc_connecting_spend(state, clock);
-        if (mc_clock_connect_left(clock) == 0) {
+        int64_t left = mc_clock_connect_left(clock);
+        mc_clock step = clock_of_step(connection, left);
+
+        if (left == 0) {
             return MC_TIMEOUT;
         }
         PyObject *done = PyObject_CallMethod(tls->object, "do_handshake", NULL);
@@ -230,20 +287,20 @@ static mc_status shake(mc_connection *connection, mc_connecting *state, mc_clock
         if (status == MC_RAISED || status == MC_NO_MEMORY) {
             return status;
         }
-        mc_status moved = mcx_tls_flush(connection, &none);
+        mc_status moved = mcx_tls_flush(connection, &step);
 
         if (status == MC_FAILED) {
             return moved == MC_RAISED ? moved : status;
         }
         if (moved != MC_OK) {
-            return moved == MC_TIMEOUT ? wait_to(false, connection, state, clock) : moved;
+            return wait_to(false, moved, connection, state, clock);
         }
         if (status == MC_OK) {
             return MC_OK;
         }
-        moved = mcx_tls_feed(connection, FLIGHT, &none);
+        moved = mcx_tls_feed(connection, FLIGHT, &step);
         if (moved != MC_OK) {
-            return moved == MC_TIMEOUT ? wait_to(true, connection, state, clock) : moved;
+            return wait_to(true, moved, connection, state, clock);
         }
     }
 }
@@ -273,7 +330,7 @@ mc_status mcx_tls_connect(mc_connection *connection, mc_connecting *state, const
     }
     mcx_tls *tls = connection->handle;
 
-    if (tls->entered == 0) {
+    if (connection->transport->is_pollable) {
         status = wait_for_turn(connection, state, clock);
     }
     if (status == MC_OK && tls->object == NULL) {
@@ -284,6 +341,10 @@ mc_status mcx_tls_connect(mc_connection *connection, mc_connecting *state, const
     }
     if (status == MC_AGAIN || status == MC_INTERRUPTED) {
         return status;
+    }
+    mc_connecting_spend(state, clock);
+    if (status == MC_TIMEOUT && tls->object != NULL && tls->entered == 0) {
+        status = MC_CROWDED;
     }
     mcx_tls_end_turn(connection);
     if (status == MC_CLOSED) {

@@ -4,8 +4,6 @@
 
 #include "core/net/connection.h"
 
-#include "server.h"
-
 /* As mc_transport's connect. MC_CROWDED: the time went by while others were in the handshake. */
 mc_status mcx_tls_connect(mc_connection *connection, mc_connecting *state, const mc_endpoint *to,
                           mc_clock *clock);
@@ -16,9 +14,5 @@ void mcx_tls_end_turn(mc_connection *connection);
 /* The first reply has begun, and with it has come what a later handshake is shortened by. 0, or -1
  * with an exception. */
 int mcx_tls_keep_session(mc_connection *connection);
-
-/* What connections to the server are wrapped with: *context and *name are new references, and
- * *session, if it is asked for, is one or NULL. False where they are to be plain. */
-bool mcx_tls_options(mcx_server *host, PyObject **context, PyObject **name, PyObject **session);
 
 #endif

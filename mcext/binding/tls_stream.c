@@ -2,13 +2,13 @@
 
 #include <string.h>
 
-#include "core/net/socket.h"
-
 #include "log.h"
+#include "python_socket.h"
 #include "secret.h"
 
 /* A record, of which most replies are one, goes over the stack, so that its bytes object is made in
- * its own size. That saves 1,500 instructions of malloc's. */
+ * its own size. That saves 1,500 instructions of malloc's. Not where greenlets may be switched
+ * meanwhile, which keep a copy of what is on the stack. */
 #define SMALL (MCX_TLS_RECORD + 512)
 
 /* ---- names ---------------------------------------------------------------------------------- */
@@ -154,46 +154,67 @@ int mcx_tls_holds(mcx_tls *tls)
 
 /* ---- ciphertext ----------------------------------------------------------------------------- */
 
-/* Receives into room, or into bytes of that size in the making where room is NULL. */
-static mc_status receive(mc_connection *connection, char *room, size_t most, PyObject **bytes,
-                         mc_clock *clock)
+static mc_status receive_into(mc_connection *connection, char *room, size_t most, size_t *got,
+                              mc_clock *clock)
+{
+    const mc_transport *below = connection->transport->below;
+    struct iovec piece = {room, most};
+    mc_status status;
+
+    if (below->is_free) {
+        Py_BEGIN_ALLOW_THREADS
+        status = below->receive(connection, &piece, 1, got, false, clock);
+        Py_END_ALLOW_THREADS
+    }
+    else {
+        status = below->receive(connection, &piece, 1, got, false, clock);
+    }
+    return status;
+}
+
+static __attribute__((noinline)) mc_status receive_small(mc_connection *connection, size_t most,
+                                                         PyObject **bytes, mc_clock *clock)
+{
+    char room[SMALL];
+    size_t got = 0;
+    mc_status status = receive_into(connection, room, most, &got, clock);
+
+    if (status != MC_OK) {
+        return status;
+    }
+    *bytes = PyBytes_FromStringAndSize(room, (Py_ssize_t)got);
+    return *bytes != NULL ? MC_OK : MC_RAISED;
+}
+
+static mc_status receive(mc_connection *connection, size_t most, PyObject **bytes, mc_clock *clock)
 {
     size_t got = 0;
     mc_status status;
 
-    *bytes = room == NULL ? PyBytes_FromStringAndSize(NULL, (Py_ssize_t)most) : NULL;
-    if (room == NULL && *bytes == NULL) {
+    *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)most);
+    if (*bytes == NULL) {
         return MC_RAISED;
     }
-    struct iovec piece = {room != NULL ? room : PyBytes_AS_STRING(*bytes), most};
-
-    Py_BEGIN_ALLOW_THREADS
-    status = mc_native_transport.receive(connection, &piece, 1, &got, false, clock);
-    Py_END_ALLOW_THREADS
+    status = receive_into(connection, PyBytes_AS_STRING(*bytes), most, &got, clock);
     if (status != MC_OK) {
         Py_CLEAR(*bytes);
         return status;
     }
-    if (room != NULL) {
-        *bytes = PyBytes_FromStringAndSize(room, (Py_ssize_t)got);
-    }
-    else {
-        (void)_PyBytes_Resize(bytes, (Py_ssize_t)got);
-    }
-    return *bytes != NULL ? MC_OK : MC_RAISED;
+    return _PyBytes_Resize(bytes, (Py_ssize_t)got) == 0 ? MC_OK : MC_RAISED;
 }
 
 mc_status mcx_tls_feed(mc_connection *connection, size_t most, mc_clock *clock)
 {
     mcx_tls *tls = connection->handle;
-    char room[SMALL];
+    bool is_small = most <= SMALL && connection->transport->below->is_free;
     PyObject *bytes, *written;
     mc_status status;
 
     if (mc_connection_is_lost(connection)) { /* what ran before may have forked */
         return MC_CLOSED;
     }
-    status = receive(connection, most <= sizeof room ? room : NULL, most, &bytes, clock);
+    status = is_small ? receive_small(connection, most, &bytes, clock)
+                      : receive(connection, most, &bytes, clock);
     if (status == MC_OK) {
         tls->fresh = (size_t)PyBytes_GET_SIZE(bytes);
         tls->whole += mc_records_take(&tls->records, PyBytes_AS_STRING(bytes), tls->fresh);
@@ -202,6 +223,20 @@ mc_status mcx_tls_feed(mc_connection *connection, size_t most, mc_clock *clock)
         status = written != NULL ? MC_OK : mcx_tls_judge(connection); /* memory is out */
         Py_XDECREF(written);
     }
+    return status;
+}
+
+mc_status mcx_tls_look(mc_connection *connection)
+{
+    mc_clock none = {.timeout = 0, .late = true};
+    uint32_t overtime = connection->overtime;
+
+    if (connection->socket != NULL && mcx_python_allow_overtime(connection, MCX_TLS_RECORD) < 0) {
+        return MC_RAISED;
+    }
+    mc_status status = mcx_tls_feed(connection, MCX_TLS_RECORD, &none);
+
+    connection->overtime = overtime;
     return status;
 }
 
@@ -232,6 +267,7 @@ static mc_status take_outgoing(mc_connection *connection)
 
 mc_status mcx_tls_flush(mc_connection *connection, mc_clock *clock)
 {
+    const mc_transport *below = connection->transport->below;
     mcx_tls *tls = connection->handle;
     mc_status status = MC_OK;
 
@@ -246,9 +282,14 @@ mc_status mcx_tls_flush(mc_connection *connection, mc_clock *clock)
         if (mc_connection_is_lost(connection)) { /* what ran before may have forked */
             return MC_CLOSED;
         }
-        Py_BEGIN_ALLOW_THREADS
-        status = mc_native_transport.send(connection, &piece, 1, &moved, clock);
-        Py_END_ALLOW_THREADS
+        if (below->is_free) {
+            Py_BEGIN_ALLOW_THREADS
+            status = below->send(connection, &piece, 1, &moved, clock);
+            Py_END_ALLOW_THREADS
+        }
+        else {
+            status = below->send(connection, &piece, 1, &moved, clock);
+        }
         tls->sent += moved;
         if (moved == piece.iov_len) {
             Py_CLEAR(tls->sending);

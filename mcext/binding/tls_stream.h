@@ -1,8 +1,8 @@
-/* tls_stream: one TLS stream: an ssl.SSLObject between two ssl.MemoryBIO, over a socket of our own.
+/* tls_stream: one TLS stream: an ssl.SSLObject between two ssl.MemoryBIO, over another transport.
  *
- * Ciphertext moves by the native transport, without the GIL; everything else here is called with it
- * and may run any code. Only what Python's ssl documents is used. Belongs to one call, as its
- * connection. */
+ * Ciphertext moves by the transport below, on the same connection: without the GIL where that is
+ * free. Everything else here is called with it and may run any code. Only what Python's ssl
+ * documents is used. Belongs to one call, as its connection. */
 #ifndef MCX_TLS_STREAM_H
 #define MCX_TLS_STREAM_H
 
@@ -42,6 +42,9 @@ mcx_tls *mcx_tls_new(mcx_module *module);
 
 /* Receives ciphertext once, at most so many bytes, for the SSLObject to read. */
 mc_status mcx_tls_feed(mc_connection *connection, size_t most, mc_clock *clock);
+
+/* The same of a record, without waiting. */
+mc_status mcx_tls_look(mc_connection *connection);
 
 /* Sends the ciphertext that the SSLObject has written, all of it. */
 mc_status mcx_tls_flush(mc_connection *connection, mc_clock *clock);

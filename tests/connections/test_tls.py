@@ -11,10 +11,10 @@ import sys
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import pytest
 import server_contexts
+from other_sockets import IN_C, OVER_OTHERS, sockets, with_others  # noqa: F401  (sockets is a fixture)
 from passing import Passing
 from scripted_server import PATIENCE, STALL, ScriptedServer
 
@@ -37,28 +37,22 @@ def context():
     return server_contexts.client()
 
 
-class Other(socket.socket):
-    """Not Python's own class: connections are made with it, and wrapped by the context's wrap_socket."""
-
-
 KINDS = {
     "Client": lambda servers, **tls: mcext.Client(servers, socket_timeout=AT_ONCE, **tls),
     "Cache": lambda servers, **tls: mcext.Cache(servers, timeout=AT_ONCE, **tls),
     "in Python": lambda servers, **tls: Passing(servers, socket_timeout=AT_ONCE, **tls),
 }
+KINDS = with_others(KINDS)
 
 
-@pytest.fixture(params=[*KINDS, "Client, sockets of another class", "Cache, sockets of another class"])
-def make(request, monkeypatch):
+@pytest.fixture(params=KINDS)
+def make(request):
     """Makes a client of one kind, with a context that trusts the servers of these tests."""
     made = []
-    kind, _, others = request.param.partition(", ")
-    if others:
-        monkeypatch.setattr(memcache, "socket", SimpleNamespace(socket=Other))
 
     def make(servers, **options):
         options.setdefault("tls_context", server_contexts.client())
-        made.append(KINDS[kind]([servers] if isinstance(servers, str) else servers, **options))
+        made.append(KINDS[request.param]([servers] if isinstance(servers, str) else servers, **options))
         return made[-1]
 
     yield make
@@ -316,22 +310,24 @@ def test_client_certificates(make):
             assert stranger.get("k") is None
 
 
+@pytest.mark.parametrize("kind", [*IN_C, *OVER_OTHERS])
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
 @pytest.mark.parametrize("command", ["get", "incr"])
-def test_who_shows_no_certificate_hears_so_and_leaves_the_server_alone(version, command):
+def test_who_shows_no_certificate_hears_so_and_leaves_the_server_alone(kind, version, command):
     """A server of TLS 1.3 says so behind the handshake, and has closed by then: the first command may not go out."""
     context = server_contexts.client()
     context.minimum_version = context.maximum_version = getattr(ssl.TLSVersion, version)
     with memcached("-o", "ssl_verify_mode=2", tls=True) as server:
         for _ in range(50):
-            cache = mcext.Cache([server.address], tls_context=context, timeout=AT_ONCE, dead_retry=LONG)
-            with pytest.raises(mcext.ServerUnavailable, match="(?i)certificate.required|handshake.failure"):
-                getattr(cache, command)("k")
-            assert not cache.servers[0].alive
-            client = mcext.Client([server.address], tls_context=context, socket_timeout=AT_ONCE)
-            assert getattr(client, command)("k") is None
-            assert client.servers[0].deaduntil > 0
-            cache.close()
+            client = KINDS[kind]([server.address], tls_context=context, dead_retry=LONG)
+            if isinstance(client, mcext.Client):
+                assert getattr(client, command)("k") is None
+                assert client.servers[0].deaduntil > 0
+            else:
+                with pytest.raises(mcext.ServerUnavailable, match="(?i)certificate.required|handshake.failure"):
+                    getattr(client, command)("k")
+                assert not client.servers[0].alive
+            close(client)
 
 
 @pytest.mark.parametrize("kind", ["Client", "Cache"])
@@ -501,7 +497,7 @@ def reused(server):
     return [connection.socket.session_reused for connection in server.connections]
 
 
-@pytest.mark.parametrize("kind", ["Client", "Cache"])
+@pytest.mark.parametrize("kind", [*IN_C, *OVER_OTHERS])
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
 def test_a_session_is_taken_up_again(kind, version, context):
     context.maximum_version = getattr(ssl.TLSVersion, version)
@@ -610,7 +606,7 @@ class Counting:
 
 
 class PatientServer(ScriptedServer):
-    """One that accepts the next connection while the last one waits."""
+    """One that accepts the next connection while the last one waits, or has not said its hello yet."""
 
     def _accept(self):
         while True:
@@ -623,13 +619,14 @@ class PatientServer(ScriptedServer):
     def _welcome(self, sock):
         from scripted_server import Connection
 
+        sock.recv(1, socket.MSG_PEEK)
         connection = Connection(sock, 0, self._tls)
         with self._changed:
             self.connections.append(connection)
         self._serve(connection)
 
 
-@pytest.mark.parametrize("kind", ["Client", "Cache"])
+@pytest.mark.parametrize("kind", [*IN_C, *OVER_OTHERS])
 def test_at_most_four_handshakes_at_once(kind):
     tls = Counting(server_contexts.server())
     callers = 12
@@ -670,14 +667,14 @@ def test_threads(server, make):
         assert all(call.result() for call in [pool.submit(work) for _ in range(6)])
 
 
-def test_nothing_is_left_behind(server, context):
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_left_behind(server, context, kind):
     """Files, and objects: a context, its streams and sessions end with the client."""
     files, references = len(os.listdir("/proc/self/fd")), sys.getrefcount(context)
     for _ in range(20):
-        for kind in KINDS.values():
-            client = kind([server.address], tls_context=context)
-            assert client.set("k", b"v")
-            del client
+        client = KINDS[kind]([server.address], tls_context=context)
+        assert client.set("k", b"v")
+        del client
     gc.collect()
     assert (len(os.listdir("/proc/self/fd")), sys.getrefcount(context)) == (files, references)
 
@@ -711,7 +708,7 @@ class Wrapping:
         Ending.ended += 1
 
 
-@pytest.mark.parametrize("kind", ["Client", "Cache"])
+@pytest.mark.parametrize("kind", [*IN_C, *OVER_OTHERS])
 def test_a_client_that_its_context_refers_to_ends_all_the_same(server, kind):
     Ending.ended = 0
     context = Ending(ssl.PROTOCOL_TLS_CLIENT)

@@ -16,7 +16,9 @@ import server_contexts
 import shim
 from cutting_proxy import DROP, FIN, FLIP, RESET, TO_CLIENT, TO_SERVER, CuttingProxy
 from cutting_proxy import STALL as STALL_BYTES
+from dripping_proxy import DrippingProxy
 from meddling import Meddling
+from other_sockets import DERIVED, IN_C, OVER_OTHERS, sockets, with_others  # noqa: F401  (sockets is a fixture)
 from passing import Passing
 from scripted_server import CLOSE, CUT, PATIENCE, STALL, ScriptedServer
 
@@ -39,15 +41,15 @@ KINDS = {
     ),
     "Cache": lambda address, **options: mcext.Cache(
         [address],
-        errors="miss",
         timeout=options.pop("socket_timeout", AT_ONCE),
-        **{"dead_retry": 0, "tls_context": server_contexts.client(), **options},
+        **{"errors": "miss", "dead_retry": 0, "tls_context": server_contexts.client(), **options},
     ),
     "in Python": lambda address, **options: Passing(
         [address], **{"socket_timeout": AT_ONCE, "dead_retry": 0, "tls_context": server_contexts.client(), **options}
     ),
 }
-NATIVE = ["Client", "Cache"]
+KINDS = with_others(KINDS)
+ALL_IN_C = [*IN_C, *OVER_OTHERS]
 
 
 def close(client):
@@ -122,7 +124,7 @@ def test_a_reply_cut_at_every_byte(kind, how):
         close(client)
 
 
-@pytest.mark.parametrize("kind", NATIVE)
+@pytest.mark.parametrize("kind", ALL_IN_C)
 def test_values_before_a_cut_are_kept_and_none_is_wrong(kind):
     keys = [f"key-{n}" * 30 for n in range(100)]
     with ScriptedServer(by_key, tls=server_contexts.server()) as server, CuttingProxy(server) as proxy:
@@ -140,7 +142,7 @@ def test_values_before_a_cut_are_kept_and_none_is_wrong(kind):
         close(client)
 
 
-@pytest.mark.parametrize("kind", NATIVE)
+@pytest.mark.parametrize("kind", ALL_IN_C)
 def test_a_byte_that_is_lost_ends_the_call(kind):
     with ScriptedServer(by_key, tls=server_contexts.server()) as server, CuttingProxy(server) as proxy:
         client = KINDS[kind](proxy.address, connect_timeout=AT_ONCE)
@@ -205,7 +207,7 @@ def test_what_a_cache_says_of_it(context):
         cache.close()
 
 
-@pytest.mark.parametrize("kind", NATIVE)
+@pytest.mark.parametrize("kind", ALL_IN_C)
 def test_bytes_behind_a_reply_close_the_connection(kind):
     with ScriptedServer([VALUE + b"STORED\r\n", b"END\r\n"], tls=server_contexts.server()) as server:
         client = KINDS[kind](server.address)
@@ -215,7 +217,7 @@ def test_bytes_behind_a_reply_close_the_connection(kind):
         close(client)
 
 
-@pytest.mark.parametrize("kind", NATIVE)
+@pytest.mark.parametrize("kind", ALL_IN_C)
 def test_records_behind_a_reply_close_the_connection(kind):
     """However the reply fills the room that was made for it: what is left in TLS's own hands is seen."""
     for length in (*range(1980, 2070), 4060, 8150, 16340, 16384, 65500):
@@ -245,7 +247,7 @@ def test_who_has_no_certificate_is_refused_and_leaves_the_server_alone(kind, ver
     tls.verify_mode = ssl.CERT_REQUIRED
     tls.load_verify_locations(certificates.of_this_process().authority)
     with ScriptedServer(tls=tls) as server:
-        client = KINDS[kind](server.address, dead_retry=100) if kind != "Cache" else None
+        client = KINDS[kind](server.address, dead_retry=100) if not kind.startswith("Cache") else None
         if client is None:
             client = mcext.Cache(
                 [server.address], tls_context=server_contexts.client(), dead_retry=100, timeout=AT_ONCE
@@ -257,7 +259,7 @@ def test_who_has_no_certificate_is_refused_and_leaves_the_server_alone(kind, ver
                 client.get("k")
         else:
             assert client.get("k") is None and client.get("k") is None
-            if kind == "Client":
+            if kind != "in Python":
                 assert client.servers[0].deaduntil > 0
         assert server.received == b""
         if kind != "in Python":
@@ -274,7 +276,7 @@ def test_a_handshake_that_stalls_ends_with_the_time_for_connects(kind):
         began = time.monotonic()
         assert client.get("k") is None
         assert SHORT * 0.9 < time.monotonic() - began < AT_ONCE / 2  # the socket_timeout is longer
-        if kind != "Cache":
+        if not kind.startswith("Cache"):
             client.servers[0].dead_retry = 100
             assert client.get("k") is None
             assert client.servers[0].deaduntil > 0
@@ -285,6 +287,37 @@ def test_what_a_cache_says_of_a_handshake_that_stalls(context):
         cache = mcext.Cache([f"127.0.0.1:{silent.getsockname()[1]}"], tls_context=context, connect_timeout=SHORT)
         with pytest.raises(mcext.ServerTimeout, match="the connect timed out"):
             cache.get("k")
+
+
+@pytest.mark.parametrize("kind", ALL_IN_C)
+def test_a_handshake_that_drips_ends_with_the_time_for_connects(kind):
+    """Each byte comes well within its time; all of them would take seconds."""
+    with ScriptedServer(by_key, tls=server_contexts.server()) as server, DrippingProxy(server) as proxy:
+        proxy.drips.set()
+        client = KINDS[kind](proxy.address, connect_timeout=SHORT, dead_retry=100)
+        began = time.monotonic()
+        assert client.get("k") is None
+        assert SHORT * 0.9 < time.monotonic() - began < SHORT + PATIENCE
+        assert client.servers[0].deaduntil > 0 if isinstance(client, mcext.Client) else not client.servers[0].alive
+        close(client)
+
+
+@pytest.mark.parametrize("kind", ALL_IN_C)
+@pytest.mark.parametrize("call", ["get", "many"])
+def test_a_reply_that_drips_ends_with_its_time(kind, call):
+    keys = ["k" * 240, "l" * 240, "m" * 240]
+    with ScriptedServer(by_key, tls=server_contexts.server()) as server, DrippingProxy(server) as proxy:
+        client = KINDS[kind](proxy.address)
+        assert client.get("k") == b"k"
+        within(client, SHORT)
+        proxy.drips.set()
+        began = time.monotonic()
+        if call == "get":
+            assert client.get(keys[0]) is None
+        else:
+            assert get_many(client, keys).items() <= {key: key.encode() for key in keys}.items()
+        assert SHORT * 0.9 < time.monotonic() - began < SHORT + PATIENCE
+        close(client)
 
 
 @pytest.mark.parametrize("at", range(0, 1200, 100))
@@ -300,11 +333,13 @@ def test_a_handshake_that_stalls_at_a_byte(at):
         client.close()
 
 
-def test_who_waits_for_a_turn_until_the_time_is_over_marks_nobody_dead(context):
-    """Four are in the handshake; a fifth waits for longer than it may, and says so."""
+@pytest.mark.parametrize("kind", [each for each in ALL_IN_C if each.startswith("Cache")])
+def test_who_waits_for_a_turn_until_the_time_is_over_marks_nobody_dead(kind, context):
+    """Four are in the handshake; a fifth waits for longer than it may, and says so. Over sockets of another class it is
+    connected, waits with its socket, and in the end tries without a turn."""
     with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        cache = mcext.Cache([address], tls_context=context, connect_timeout=AT_ONCE, timeout=AT_ONCE)
+        cache = KINDS[kind](address, tls_context=context, connect_timeout=AT_ONCE, errors="raise")
         [host] = [host for host, _ in cache._hosts.values()]
         failed = []
 
@@ -318,18 +353,22 @@ def test_who_waits_for_a_turn_until_the_time_is_over_marks_nobody_dead(context):
         for thread in threads:
             thread.start()
         inside = [silent.accept()[0] for _ in range(4)]
+        assert all(each.recv(1) for each in inside)  # they have their turns
         host.connect_timeout = SHORT
+        began = time.monotonic()
         with pytest.raises(mcext.ServerTimeout, match="while others were in the TLS handshake"):
             cache.get("k")
+        assert SHORT * 0.9 < time.monotonic() - began < AT_ONCE / 2
         assert cache.servers[0].alive
         for each in inside:
             each.close()
         for thread in threads:
             thread.join()
         assert len(failed) == 4 and all(isinstance(error, mcext.ServerUnavailable) for error in failed)
-        silent.settimeout(0)
-        with pytest.raises(BlockingIOError):
-            silent.accept()
+        if kind in IN_C:
+            silent.settimeout(0)
+            with pytest.raises(BlockingIOError):
+                silent.accept()
 
 
 def stop(server):
@@ -337,7 +376,7 @@ def stop(server):
     os.waitpid(server.pid, os.WUNTRACED)  # until it is stopped; it is a child of this process
 
 
-@pytest.mark.parametrize("kind", NATIVE)
+@pytest.mark.parametrize("kind", ALL_IN_C)
 def test_a_server_that_is_stopped(kind):
     with memcached(tls=True) as server:
         client = KINDS[kind](server.address, socket_timeout=SHORT, connect_timeout=SHORT)
@@ -353,12 +392,12 @@ def test_a_server_that_is_stopped(kind):
         close(client)
 
 
-@pytest.mark.parametrize("kind", NATIVE)
+@pytest.mark.parametrize("kind", ALL_IN_C)
 def test_a_large_value_to_a_server_that_reads_nothing_ends_with_its_time(kind):
     with memcached("-I", "64m", "-m", "200", tls=True) as server:
         client = KINDS[kind](server.address)
         assert client.set("k", b"v")
-        if kind == "Client":
+        if kind.startswith("Client"):
             client.server_max_value_length = 0
         within(client, SHORT)
         stop(server)
@@ -446,7 +485,7 @@ class ByHand:
         self.process.communicate()
 
 
-@pytest.mark.parametrize("kind", NATIVE)
+@pytest.mark.parametrize("kind", [*IN_C, *DERIVED])  # each call is of another thread
 @pytest.mark.parametrize("command", ["k", "K"])
 def test_new_keys(kind, command, context):
     """In a reply, before it, behind it while nobody looks, and often: the connection stays."""
@@ -537,7 +576,7 @@ METHODS = ["wrap_bio", "do_handshake", "write", "read", "session"]
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("error", [Mine, KeyboardInterrupt, TimeoutError, OSError(5, "mine"), MemoryError, SystemExit])
-@pytest.mark.parametrize("kind", NATIVE)
+@pytest.mark.parametrize("kind", ALL_IN_C)
 def test_what_a_method_raises_goes_to_the_caller(kind, error, method):
     """A signal handler may raise anything, too; only ssl.SSLError is the network's."""
     context = Meddling(server_contexts.client())
@@ -564,7 +603,7 @@ def test_what_a_method_raises_goes_to_the_caller(kind, error, method):
 
 
 @pytest.mark.parametrize("method", ["wrap_bio", "do_handshake", "write", "read"])
-@pytest.mark.parametrize("kind", NATIVE)
+@pytest.mark.parametrize("kind", ALL_IN_C)
 def test_an_ssl_error_is_a_failure_of_the_network(kind, method, capsys):
     context = Meddling(server_contexts.client())
     in_connect = method in ("wrap_bio", "do_handshake")
@@ -582,7 +621,7 @@ def test_an_ssl_error_is_a_failure_of_the_network(kind, method, capsys):
                     strict.get("k")
                 assert caught.value.may_have_run is (not in_connect)
                 assert strict.servers[0].alive is not in_connect
-            elif kind == "Client":
+            elif kind.startswith("Client"):
                 client.debug = 1
                 assert client.get("k") is None
                 assert "[SSL: MINE] the words of it" in capsys.readouterr().err
@@ -615,7 +654,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("method, answer", [(method, answer) for method in WRONG for answer in WRONG[method]])
-@pytest.mark.parametrize("kind", NATIVE)
+@pytest.mark.parametrize("kind", ALL_IN_C)
 def test_a_method_that_returns_what_it_may_not(kind, method, answer):
     context = Meddling(server_contexts.client())
     with ScriptedServer(by_key, tls=server_contexts.server()) as server:
@@ -628,7 +667,7 @@ def test_a_method_that_returns_what_it_may_not(kind, method, answer):
         close(client)
 
 
-@pytest.mark.parametrize("kind", NATIVE)
+@pytest.mark.parametrize("kind", ALL_IN_C)
 def test_a_write_that_has_to_read_first(kind):
     """What comes then comes a little at a time."""
     context = Meddling(server_contexts.client())
@@ -690,7 +729,7 @@ def test_a_fork_leaves_idle_connections_to_the_parent(context):
 # ---- signals
 
 
-@pytest.mark.parametrize("kind", NATIVE)
+@pytest.mark.parametrize("kind", ALL_IN_C)
 @pytest.mark.parametrize("where", ["handshake", "reply", "turn", "many"])
 def test_a_signal_handler_raises_into_a_wait(kind, where, context):
     """The handler runs soon after the signal, whatever is waited for."""

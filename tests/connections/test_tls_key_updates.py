@@ -1,23 +1,17 @@
 """A server of TLS 1.3 may change its keys at any time, and ask for the client's change."""
 
-import socket
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import pytest
 import server_contexts
 from openssl_server import OpensslServer
+from other_sockets import sockets, with_others  # noqa: F401  (sockets is a fixture)
 from passing import Passing
 from scripted_server import PATIENCE
 
 import mcext
-import memcache
 
 AT_ONCE = 20 * PATIENCE
-
-
-class Other(socket.socket):
-    """Not Python's own class: connections are made with it, and wrapped by the context's wrap_socket."""
 
 
 KINDS = {
@@ -25,15 +19,13 @@ KINDS = {
     "Cache": lambda address, **tls: mcext.Cache([address], timeout=AT_ONCE, **tls),
     "in Python": lambda address, **tls: Passing([address], socket_timeout=AT_ONCE, **tls),
 }
+KINDS = with_others(KINDS)
 ANSWER = b"VALUE key 0 5\r\nvalue\r\nEND\r\n"
 
 
-@pytest.fixture(params=[*KINDS, "Client, sockets of another class"])
-def client(request, server, monkeypatch):
-    kind, _, others = request.param.partition(", ")
-    if others:
-        monkeypatch.setattr(memcache, "socket", SimpleNamespace(socket=Other))
-    client = KINDS[kind](server.address, tls_context=server_contexts.client())
+@pytest.fixture(params=KINDS)
+def client(request, server):
+    client = KINDS[request.param](server.address, tls_context=server_contexts.client())
     yield client
     client.close() if isinstance(client, mcext.Cache) else client.disconnect_all()
 

@@ -1,8 +1,8 @@
 /* connection: one stream to one server: how bytes move, until when, and its death.
  *
  * A connection belongs to one call at a time (pool.h), which alone touches it. Bytes move through a
- * transport, a table: native sockets in socket.c; TLS over these in mcext/binding/tls.c; objects
- * with a socket's methods in mcext/binding/python_socket.c. */
+ * transport, a table: native sockets in socket.c; objects with a socket's methods in
+ * mcext/binding/python_socket.c; TLS over either in mcext/binding/tls.c. */
 #ifndef MC_CONNECTION_H
 #define MC_CONNECTION_H
 
@@ -42,7 +42,8 @@ typedef struct {
 
 /* How the bytes of a stream move, and what it can do. */
 typedef struct mc_transport {
-    bool is_free;       /* runs no Python code: it needs no GIL */
+    const struct mc_transport *below; /* what carries its bytes, on the same connection, or NULL */
+    bool is_free;                     /* runs no Python code: it needs no GIL */
     bool is_pollable;   /* its fd tells poll the truth, but for what mc_connection.more says */
     bool waits_for_all; /* a receive can wait until its pieces are full */
     /* One step of opening the stream: MC_OK; MC_AGAIN: state says what to wait for. */
@@ -63,7 +64,8 @@ typedef struct mc_transport {
 struct mc_connection {
     mc_pool *pool; /* borrowed; the pool outlives it */
     const mc_transport *transport;
-    void *handle;        /* the transport's own: a Python socket, owned; NULL for native */
+    void *handle;        /* the transport's own: a TLS stream, owned, or NULL */
+    void *socket;        /* a Python socket, owned; NULL where it is native, which is fd */
     const void *kind;    /* what made the stream: only a call that asks for the same takes it */
     uint64_t owner;      /* the thread that alone may use it, or 0 */
     int fd;              /* -1 where there is none */
@@ -73,12 +75,11 @@ struct mc_connection {
     uint32_t generation; /* of the process that opened it (process.h) */
     uint32_t epoch;      /* of the pool when it was opened */
     uint32_t unanswered; /* noreply commands sent since the stream was last known in step */
-    uint32_t overtime;   /* bytes that handle may receive, without waiting, past the deadline */
+    uint32_t overtime;   /* bytes that socket may receive, without waiting, past the deadline */
     bool open;           /* has a stream, or the beginnings of one */
     bool in_records;     /* the peer gets each piece as records of its own (leg.c, PIECE) */
     bool more;           /* the transport holds bytes that have come: no poll tells of them */
     bool secret;         /* a copy of what is sent is to be wiped when it has left */
-    bool moving;         /* the transport sends or receives, and may run any code */
     int64_t last_used;
     int64_t receive_timeout; /* as set on the socket, nanoseconds */
     mc_buffer in;
