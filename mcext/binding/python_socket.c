@@ -131,15 +131,17 @@ static mc_status python_send(mc_connection *connection, struct iovec *pieces, in
     if (status != MC_OK) {
         return status;
     }
-    bytes = PyBytes_FromStringAndSize(pieces->iov_base, (Py_ssize_t)length);
+    bytes = mcx_copy_to_send(connection, pieces->iov_base, length);
     result = bytes ? PyObject_CallMethod(connection->socket, "sendall", "O", bytes) : NULL;
-    mcx_drop_sent(connection, bytes);
-    if (result == NULL) {
-        return from_exception(connection);
+    if (result != NULL) {
+        *moved = length;
     }
-    Py_DECREF(result);
-    *moved = length;
-    return MC_OK;
+    else {
+        status = from_exception(connection);
+    }
+    mcx_drop_sent(connection, bytes);
+    Py_XDECREF(result);
+    return status;
 }
 
 static size_t scatter(struct iovec *pieces, int count, const char *data, size_t length)

@@ -42,8 +42,20 @@ bool mcx_secret_warns_now(PyObject *password);
 /* Wipes bytes that were made here, where nobody else has them, and drops the reference. */
 void mcx_secret_drop_bytes(PyObject *bytes);
 
+/* What a connection is to send, as bytes: to be dropped by mcx_drop_sent. */
+static inline PyObject *mcx_copy_to_send(const mc_connection *connection, const void *from,
+                                         size_t length)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(from, (Py_ssize_t)length);
+
+    if (UNLIKELY(connection->secret)) {
+        mc_wipe_registers();
+    }
+    return bytes;
+}
+
 /* The same of a copy of what a connection has sent, where that is a secret; else it is dropped
- * alone. */
+ * alone. Behind the last look at an exception, whose traceback may have it. */
 static inline void mcx_drop_sent(const mc_connection *connection, PyObject *bytes)
 {
     if (UNLIKELY(connection->secret)) {

@@ -391,15 +391,15 @@ mc_status mcx_tls_read(mc_connection *connection, size_t most, PyObject **bytes)
 mc_status mcx_tls_write(mc_connection *connection, const char *at, size_t length, size_t *accepted)
 {
     mcx_tls *tls = connection->handle;
-    PyObject *bytes = PyBytes_FromStringAndSize(at, (Py_ssize_t)Py_MIN(length, MCX_TLS_RECORD));
+    PyObject *bytes = mcx_copy_to_send(connection, at, Py_MIN(length, MCX_TLS_RECORD));
     PyObject *written =
         bytes ? PyObject_CallMethodOneArg(tls->object, tls->module->tls[MCX_TLS_WRITE], bytes)
               : NULL;
-    mc_status status = MC_OK;
+    mc_status status = written != NULL ? MC_OK : mcx_tls_judge(connection);
 
     mcx_drop_sent(connection, bytes);
     if (written == NULL) {
-        return mcx_tls_judge(connection);
+        return status;
     }
     Py_ssize_t count = PyLong_Check(written) ? PyLong_AsSsize_t(written) : -1;
 
