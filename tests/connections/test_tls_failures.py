@@ -2,6 +2,7 @@
 next call is right (docs/fleets.md, "TLS")."""
 
 import gc
+import itertools
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import ssl
 import subprocess
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import server_contexts
@@ -18,11 +20,12 @@ from cutting_proxy import DROP, FIN, FLIP, RESET, TO_CLIENT, TO_SERVER, CuttingP
 from cutting_proxy import STALL as STALL_BYTES
 from dripping_proxy import DrippingProxy
 from meddling import Meddling
-from other_sockets import DERIVED, IN_C, OVER_OTHERS, sockets, with_others  # noqa: F401  (sockets is a fixture)
+from other_sockets import DERIVED, IN_C, OVER_OTHERS, Own, sockets, with_others  # noqa: F401  (sockets is a fixture)
 from passing import Passing
 from scripted_server import CLOSE, CUT, PATIENCE, STALL, ScriptedServer
 
 import mcext
+import memcache
 from mcext import certificates
 from mcext.testing import memcached
 
@@ -50,6 +53,7 @@ KINDS = {
 }
 KINDS = with_others(KINDS)
 ALL_IN_C = [*IN_C, *OVER_OTHERS]
+CACHES = [kind for kind in ALL_IN_C if kind.startswith("Cache")]
 
 
 def close(client):
@@ -333,13 +337,13 @@ def test_a_handshake_that_stalls_at_a_byte(at):
         client.close()
 
 
-@pytest.mark.parametrize("kind", [each for each in ALL_IN_C if each.startswith("Cache")])
+@pytest.mark.parametrize("kind", CACHES)
 def test_who_waits_for_a_turn_until_the_time_is_over_marks_nobody_dead(kind, context):
     """Four are in the handshake; a fifth waits for longer than it may, and says so. Over sockets of another class it is
     connected, waits with its socket, and in the end tries without a turn."""
     with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        cache = KINDS[kind](address, tls_context=context, connect_timeout=AT_ONCE, errors="raise")
+        cache = KINDS[kind](address, tls_context=context, connect_timeout=AT_ONCE, errors="raise", dead_retry=100)
         [host] = [host for host, _ in cache._hosts.values()]
         failed = []
 
@@ -442,8 +446,20 @@ with ScriptedServer(lambda command, number: b"STORED\\r\\n", tls=server_contexts
 """
 
 
-def test_an_idle_connection_is_looked_at():
-    assert shim.run(IDLE) == "done\n"
+OVER = {
+    "native": "",
+    "sockets of another class": """
+import memcache, types
+from other_sockets import Other
+
+memcache.socket = types.SimpleNamespace(socket=Other)
+""",
+}
+
+
+@pytest.mark.parametrize("over", OVER)
+def test_an_idle_connection_is_looked_at(over):
+    assert shim.run(OVER[over] + IDLE) == "done\n"
 
 
 class ByHand:
@@ -539,8 +555,9 @@ with ByHand() as server:
 """
 
 
-def test_new_keys_are_no_stray():
-    assert shim.run(NEW_KEYS) == "done\n"
+@pytest.mark.parametrize("over", OVER)
+def test_new_keys_are_no_stray(over):
+    assert shim.run(OVER[over] + NEW_KEYS) == "done\n"
 
 
 def test_renegotiation_is_refused(context):
@@ -681,12 +698,13 @@ def test_a_write_that_has_to_read_first(kind):
         close(client)
 
 
-def test_a_fork_in_the_middle():
+@pytest.mark.parametrize("kind", CACHES)
+def test_a_fork_in_the_middle(kind):
     """In a method of the stream: the child's call must not write into the parent's stream."""
     for method, number in [("write", 1), ("write", 2), ("read", 1), ("do_handshake", 1), ("do_handshake", 2)]:
         context = Meddling(server_contexts.client())
         with ScriptedServer(by_key, tls=server_contexts.server()) as server:
-            cache = KINDS["Cache"](server.address, tls_context=context)
+            cache = KINDS[kind](server.address, tls_context=context)
             if method != "do_handshake":
                 assert cache.get("k0") == b"k0"
             children = []
@@ -709,9 +727,10 @@ def test_a_fork_in_the_middle():
             cache.close()
 
 
-def test_a_fork_leaves_idle_connections_to_the_parent(context):
+@pytest.mark.parametrize("kind", CACHES)
+def test_a_fork_leaves_idle_connections_to_the_parent(kind, context):
     with ScriptedServer(by_key, tls=server_contexts.server()) as server:
-        cache = KINDS["Cache"](server.address, tls_context=context)
+        cache = KINDS[kind](server.address, tls_context=context)
         assert cache.get("k") == b"k"
         child = os.fork()
         if child == 0:
@@ -724,6 +743,116 @@ def test_a_fork_leaves_idle_connections_to_the_parent(context):
         assert server.connections[0].commands == [b"get k\r\n", b"get k2\r\n"]
         assert [each.socket.session_reused for each in server.connections] == [False, True]
         cache.close()
+
+
+# ---- sockets whose methods do more
+
+
+class Doing(Own):
+    """Does something when it has received for the Nth time, counted over all of its kind from 1."""
+
+    received, at, what = itertools.count(1), 0, None
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self._recv, self.recv = self.recv, self._receive
+
+    def _receive(self, size):
+        is_it = next(Doing.received) == Doing.at
+        try:
+            return self._recv(size)
+        finally:
+            if is_it:
+                Doing.what()
+
+
+@pytest.fixture
+def doing(monkeypatch):
+    monkeypatch.setattr(memcache, "socket", SimpleNamespace(socket=Doing))
+
+    def at(number, what):
+        Doing.received, Doing.at, Doing.what = itertools.count(1), number, staticmethod(what)
+
+    return at
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_a_receive_that_calls_the_same_client(at, doing):
+    with ScriptedServer(by_key, tls=server_contexts.server()) as server:
+        cache = KINDS["Cache"](server.address, errors="raise")
+        inner = []
+        doing(at, lambda: inner.append(get_many(cache, ["i", "j"])))
+        for n in range(4):
+            assert cache.get(f"k{n}") == b"k%d" % n
+        assert inner == [{"i": b"i", "j": b"j"}]
+        cache.close()
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_a_receive_that_raises(at, doing):
+    def fail():
+        raise Mine
+
+    before = len(os.listdir("/proc/self/fd"))
+    with ScriptedServer(by_key, tls=server_contexts.server()) as server:
+        cache = KINDS["Cache"](server.address, errors="raise")
+        doing(at, fail)
+        with pytest.raises(Mine):
+            for n in range(8):
+                assert cache.get(f"k{n}") == b"k%d" % n
+        for _ in range(6):  # more than there are turns
+            assert get_many(cache, ["k", "l"]) == {"k": b"k", "l": b"l"}
+            cache.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_a_receive_that_forks(at, doing):
+    children = []
+    with ScriptedServer(by_key, tls=server_contexts.server()) as server:
+        cache = KINDS["Cache"](server.address)
+        doing(at, lambda: children.append(os.fork()))
+        values = [cache.get(f"k{n}") for n in range(4)]
+        if children == [0]:
+            right = all(value in (None, b"k%d" % n) for n, value in enumerate(values))
+            for n in range(6):
+                cache.close()
+                right = right and cache.get(f"child{n}") == b"child%d" % n
+            os._exit(0 if right else 1)
+        assert values == [b"k0", b"k1", b"k2", b"k3"]
+        assert os.waitpid(children[0], 0)[1] == 0
+        assert cache.get("after") == b"after"
+        [own] = [each for each in server.connections if b"after" in each.received]
+        assert b"child" not in own.received
+        cache.close()
+
+
+def test_a_fork_while_a_turn_is_waited_for(doing):
+    """In the child nobody is in a handshake, and turns are its own."""
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        cache = KINDS["Cache"](address, connect_timeout=AT_ONCE, dead_retry=100)
+        [host] = [host for host, _ in cache._hosts.values()]
+        threads = [threading.Thread(target=cache.get, args=["k"]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        inside = [silent.accept()[0] for _ in range(4)]
+        assert all(each.recv(1) for each in inside)
+        host.connect_timeout = SHORT
+        children = []
+        doing(10, lambda: children.append(os.fork()))  # the threads may count, too
+        cache.get("k")
+        if children == [0]:
+            Doing.at = 0
+            memcache.socket = socket
+            with ScriptedServer(by_key, tls=server_contexts.server()) as server:
+                cache = KINDS["Cache"](server.address)
+                os._exit(0 if cache.get("k") == b"k" else 1)
+        assert os.waitpid(children[0], 0)[1] == 0
+        for each in inside:
+            each.close()
+        for thread in threads:
+            thread.join()
 
 
 # ---- signals
