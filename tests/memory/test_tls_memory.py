@@ -8,9 +8,10 @@ from scripted_server import ScriptedServer
 from mcext.testing import memcached
 
 CALLS = r"""
-import array, ctypes, faulthandler, gc, os, ssl, sys, warnings
-import mcext
+import array, ctypes, faulthandler, gc, os, ssl, sys, types, warnings
+import mcext, memcache
 from clear_context import ClearContext
+from other_sockets import Other
 
 faulthandler.enable()
 sys.unraisablehook = lambda what: None  # where memory is out in a destructor
@@ -56,6 +57,27 @@ def clear_made():
     return answer[0] if answer[1] else None
 
 
+# The same over sockets of another class.
+OTHERS = types.SimpleNamespace(socket=Other)
+other_clear = mcext.Client([clear_address], tls_context=ClearContext(), dead_retry=0)
+
+
+def over_others(call):
+    def over():
+        real, memcache.socket = memcache.socket, OTHERS
+        try:
+            return call()
+        finally:
+            memcache.socket = real
+
+    return over
+
+
+def other_reconnect():
+    other_clear.disconnect_all()
+    return other_clear.get("k")
+
+
 def anew():
     client.tls_context = other if client.tls_context is context else context
     return client.get("k")
@@ -80,7 +102,12 @@ CALLS = {
     "reconnect in the clear": (clear_reconnect, b"value", None),
     "a new session in the clear": (clear_anew, b"value", None),
     "a new client in the clear": (clear_made, b"value", None),
+    "get in the clear over others": (over_others(lambda: other_clear.get("k")), b"value", None),
+    "get_multi in the clear over others": (over_others(lambda: other_clear.get_multi(["k"])), {"k": b"value"}, {}),
+    "set_multi in the clear over others": (over_others(lambda: other_clear.set_multi(many)), [], list(many)),
+    "reconnect in the clear over others": (over_others(other_reconnect), b"value", None),
     "reconnect": (reconnect, b"value", None),
+    "reconnect over others": (over_others(reconnect), b"value", None),
     "a new session": (anew, b"value", None),
     "a new client": (made, b"value", None),
     "refused": (lambda: refused.get("k"), None, None),
@@ -182,7 +209,7 @@ def arguments(servers):
 
 @pytest.mark.slow
 def test_each_allocation_over_tls_failed_once(interposer, server):  # noqa: F811
-    assert run(interposer, FAILING, *arguments(server)) == 11
+    assert run(interposer, FAILING, *arguments(server)) == 15
 
 
 LASTING = (
@@ -208,4 +235,4 @@ for name in CALLS:
 
 @pytest.mark.slow
 def test_many_calls_over_tls_leave_nothing_behind(interposer, server):  # noqa: F811
-    assert run(interposer, LASTING, *arguments(server)) == 15
+    assert run(interposer, LASTING, *arguments(server)) == 20
