@@ -529,28 +529,26 @@ def test_new_keys(kind, command, context):
 
 
 NEW_KEYS = """
-import server_contexts, threading, time
+from concurrent.futures import ThreadPoolExecutor
+import server_contexts
 import mcext
-from test_tls_failures import ByHand
+from openssl_server import OpensslServer
 
-with ByHand() as server:
+with OpensslServer() as server, ThreadPoolExecutor(1) as pool:
     client = mcext.Client([server.address], tls_context=server_contexts.client(), socket_timeout=60)
 
-    def call(*lines):
-        got = []
-        thread = threading.Thread(target=lambda: got.append(client.add("k", b"x")))
-        thread.start()
-        server.wait_for("add k")
-        server.say("STORED")
-        thread.join()
-        return got[0]
+    def call():
+        told = pool.submit(lambda: (server.wait_for(rb"get k\\r\\n"), server.say(b"END\\r\\n")))
+        assert client.get("k") is None
+        told.result()
 
-    assert call() is True
-    for command in "kKKk":
-        server.say(command)
-        fd = max(int(name) for name in __import__("os").listdir("/proc/self/fd"))
+    call()
+    for ask in (False, True, True, False):
+        server.update_keys(ask)
         shift_clock(2)
-        assert call() is True  # on the same connection: s_server has one at a time
+        call()
+        assert server.connections == 1
+    client.disconnect_all()
     print("done")
 """
 
