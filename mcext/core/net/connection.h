@@ -42,8 +42,9 @@ typedef struct {
 
 /* How the bytes of a stream move, and what it can do. */
 typedef struct mc_transport {
-    const struct mc_transport *below; /* what carries its bytes, on the same connection, or NULL */
-    bool is_free;                     /* runs no Python code: it needs no GIL */
+    /* What carries its bytes, on the same connection, or NULL. */
+    const struct mc_transport *below;
+    bool is_free;       /* runs no Python code: it needs no GIL */
     bool is_pollable;   /* its fd tells poll the truth, but for what mc_connection.more says */
     bool waits_for_all; /* a receive can wait until its pieces are full */
     /* One step of opening the stream: MC_OK; MC_AGAIN: state says what to wait for. */

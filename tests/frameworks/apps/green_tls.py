@@ -91,6 +91,18 @@ try:
 except mcext.ServerUnavailable as error:
     seen["said"] = str(error)
 
+held = cache_of("silent", connect_timeout=1)
+for _ in range(2):
+    killed = [spawn(held.get, "k") for _ in range(4)]
+    sleep(0.1)
+    for greenlet in killed:
+        greenlet.kill()
+    sleep(0.01)
+try:
+    held.get("k")
+except mcext.ServerTimeout as error:
+    seen["said after kills"] = str(error)
+
 again = cache_of("again")
 for _ in range(3):
     assert again.get("k") == bytes(1000)
