@@ -216,7 +216,7 @@ static void tls_close(mc_connection *connection)
 
 #define OVER(transport, can_be_polled)                                                             \
     {                                                                                              \
-        .below = &(transport), .is_pollable = can_be_polled, .connect = mcx_tls_connect,           \
+        .below = &(transport), .is_pollable = (can_be_polled), .connect = mcx_tls_connect,         \
         .send = tls_send, .receive = tls_receive, .is_quiet = tls_is_quiet, .close = tls_close     \
     }
 
