@@ -14,6 +14,7 @@ import threading
 import time
 import zlib
 
+import over_tls
 import pytest
 from scripted_server import CLOSE, PATIENCE, RESET, STALL, ScriptedServer
 
@@ -758,7 +759,9 @@ def test_a_request_is_not_completed_on_a_connection_of_the_signal_handler():
 def test_a_signal_handler_may_disconnect(name):
     """The call it interrupts ends, or is sent once more; its connection is nobody else's before that."""
     call, right, _ = CALLS[name]
-    for make in mcext.Client, Routed:
+    # CPython's SSLSocket, with which Routed speaks TLS, reads on for ever where it was closed in the middle of a read and
+    # its file descriptor is another socket's by now (docs/fleets.md).
+    for make in [mcext.Client] if over_tls.is_wanted() else [mcext.Client, Routed]:
         handled = threading.Event()
 
         def script(command, number, handled=handled):
