@@ -759,8 +759,8 @@ def test_a_request_is_not_completed_on_a_connection_of_the_signal_handler():
 def test_a_signal_handler_may_disconnect(name):
     """The call it interrupts ends, or is sent once more; its connection is nobody else's before that."""
     call, right, _ = CALLS[name]
-    # CPython's SSLSocket, with which Routed speaks TLS, reads on for ever where it was closed in the middle of a read and
-    # its file descriptor is another socket's by now (docs/fleets.md).
+    # CPython's SSLSocket, with which Routed speaks TLS, reads on for ever where it was closed in the middle of a read
+    # and its file descriptor is another socket's by now (docs/fleets.md).
     for make in [mcext.Client] if over_tls.is_wanted() else [mcext.Client, Routed]:
         handled = threading.Event()
 
