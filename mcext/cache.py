@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcext import _core, codecs, compress, fill, memo
+from mcext import _core, codecs, compress, fill
 from mcext.compress import Compression
 from mcext.errors import ConflictError, MemcacheError, ServerUnavailable, partial_failure
 from mcext.server import Server
@@ -314,6 +314,9 @@ class Cache(_core._Cache[T]):
         The decorated function has key(...), the key of a call, and forget(...), which deletes it. A call raises
         TypeError that names an argument which has no text that is the same in every process.
         """
+        # Here: CPython 3.12 crashes where a second sub-interpreter imports datetime or decimal, which it needs.
+        from mcext import memo
+
         return memo.memoize(self, ttl, key, options)
 
     # ---- servers

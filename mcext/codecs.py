@@ -12,7 +12,6 @@ that caches with different ones need codecs of their own.
 
 from __future__ import annotations
 
-import hmac
 import io
 import json
 import marshal
@@ -253,6 +252,8 @@ class Signed:
         return _signature(self._keys[0], signed) + signed, _SIGNED
 
     def decode(self, data: bytes, flags: int) -> Any:
+        import hmac  # see _signature
+
         if flags != _SIGNED or len(data) < _SIGNATURE_LENGTH + 4:
             raise ValueError("the value is not signed")
         signature, signed = data[:_SIGNATURE_LENGTH], data[_SIGNATURE_LENGTH:]
@@ -266,6 +267,8 @@ _SIGNATURE_LENGTH = 32
 
 def _signature(key: bytes, signed: bytes) -> bytes:
     # The words in front tell these signatures from any others that the application makes with the same key.
+    import hmac  # here: CPython 3.12 crashes at its end where two sub-interpreters have imported hashlib
+
     return hmac.digest(key, b"mcext.codecs.Signed 1\0" + signed, "sha256")
 
 

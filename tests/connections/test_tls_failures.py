@@ -301,7 +301,7 @@ def test_a_handshake_that_drips_ends_with_the_time_for_connects(kind):
         client = KINDS[kind](proxy.address, connect_timeout=SHORT, dead_retry=100)
         began = time.monotonic()
         assert client.get("k") is None
-        assert SHORT * 0.9 < time.monotonic() - began < SHORT + PATIENCE
+        assert SHORT * 0.9 < time.monotonic() - began < SHORT + 2 * PATIENCE
         assert client.servers[0].deaduntil > 0 if isinstance(client, mcext.Client) else not client.servers[0].alive
         close(client)
 
