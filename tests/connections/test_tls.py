@@ -4,7 +4,6 @@ Python. What fails, and how, is in test_tls_failures.py."""
 import contextlib
 import gc
 import os
-import socket
 import ssl
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 import server_contexts
 from other_sockets import IN_C, OVER_OTHERS, sockets, with_others  # noqa: F401  (sockets is a fixture)
 from passing import Passing
+from patient_server import PatientServer
 from scripted_server import PATIENCE, STALL, ScriptedServer
 
 import mcext
@@ -330,11 +330,16 @@ def test_who_shows_no_certificate_hears_so_and_leaves_the_server_alone(kind, ver
             close(client)
 
 
-@pytest.mark.parametrize("kind", ["Client", "Cache"])
-def test_each_client_is_warned_of_at_its_own_line(server, kind):
+def verifying_nothing():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@pytest.mark.parametrize("kind", ["Client", "Cache"])
+def test_each_client_is_warned_of_at_its_own_line(server, kind):
+    context = verifying_nothing()
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("default")
         for make in getattr(mcext, kind), getattr(mcext, kind):
@@ -426,9 +431,7 @@ def test_what_raises_when_it_is_looked_at_raises():
 
 @pytest.mark.parametrize("kind", ["Client", "Cache"])
 def test_a_context_that_verifies_nothing_warns_once(server, kind):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    context = verifying_nothing()
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         client = KINDS[kind](
@@ -603,27 +606,6 @@ class Counting:
             self.permits -= 1
             self.waiting -= 1
         return self.context.wrap_bio(incoming, outgoing, server_side=server_side)
-
-
-class PatientServer(ScriptedServer):
-    """One that accepts the next connection while the last one waits, or has not said its hello yet."""
-
-    def _accept(self):
-        while True:
-            try:
-                sock, _ = self.listener.accept()
-            except OSError:
-                return
-            self._start(self._welcome, sock)
-
-    def _welcome(self, sock):
-        from scripted_server import Connection
-
-        sock.recv(1, socket.MSG_PEEK)
-        connection = Connection(sock, 0, self._tls)
-        with self._changed:
-            self.connections.append(connection)
-        self._serve(connection)
 
 
 @pytest.mark.parametrize("kind", [*IN_C, *OVER_OTHERS])

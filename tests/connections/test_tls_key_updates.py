@@ -12,14 +12,13 @@ from scripted_server import PATIENCE
 import mcext
 
 AT_ONCE = 20 * PATIENCE
-
-
-KINDS = {
-    "Client": lambda address, **tls: mcext.Client([address], socket_timeout=AT_ONCE, **tls),
-    "Cache": lambda address, **tls: mcext.Cache([address], timeout=AT_ONCE, **tls),
-    "in Python": lambda address, **tls: Passing([address], socket_timeout=AT_ONCE, **tls),
-}
-KINDS = with_others(KINDS)
+KINDS = with_others(
+    {
+        "Client": lambda address, **tls: mcext.Client([address], socket_timeout=AT_ONCE, **tls),
+        "Cache": lambda address, **tls: mcext.Cache([address], timeout=AT_ONCE, **tls),
+        "in Python": lambda address, **tls: Passing([address], socket_timeout=AT_ONCE, **tls),
+    }
+)
 ANSWER = b"VALUE key 0 5\r\nvalue\r\nEND\r\n"
 
 

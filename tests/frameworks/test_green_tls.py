@@ -8,7 +8,8 @@ import time
 import pytest
 import server_contexts
 from dripping_proxy import DrippingProxy
-from scripted_server import PATIENCE, Connection, ScriptedServer
+from patient_server import PatientServer
+from scripted_server import PATIENCE, ScriptedServer
 
 from mcext.testing import memcached
 
@@ -21,30 +22,18 @@ def long_value(command, number):
     return b"VALUE %s 0 1000\r\n%s\r\nEND\r\n" % (command.split()[1], bytes(1000)) if command[:4] == b"get " else None
 
 
-class SlowServer(ScriptedServer):
+class SlowServer(PatientServer):
     """One whose handshakes each take a while from the client's hello on; `most` is how many there were at once."""
 
     inside = most = 0
 
-    def _accept(self):
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            self._start(self._welcome, client)
-
-    def _welcome(self, client):
-        client.recv(1, socket.MSG_PEEK)
+    def _hold(self):
         with self._lock:
             self.inside += 1
             self.most = max(self.most, self.inside)
         time.sleep(0.1)
         with self._lock:
             self.inside -= 1
-            connection = Connection(client, 0, self._tls)
-            self.connections.append(connection)
-        self._serve(connection)
 
 
 @pytest.mark.parametrize("order", ["patched", "assigned"])
