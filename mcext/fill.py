@@ -4,8 +4,11 @@ A look (`Cache._look`) says what there is and may bring the lease: the right and
 item of no bytes and no flags, the stub, or a token on an old value; memcached gives it to one caller. The computed
 value is stored with the lease's token, so that whoever wrote, deleted or invalidated the key meanwhile wins.
 
-In one process the callers of a key wait for one of them, the one that computes or that asks the server for another's
-value: a flight.
+In one process, of an AsyncCache in one loop, the callers of a key wait for one of them, the one that computes or that
+asks the server for another's value: a flight.
+
+The logic is one for both, in steps (mcext.steps); here is what Cache has of its own, in mcext.async_fill what
+AsyncCache has.
 """
 
 from __future__ import annotations
@@ -14,15 +17,30 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mcext import _core, events
+from mcext import _core, events, steps
 from mcext.errors import DecodeError, LeaseTimeout, MemcacheError
 
 if TYPE_CHECKING:
-    from mcext.cache import Cache
+    from typing import Protocol
 
-__all__ = ["get_or_set", "invalidate"]
+    from mcext.cache import Cache
+    from mcext.steps import Primitives, Steps
+
+    class Flight(Protocol):
+        """A caller that computes the value of a key, or waits at the server for another's."""
+
+        computes: bool
+
+        def is_of_this_caller(self) -> bool: ...
+        def sleep(self, seconds: float, /) -> Any: ...
+        def wait(self, seconds: float, /) -> Any: ...
+        def land(self) -> None: ...
+
+
+__all__ = ["Call", "Order", "check", "flights", "get_or_set", "invalidate", "invalidating"]
 
 # What a look found: as in binding/cache_lease.c.
 _HIT, _WON, _TAKEN, _NO_LEASE, _NO_META, _OLD = range(6)
@@ -52,7 +70,7 @@ def _whole(seconds: float) -> int:
     return -int(-seconds // 1)
 
 
-class _Order:
+class Order:
     """The arguments of one get_or_set, checked."""
 
     __slots__ = ("factory", "fallback", "key", "lease", "refresh", "stale", "ttl", "wait")
@@ -89,7 +107,7 @@ def check(
     ttl: Any, *, refresh: Any = None, lease: Any = None, wait: Any = None, stale: Any = None, fallback: Any = None
 ) -> None:
     """Raise TypeError or ValueError where one of these is wrong."""
-    _Order("", check, ttl, refresh, lease, wait, stale, fallback)
+    Order("", check, ttl, refresh, lease, wait, stale, fallback)
 
 
 def _ttl(ttl: Any) -> float:
@@ -102,7 +120,7 @@ def _ttl(ttl: Any) -> float:
 
 
 class _Flight:
-    """A caller of this process that computes the value of a key, or waits at the server for another's."""
+    """One of this process. It is a thread that takes it, or a greenlet."""
 
     __slots__ = ("computes", "done", "thread")
 
@@ -110,6 +128,24 @@ class _Flight:
         self.done = threading.Event()
         self.thread = threading.get_ident()
         self.computes = False
+
+    def is_of_this_caller(self) -> bool:
+        return self.thread == threading.get_ident()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def wait(self, seconds: float) -> None:
+        """Until it has landed, or so long."""
+        self.done.wait(seconds)
+
+    def land(self) -> None:
+        self.done.set()
+
+
+def flights() -> tuple[int, dict[bytes, Flight]]:
+    """An empty table of those of this process."""
+    return _core._generation(), {}
 
 
 def get_or_set(
@@ -125,107 +161,111 @@ def get_or_set(
     looked: Any,
 ) -> Any:
     """See Cache.get_or_set. looked: the first look's answer or exception; None: it is to be made."""
-    order = _Order(key, factory, ttl, refresh, lease, wait, stale, fallback)
-    call = _Call(cache, order)
+    order = Order(key, factory, ttl, refresh, lease, wait, stale, fallback)
+    call = Call(cache, order, cache._flights_of_this_process(), _Flight)
     try:
-        return call.run(looked)
+        return steps.run(call.run(looked))
     finally:
         call.land()
 
 
-class _Call:
-    """One call, from its look on."""
+class Call:
+    """One call, from its look on. Whoever takes its steps lets it land."""
 
-    def __init__(self, cache: Cache[Any], order: _Order) -> None:
+    def __init__(
+        self, cache: Primitives, order: Order, flights: dict[bytes, Flight], new_flight: Callable[[], Flight]
+    ) -> None:
         self.cache = cache
         self.order = order
         self.name = b""  # of the key, when a look has found it right
-        self.flights: dict[bytes, _Flight] = cache._flights_of_this_process()
-        self.flight: _Flight | None = None
+        self.flights = flights
+        self.new_flight = new_flight
+        self.flight: Flight | None = None
         self.began = time.monotonic()
         self.delay = _FIRST_DELAY
         self.waited = False
 
-    def run(self, looked: Any) -> Any:
+    def run(self, looked: Any) -> Steps[Any]:
         order = self.order
         if looked is None:
-            looked = self.look()
+            looked = yield from self.look()
         self.name = order.key.encode() if isinstance(order.key, str) else order.key
         if isinstance(looked, DecodeError) and self.cache.errors == "miss":  # on_event has been told
-            self.cache.delete(order.key)
-            looked = self.look()
+            yield partial(self.cache.delete, order.key)
+            looked = yield from self.look()
         while True:
             if isinstance(looked, MemcacheError):
-                return self.without_server(looked)
+                return (yield from self.without_server(looked))
             found, value, token, has_value = looked
             if found == _HIT:
                 return value
             if found == _OLD:
                 if not self.is_overdue(token):
                     return value
-                self.release(token, True)  # the next look of all callers wins it
-                looked = self.look()
+                yield from self.release(token, True)  # the next look of all callers wins it
+                looked = yield from self.look()
                 continue
             if found == _WON:
-                return self.lead(token, value, has_value)
+                return (yield from self.lead(token, value, has_value))
             if found == _NO_LEASE:
-                return self.compute_and_add()
+                return (yield from self.compute_and_add(order.kept))
             if found == _NO_META:
-                return self.without_meta()
-            if not self.wait_a_little():
-                return self.without_value()
-            looked = self.look()
+                return (yield from self.without_meta())
+            if not (yield from self.wait_a_little()):
+                return (yield from self.without_value())
+            looked = yield from self.look()
 
-    def look(self) -> Any:
+    def look(self) -> Steps[Any]:
         order = self.order
         try:
-            return self.cache._look(order.key, order.lease, order.refresh + order.stale)
+            return (yield partial(self.cache._look, order.key, order.lease, order.refresh + order.stale))
         except MemcacheError as error:
             return error
 
     # ---- one computes
 
-    def lead(self, token: int, old: Any, has_old: bool) -> Any:
+    def lead(self, token: int, old: Any, has_old: bool) -> Steps[Any]:
         """Compute with the lease, and store what comes of it unless somebody was faster."""
         cache, order = self.cache, self.order
         self.take_off(computes=True)
         try:
-            value = order.factory()
+            value = yield order.factory
+        except GeneratorExit:
+            raise
         except BaseException as error:
-            self.release(token, has_old)
-            if has_old and order.stale and isinstance(error, Exception):
-                self.tell(error)
+            yield from self.release(token, has_old)
+            if has_old and order.stale and isinstance(steps.original(error), Exception):
+                self.tell(steps.original(error))
                 return old
             raise
         try:
-            stored = cache.set(order.key, value, order.kept, cas=token)
+            stored = yield partial(cache.set, order.key, value, order.kept, cas=token)
+        except GeneratorExit:
+            raise
         except MemcacheError:  # on_event has been told; the work is done, and the value is right
             stored = False
-        except BaseException:  # it cannot be encoded
-            self.release(token, has_old)
+        except BaseException:  # it cannot be encoded, or this caller is interrupted
+            yield from self.release(token, has_old)
             raise
         cache._count_fill(order.key, _FILL_WON if stored else _FILL_LOST)
         return value
 
-    def release(self, token: int, has_old: bool) -> None:
+    def release(self, token: int, has_old: bool) -> Steps[None]:
         try:
-            self.cache._release(self.order.key, token, has_old)
+            yield partial(self.cache._release, self.order.key, token, has_old)
         except MemcacheError:
             return  # on_event has been told, and the lease runs out
 
-    def compute_and_add(self) -> Any:
-        """The server grants no lease: many may compute, and none overwrites what is newer."""
+    def compute_and_add(self, ttl: float | None) -> Steps[Any]:
+        """Without a lease of the server's: many may compute, and none overwrites what is newer."""
         self.take_off(computes=True)
-        value = self.order.factory()
-        self.add(value, self.order.kept)
-        return value
-
-    def add(self, value: Any, ttl: float | None) -> None:
+        value = yield self.order.factory
         try:
-            stored = self.cache.add(self.order.key, value, ttl)
+            stored = yield partial(self.cache.add, self.order.key, value, ttl)
         except MemcacheError:  # as in lead
             stored = False
         self.cache._count_fill(self.order.key, _FILL_WON if stored else _FILL_LOST)
+        return value
 
     # ---- the others are served the old value, or wait
 
@@ -248,8 +288,8 @@ class _Call:
         return True
 
     def take_off(self, computes: bool = False) -> None:
-        """From now on the others of this process wait for this call."""
-        flight = self.flight or _Flight()
+        """From now on the others of this process, or loop, wait for this call."""
+        flight = self.flight or self.new_flight()
         flight.computes = computes
         if computes:
             self.flights[self.name] = flight
@@ -262,12 +302,12 @@ class _Call:
         if flight is not None:
             if self.flights.get(self.name) is flight:
                 self.flights.pop(self.name, None)
-            flight.done.set()
+            flight.land()
 
-    def wait_a_little(self) -> bool:
+    def wait_a_little(self) -> Steps[bool]:
         """Wait for another's value: False where there is no time left."""
         other = self.flights.get(self.name)
-        if other is not None and other.computes and other.thread == threading.get_ident():
+        if other is not None and other.computes and other.is_of_this_caller():
             raise RuntimeError(f"get_or_set of {self.order.key!r} is called by its own factory")
         left = self.began + self.order.wait - time.monotonic()
         if left <= 0:
@@ -278,29 +318,29 @@ class _Call:
         if other is None or other is self.flight:
             self.take_off()
         if self.flight is not None:
-            time.sleep(min(left, self.delay * random.uniform(0.5, 1.5)))
+            yield partial(self.flight.sleep, min(left, self.delay * random.uniform(0.5, 1.5)))
             self.delay = min(2 * self.delay, _LAST_DELAY)
         elif other is not None:
-            other.done.wait(min(left, self.order.lease))
+            yield partial(other.wait, min(left, self.order.lease))
         return True
 
     # ---- what is left where something is missing
 
-    def without_server(self, error: MemcacheError) -> Any:
+    def without_server(self, error: MemcacheError) -> Steps[Any]:
         if self.order.fallback == "raise" or (isinstance(error, DecodeError) and self.cache.errors == "raise"):
             raise error
-        return self.order.factory()
+        return (yield self.order.factory)
 
-    def without_value(self) -> Any:
+    def without_value(self) -> Steps[Any]:
         if self.order.fallback == "raise":
             raise LeaseTimeout(
                 f"no other caller had a value within {self.order.wait:g} seconds",
                 server=self.cache.server_for(self.order.key),
                 command="get_or_set",
             )
-        return self.order.factory()
+        return (yield self.order.factory)
 
-    def tell(self, error: Exception) -> None:
+    def tell(self, error: BaseException) -> None:
         hook = self.cache.on_event
         if hook is not None:
             server = self.cache.server_for(self.order.key)
@@ -308,61 +348,70 @@ class _Call:
 
     # ---- no meta protocol: a lease of its own item
 
-    def without_meta(self) -> Any:
+    def without_meta(self) -> Steps[Any]:
         """A lease is an item beside the key's: who can add it computes, and the others look for the value."""
         cache, order = self.cache, self.order
         is_removed = False
         while True:
             granted: bool | None = False
             try:
-                found = cache._gets(order.key)
+                found = yield partial(cache._gets, order.key)
                 if found is not None and found[2]:
                     return found[0]
-                granted = cache._add_beside(order.key, _LEASE_SUFFIX, order.lease)
+                granted = yield partial(cache._add_beside, order.key, _LEASE_SUFFIX, order.lease)
                 if granted:  # the value may have come between the two
-                    found = cache._gets(order.key)
+                    found = yield partial(cache._gets, order.key)
                     if found is not None and found[2]:
-                        self.release_beside()
+                        yield from self.release_beside()
                         return found[0]
-            except MemcacheError as error:
+            except GeneratorExit:
+                raise
+            except BaseException as error:
                 if granted:
-                    self.release_beside()
-                if not isinstance(error, DecodeError) or self.cache.errors == "raise" or is_removed:
-                    return self.without_server(error)
+                    yield from self.release_beside()
+                if not isinstance(error, MemcacheError):
+                    raise
+                if not isinstance(error, DecodeError) or cache.errors == "raise" or is_removed:
+                    return (yield from self.without_server(error))
                 is_removed = True  # on_event has been told
-                self.cache.delete(order.key)
+                yield partial(cache.delete, order.key)
                 continue
-            if granted or granted is None:  # None: the key is too long for another one beside it
-                return self.lead_beside(bool(granted))
-            if not self.wait_a_little():
-                return self.without_value()
+            if granted:
+                return (yield from self.lead_beside())
+            if granted is None:  # the key is too long for another one beside it
+                return (yield from self.compute_and_add(order.ttl))
+            if not (yield from self.wait_a_little()):
+                return (yield from self.without_value())
 
-    def lead_beside(self, has_lease: bool) -> Any:
-        self.take_off(computes=True)
+    def lead_beside(self) -> Steps[Any]:
         try:
-            value = self.order.factory()
-            self.add(value, self.order.ttl)
-        finally:
-            if has_lease:
-                self.release_beside()
+            value = yield from self.compute_and_add(self.order.ttl)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            yield from self.release_beside()
+            raise
+        yield from self.release_beside()
         return value
 
-    def release_beside(self) -> None:
+    def release_beside(self) -> Steps[None]:
         try:
-            self.cache._delete_beside(self.order.key, _LEASE_SUFFIX)
+            yield partial(self.cache._delete_beside, self.order.key, _LEASE_SUFFIX)
         except MemcacheError:
             return  # as in release
 
 
-def invalidate(cache: Cache[Any], key: str | bytes, stale: Any) -> bool:
+def invalidate(cache: Primitives, key: str | bytes, stale: Any) -> bool:
     """See Cache.invalidate."""
+    return steps.run(invalidating(cache, key, stale))
+
+
+def invalidating(cache: Primitives, key: str | bytes, stale: Any) -> Steps[bool]:
+    """The steps of an invalidate."""
     seconds = -1 if stale is None else _whole(_seconds("stale", stale, 0, -1))
-    if seconds == 0:
-        return cache.delete(key)
-    found = cache._invalidate(key, seconds)
-    return cache.delete(key) if found is None else found
-
-
-def flights() -> tuple[int, dict[bytes, _Flight]]:
-    """An empty table of those of this process."""
-    return _core._generation(), {}
+    found = None
+    if seconds != 0:
+        found = yield partial(cache._invalidate, key, seconds)
+    if found is None:
+        found = yield partial(cache.delete, key)
+    return bool(found)

@@ -4,8 +4,10 @@ The tests about many processes are in test_stampede.py; those of a server that f
 """
 
 import datetime
+import gc
 import signal
 import threading
+import weakref
 
 import plain_socket
 import pytest
@@ -324,6 +326,39 @@ def test_the_next_computes_at_once_where_the_factory_raised(cache, other, error)
     assert other.get("k", "none") == "none"
     assert now_or_never(other) == "computed at once"
     assert fills(cache) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("error", [LookupError, StopIteration, GeneratorExit, KeyboardInterrupt])
+def test_what_the_factory_raised_comes_as_it_is_and_holds_nothing_in_a_cycle(cache, error):
+    class Kept:
+        pass
+
+    kept = []
+
+    def raises():
+        local = Kept()
+        kept.append(weakref.ref(local))
+        raise error("boom")
+
+    gc.disable()
+    try:
+        for call in (lambda: cache.get_or_set("k", raises), lambda: cache.update("k", lambda old: raises())):
+            with pytest.raises(error, match="boom") as caught:
+                call()
+            assert caught.value.__context__ is None and caught.value.__cause__ is None
+            del caught
+            assert kept.pop()() is None
+    finally:
+        gc.enable()
+    assert now_or_never(cache) == "computed at once"
+
+
+def test_the_old_value_is_served_where_the_factory_raises_stop_iteration(cache):
+    events = []
+    cache.on_event = events.append
+    old(cache)
+    assert cache.get_or_set("k", lambda: next(iter([])), 10, stale=60) == "old"
+    assert [type(event.error) for event in events] == [StopIteration]
 
 
 def test_the_factory_may_use_the_cache(cache):
