@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-import random
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mcext import _core, codecs, compress, fill
+from mcext import _core, codecs, compress, fill, swap
 from mcext.compress import Compression
-from mcext.errors import ConflictError, MemcacheError, ServerUnavailable, partial_failure
+from mcext.errors import MemcacheError, ServerUnavailable, partial_failure
 from mcext.server import Server
-from mcext.tokens import ABSENT
 
 if TYPE_CHECKING:
     import ssl
@@ -44,7 +41,6 @@ else:
 
 __all__ = ["Cache", "ServerState"]
 
-_CONFLICT_WAIT = 0.002  # seconds at most before update tries again, times the number of the try
 _PREFIX_AT_MOST = 249
 
 
@@ -257,35 +253,7 @@ class Cache(_core._Cache[T]):
         were faster each time; what function raises; MemcacheError, by errors; TypeError or ValueError for a wrong
         argument, before anything is sent.
         """
-        if isinstance(retries, bool) or not isinstance(retries, int):
-            raise TypeError(f"retries must be an int, not {type(retries).__name__}")
-        if retries < 0:
-            raise ValueError(f"retries must be 0 or more, not {retries}")
-        if not callable(function):
-            raise TypeError(f"function must be callable, not {type(function).__name__}")
-        for attempt in range(retries + 1):
-            if attempt:
-                time.sleep(random.uniform(0, _CONFLICT_WAIT * attempt))
-            try:
-                found = self._gets(key)
-            except MemcacheError:
-                if self._errors == "raise":
-                    raise
-                return None
-            old, token, is_value = found if found is not None else (ABSENT, ABSENT, False)
-            value = function(old if is_value else ABSENT)
-            try:
-                if self._swap(key, value, ttl, token):
-                    return value
-            except MemcacheError:  # what may have run is not tried again
-                if self._errors == "raise":
-                    raise
-                return None
-        if self._errors == "raise":
-            raise ConflictError(
-                f"others were faster at each of {retries + 1} tries", server=self.server_for(key), command="cas"
-            )
-        return None
+        return swap.update(self, key, function, ttl, retries)  # type: ignore[no-any-return]
 
     def invalidate(self, key: str | bytes, *, stale: float | timedelta | None = None) -> bool:
         """From now on get_or_set computes key anew: one caller does, the others are served the old value meanwhile.
