@@ -1,4 +1,4 @@
-"""Cache.memoize: what a function returns, kept under a key that its name and its arguments make."""
+"""memoize, Cache's and AsyncCache's: what a function returns, kept under a key that its name and its arguments make."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any
 from mcext import fill
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Coroutine
     from datetime import timedelta
-    from typing import Literal, Protocol, TypedDict
+    from typing import Literal, Protocol, TypedDict, overload
 
     from typing_extensions import ParamSpec, TypeVar
-
-    from mcext.cache import Cache
 
     P = ParamSpec("P")
     R = TypeVar("R", covariant=True)
@@ -32,6 +31,21 @@ if TYPE_CHECKING:
         def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
         def key(self, *args: P.args, **kwargs: P.kwargs) -> str | bytes: ...
         def forget(self, *args: P.args, **kwargs: P.kwargs) -> bool: ...
+
+    class AsyncMemoized(Protocol[P, R]):
+        """A function that AsyncCache.memoize has decorated."""
+
+        def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...
+        def key(self, *args: P.args, **kwargs: P.kwargs) -> str | bytes: ...
+        def forget(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[bool]: ...
+
+    class AsyncDecorator(Protocol):
+        """What AsyncCache.memoize returns."""
+
+        @overload
+        def __call__(self, function: Callable[P, Awaitable[R]], /) -> AsyncMemoized[P, R]: ...
+        @overload
+        def __call__(self, function: Callable[P, R], /) -> AsyncMemoized[P, R]: ...
 
     class Options(TypedDict, total=False):
         """Those of get_or_set."""
@@ -116,9 +130,9 @@ def _key_maker(function: Callable[..., Any]) -> Callable[..., str]:
 
 
 def memoize(
-    cache: Cache[Any], ttl: Any, key: Callable[..., str | bytes] | None, options: Options
+    cache: Any, ttl: Any, key: Callable[..., str | bytes] | None, options: Options, is_async: bool = False
 ) -> Callable[[Callable[..., Any]], Any]:
-    """See Cache.memoize."""
+    """See Cache.memoize. is_async: the cache is an AsyncCache, and what is decorated becomes a coroutine function."""
     if key is not None and not callable(key):
         raise TypeError(f"key must be callable or None, not {type(key).__name__}")
     known = {"refresh", "lease", "wait", "stale", "fallback"}
@@ -130,21 +144,28 @@ def memoize(
     def decorate(function: Callable[..., Any]) -> Any:
         if not callable(function):
             raise TypeError(f"memoize() decorates a function, not {type(function).__name__}")
-        if inspect.iscoroutinefunction(function):
+        if inspect.iscoroutinefunction(function) and not is_async:
             raise TypeError("memoize() decorates no coroutine function: what it returns cannot be stored")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError("memoize() decorates no generator function: what it returns cannot be stored")
         key_of = key or _key_maker(function)
 
-        @functools.wraps(function)
-        def memoized(*args: Any, **kwargs: Any) -> Any:
-            return cache.get_or_set(key_of(*args, **kwargs), lambda: function(*args, **kwargs), ttl, **options)
+        def fetch(args: Any, kwargs: Any) -> Any:
+            compute = functools.partial(function, *args, **kwargs)
+            return cache.get_or_set(key_of(*args, **kwargs), compute, ttl, **options)
 
-        def forget(*args: Any, **kwargs: Any) -> bool:
+        def memoized(*args: Any, **kwargs: Any) -> Any:
+            return fetch(args, kwargs)
+
+        async def memoized_async(*args: Any, **kwargs: Any) -> Any:
+            return await fetch(args, kwargs)
+
+        def forget(*args: Any, **kwargs: Any) -> Any:
             return cache.delete(key_of(*args, **kwargs))
 
-        memoized.key = key_of  # type: ignore[attr-defined]
-        memoized.forget = forget  # type: ignore[attr-defined]
-        return memoized
+        wrapper: Any = functools.wraps(function)(memoized_async if is_async else memoized)
+        wrapper.key = key_of
+        wrapper.forget = forget
+        return wrapper
 
     return decorate
