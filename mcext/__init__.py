@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mcext import placement as placement
     from mcext._core import Client as Client
     from mcext._core import Item as Item
+    from mcext.async_cache import AsyncCache as AsyncCache
     from mcext.cache import Cache as Cache
     from mcext.compress import Compression as Compression
     from mcext.errors import AuthenticationError as AuthenticationError
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ABSENT",
+    "AsyncCache",
     "AuthenticationError",
     "Cache",
     "Client",
@@ -87,6 +89,11 @@ def __getattr__(name: str) -> object:
 
         globals()[name] = Cache
         return Cache
+    if name == "AsyncCache":
+        from mcext.async_cache import AsyncCache
+
+        globals()[name] = AsyncCache
+        return AsyncCache
     if name in ("ABSENT", "Event", "Item"):
         from mcext import _core, events, tokens
 

@@ -414,16 +414,21 @@ class Cache(_core._Cache[T]):
             raise partial_failure(command, result, failed, [])
         return result
 
+    @staticmethod
+    def _delay(delay: Any) -> str:
+        """That of flush_all as it is sent."""
+        if isinstance(delay, bool) or not isinstance(delay, (int, float)):
+            raise TypeError(f"delay must be a number of seconds, not {type(delay).__name__}")
+        if not 0 <= delay <= 60 * 60 * 24 * 30:
+            raise ValueError(f"delay must be between 0 and 30 days, not {delay!r}")
+        return str(math.ceil(delay)) if delay else ""
+
     def flush_all(self, delay: float = 0) -> None:
         """Expire all items of all servers (protocol.txt, "flush_all"), in delay seconds.
 
         Raises PartialFailure where a server failed, unless errors="miss"; TypeError or ValueError for a wrong delay.
         """
-        if isinstance(delay, bool) or not isinstance(delay, (int, float)):
-            raise TypeError(f"delay must be a number of seconds, not {type(delay).__name__}")
-        if not 0 <= delay <= 60 * 60 * 24 * 30:
-            raise ValueError(f"delay must be between 0 and 30 days, not {delay!r}")
-        text = str(math.ceil(delay)) if delay else ""
+        text = self._delay(delay)
         self._ask_all("flush_all", lambda host: self._flush_all(host, text))
 
     def stats(self, argument: str | None = None) -> dict[str, dict[str, str]]:

@@ -33,6 +33,12 @@ int mcx_cache_key_check(mc_slice text, size_t prefix, PyObject *shown);
 /* ttl as it is sent: None is 0; beyond 30 days the time of day. */
 int mcx_cache_ttl(mcx_module *module, PyObject *object, mcx_decimal *ttl);
 
+/* What incr adds: an int. */
+int mcx_cache_delta(PyObject *object, mcx_decimal *delta);
+
+/* What a missing number is made. */
+int mcx_cache_initial(PyObject *object, uint64_t *initial);
+
 /* A token of an Item. */
 int mcx_cache_token(PyObject *object, uint64_t *token);
 

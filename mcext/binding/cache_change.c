@@ -159,7 +159,7 @@ static PyObject *arithmetic(mcx_call *call, const mcx_key *key, const order *wha
     return NULL;
 }
 
-static int read_delta(PyObject *object, mcx_decimal *delta)
+int mcx_cache_delta(PyObject *object, mcx_decimal *delta)
 {
     if (!PyLong_Check(object)) { /* Client takes digits, too */
         PyErr_Format(PyExc_TypeError, "delta must be an int, not %.200s", Py_TYPE(object)->tp_name);
@@ -168,7 +168,7 @@ static int read_delta(PyObject *object, mcx_decimal *delta)
     return mcx_delta(object, delta);
 }
 
-static int read_initial(PyObject *object, uint64_t *initial)
+int mcx_cache_initial(PyObject *object, uint64_t *initial)
 {
     if (!PyLong_Check(object)) {
         PyErr_Format(PyExc_TypeError, "initial must be an int, not %.200s",
@@ -203,12 +203,12 @@ static PyObject *arithmetic_method(mc_command command, PyObject *self, PyObject 
     mcx_cache_key key;
 
     if (mcx_cache_bind(&signatures[command], 2, args, nargs, kwnames, values) < 0 ||
-        (values[1] != NULL && read_delta(values[1], &delta) < 0)) {
+        (values[1] != NULL && mcx_cache_delta(values[1], &delta) < 0)) {
         return NULL;
     }
     what.delta = delta.text;
     what.initial = values[2] == Py_None ? NULL : values[2];
-    if ((what.initial != NULL && read_initial(what.initial, &initial) < 0) ||
+    if ((what.initial != NULL && mcx_cache_initial(what.initial, &initial) < 0) ||
         mcx_cache_ttl(((mcx_cache *)self)->module, values[3], &exptime) < 0 ||
         mcx_cache_begin(&call, self, command) < 0) {
         Py_XDECREF(delta.owner);

@@ -10,6 +10,7 @@
 #include "ask.h"
 #include "cache.h"
 #include "cache_call.h"
+#include "cache_lease.h"
 #include "cache_meta.h"
 #include "call.h"
 #include "compat.h"
@@ -22,16 +23,6 @@
 
 /* ---- looking, with a lease ------------------------------------------------------------------ */
 
-/* What a look found. */
-typedef enum {
-    LOOK_HIT,      /* a value to be served as it is */
-    LOOK_WON,      /* nothing, or an old value: this caller is to compute, with the token */
-    LOOK_TAKEN,    /* nothing, and another computes */
-    LOOK_NO_LEASE, /* nothing, and the server grants no lease */
-    LOOK_NO_META,  /* the server has no meta protocol */
-    LOOK_OLD       /* a value that another is computing anew */
-} look;
-
 static size_t put_flag(char *to, char letter, uint64_t number)
 {
     to[0] = ' ';
@@ -39,49 +30,58 @@ static size_t put_flag(char *to, char letter, uint64_t number)
     return 2 + mc_number_format(to + 2, number);
 }
 
-/* Asks for the value, for a lease where there is none, and for the right to refresh one that has
- * less than refresh seconds. */
-static mcx_meta_outcome look_up(mcx_call *call, const mcx_key *key, uint64_t lease,
-                                uint64_t refresh, mcx_retrieved *got, look *found)
+INLINE mc_slice mcx_look_flags(char text[MCX_LOOK_FLAGS], uint64_t lease, uint64_t refresh)
 {
-    char text[64] = "v k f c";
     size_t length = 7;
-    mc_reply reply = {.letters = 0};
-    mcx_meta_outcome outcome;
 
+    memcpy(text, "v k f c", length);
     length += put_flag(text + length, 'N', lease);
     if (refresh != 0) {
         length += put_flag(text + length, 'R', refresh);
     }
-    outcome = mcx_meta_get(call, key, (mc_slice){text, length}, true, got, &reply);
-    if (UNLIKELY(outcome != MCX_META_ANSWERED)) {
-        *found = LOOK_NO_META;
-        return outcome;
-    }
-    bool is_stub = mcx_is_stub(got->flags, (size_t)reply.length);
+    return (mc_slice){text, length};
+}
 
-    if (LIKELY(got->found && !is_stub && !mc_meta_has(&reply, 'W'))) {
-        *found = LIKELY(!mc_meta_has(&reply, 'Z')) ? LOOK_HIT : LOOK_OLD;
+INLINE mcx_look mcx_judge_look(const mc_reply *reply, mcx_retrieved *got)
+{
+    bool is_stub = mcx_is_stub(got->flags, (size_t)reply->length);
+    mcx_look found;
+
+    if (LIKELY(got->found && !is_stub && !mc_meta_has(reply, 'W'))) {
+        found = LIKELY(!mc_meta_has(reply, 'Z')) ? MCX_LOOK_HIT : MCX_LOOK_OLD;
     }
     else if (!got->found) {
-        *found = LOOK_NO_LEASE;
+        found = MCX_LOOK_NO_LEASE;
     }
-    else if (mc_meta_has(&reply, 'W') || !mc_meta_has(&reply, 'Z')) {
-        *found = LOOK_WON; /* what others store as no bytes and no flags is nobody's lease */
+    else if (mc_meta_has(reply, 'W') || !mc_meta_has(reply, 'Z')) {
+        found = MCX_LOOK_WON; /* what others store as no bytes and no flags is nobody's lease */
     }
     else {
-        *found = LOOK_TAKEN;
+        found = MCX_LOOK_TAKEN;
     }
     if (UNLIKELY(is_stub)) {
         got->found = false;
         Py_CLEAR(got->value);
         Py_CLEAR(got->body);
     }
+    return found;
+}
+
+/* Asks for the value, for a lease where there is none, and for the right to refresh one that has
+ * less than refresh seconds. */
+static mcx_meta_outcome look_up(mcx_call *call, const mcx_key *key, uint64_t lease,
+                                uint64_t refresh, mcx_retrieved *got, mcx_look *found)
+{
+    char text[MCX_LOOK_FLAGS];
+    mc_reply reply = {.letters = 0};
+    mcx_meta_outcome outcome =
+        mcx_meta_get(call, key, mcx_look_flags(text, lease, refresh), true, got, &reply);
+
+    *found = LIKELY(outcome == MCX_META_ANSWERED) ? mcx_judge_look(&reply, got) : MCX_LOOK_NO_META;
     return outcome;
 }
 
-/* (look, value, token, whether there is a value). */
-static PyObject *look_tuple(mcx_call *call, look found, mcx_retrieved *got)
+PyObject *mcx_look_tuple(mcx_call *call, mcx_look found, mcx_retrieved *got)
 {
     PyObject *value = got->found ? mcx_retrieved_value(call, got) : Py_NewRef(Py_None);
 
@@ -99,7 +99,7 @@ static INLINE PyObject *look_once(PyObject *self, PyObject *object, uint64_t lea
     mcx_call call;
     mcx_cache_key key;
     mcx_retrieved got = {0};
-    look found;
+    mcx_look found;
 
     *looked = NULL;
     if (UNLIKELY(mcx_cache_begin(&call, self, MC_MG) < 0)) {
@@ -109,11 +109,11 @@ static INLINE PyObject *look_once(PyObject *self, PyObject *object, uint64_t lea
     if (LIKELY(mcx_cache_key_of(&call, object, &key) == 0)) {
         mcx_meta_outcome outcome = look_up(&call, &key.key, lease, refresh, &got, &found);
 
-        if (LIKELY(serves_hit && outcome == MCX_META_ANSWERED && found == LOOK_HIT)) {
+        if (LIKELY(serves_hit && outcome == MCX_META_ANSWERED && found == MCX_LOOK_HIT)) {
             result = mcx_retrieved_value(&call, &got);
         }
         else if (outcome == MCX_META_ANSWERED || outcome == MCX_META_NONE) {
-            *looked = result = look_tuple(&call, found, &got);
+            *looked = result = mcx_look_tuple(&call, found, &got);
         }
         mcx_retrieved_clear(&got);
         mcx_key_clear(&key.key);

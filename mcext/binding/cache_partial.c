@@ -80,13 +80,23 @@ static int raise_partial(mcx_call *call, PyObject *result, PyObject *undone)
     return -1;
 }
 
+PyObject *mcx_partial_judge(mcx_call *call, PyObject *result, PyObject *undone)
+{
+    size_t keys = (size_t)PyList_GET_SIZE(undone);
+
+    if (UNLIKELY(keys != 0) && (mcx_fault_nobody(call) < 0 || tell_events(call, keys) < 0 ||
+                                (call->raises && raise_partial(call, result, undone) < 0))) {
+        Py_CLEAR(result);
+    }
+    return result;
+}
+
 PyObject *mcx_multi_judge(mcx_multi *all, PyObject *result)
 {
     mcx_call *call = all->call;
     bool may_have_failed = all->command == MC_SET || call->faults != NULL || all->failed ||
                            call->snapshot->bucket_count == 0;
     PyObject *undone;
-    size_t keys;
 
     if (LIKELY(!may_have_failed) || (result == NULL && PyErr_Occurred())) {
         return result;
@@ -99,11 +109,7 @@ PyObject *mcx_multi_judge(mcx_multi *all, PyObject *result)
     if (result == NULL) {
         result = Py_NewRef(undone);
     }
-    keys = (size_t)PyList_GET_SIZE(undone);
-    if (UNLIKELY(keys != 0) && (mcx_fault_nobody(call) < 0 || tell_events(call, keys) < 0 ||
-                                (call->raises && raise_partial(call, result, undone) < 0))) {
-        Py_CLEAR(result);
-    }
+    result = mcx_partial_judge(call, result, undone);
     Py_DECREF(undone);
     return result;
 }

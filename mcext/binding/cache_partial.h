@@ -8,4 +8,7 @@
  * was done, or where errors are misses; else NULL with PartialFailure. */
 PyObject *mcx_multi_judge(mcx_multi *all, PyObject *result);
 
+/* The same of the caller's keys that were not done, a list (borrowed). result: stolen. */
+PyObject *mcx_partial_judge(mcx_call *call, PyObject *result, PyObject *undone);
+
 #endif

@@ -7,6 +7,7 @@
 #include "cache.h"
 #include "cache_call.h"
 #include "cache_remove.h"
+#include "cache_store.h"
 #include "cache_values.h"
 #include "call.h"
 #include "compat.h"
@@ -14,21 +15,12 @@
 #include "methods.h"
 #include "target.h"
 
-typedef struct {
-    PyObject *key; /* the caller's; borrowed */
-    mc_command command;
-    bool noreply;
-    bool has_token;
-    bool raises; /* whatever errors says */
-    uint64_t token;
-} order;
-
 static bool replaces(mc_command command)
 {
     return command == MC_SET || command == MC_REPLACE || command == MC_CAS;
 }
 
-static int refuse(mcx_call *call, const mcx_key *key, const order *what)
+static int refuse(mcx_call *call, const mcx_key *key, const mcx_store_order *what)
 {
     if (replaces(what->command) && mcx_cache_remove(call, key) < 0) {
         return -1;
@@ -37,7 +29,7 @@ static int refuse(mcx_call *call, const mcx_key *key, const order *what)
 }
 
 /* The answer of a storage command: a new reference, or NULL: a fault is noted, or an exception. */
-static PyObject *store(mcx_call *call, const mcx_key *key, const order *what, mc_slice exptime,
+static PyObject *store(mcx_call *call, const mcx_key *key, const mcx_store_order *what, mc_slice exptime,
                        const mcx_stored *stored)
 {
     mcx_request request = {.command = what->command,
@@ -70,7 +62,7 @@ static PyObject *store(mcx_call *call, const mcx_key *key, const order *what, mc
     return result;
 }
 
-static PyObject *encode_and_store(mcx_call *call, PyObject *value, const order *what,
+static PyObject *encode_and_store(mcx_call *call, PyObject *value, const mcx_store_order *what,
                                   mc_slice exptime, const mcx_key *key)
 {
     mcx_stored stored;
@@ -92,12 +84,14 @@ static PyObject *encode_and_store(mcx_call *call, PyObject *value, const order *
     return result;
 }
 
-/* Sets the command and the token by the argument cas of set. */
-static int read_cas(PyObject *cas, order *what)
+int mcx_store_read(PyObject *cas, PyObject *noreply, mcx_store_order *what)
 {
     PyObject *absent;
     bool is_absent;
 
+    if (mcx_flag(noreply, &what->noreply) < 0) {
+        return -1;
+    }
     if (cas == NULL || cas == Py_None) {
         return 0;
     }
@@ -112,7 +106,7 @@ static int read_cas(PyObject *cas, order *what)
     return is_absent ? 0 : mcx_cache_token(cas, &what->token);
 }
 
-static PyObject *run(PyObject *self, order *what, PyObject *value, PyObject *ttl)
+static PyObject *run(PyObject *self, mcx_store_order *what, PyObject *value, PyObject *ttl)
 {
     mcx_cache *cache = (mcx_cache *)self;
     mcx_call call;
@@ -139,7 +133,7 @@ static WHOLE PyObject *cache_set(PyObject *self, PyObject *const *args, Py_ssize
                                  PyObject *kwnames)
 {
     PyObject *values[5] = {NULL};
-    order what = {.command = MC_SET};
+    mcx_store_order what = {.command = MC_SET};
 
     if (LIKELY(kwnames == NULL && (nargs == 2 || nargs == 3))) {
         values[0] = args[0];
@@ -147,7 +141,7 @@ static WHOLE PyObject *cache_set(PyObject *self, PyObject *const *args, Py_ssize
         values[2] = nargs == 3 ? args[2] : NULL;
     }
     else if (mcx_cache_bind(&set_signature, 3, args, nargs, kwnames, values) < 0 ||
-             read_cas(values[3], &what) < 0 || mcx_flag(values[4], &what.noreply) < 0) {
+             mcx_store_read(values[3], values[4], &what) < 0) {
         return NULL;
     }
     what.key = values[0];
@@ -158,10 +152,10 @@ static WHOLE PyObject *cache_set(PyObject *self, PyObject *const *args, Py_ssize
 static PyObject *cache_swap(PyObject *self, PyObject *args)
 {
     PyObject *value, *ttl, *cas;
-    order what = {.command = MC_SET, .raises = true};
+    mcx_store_order what = {.command = MC_SET, .raises = true};
 
     if (!PyArg_ParseTuple(args, "OOOO", &what.key, &value, &ttl, &cas) ||
-        read_cas(cas, &what) < 0) {
+        mcx_store_read(cas, NULL, &what) < 0) {
         return NULL;
     }
     return run(self, &what, value, ttl);
@@ -183,7 +177,7 @@ static PyObject *storage_method(mc_command command, PyObject *self, PyObject *co
                                 Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *values[4];
-    order what = {.command = command};
+    mcx_store_order what = {.command = command};
 
     if (mcx_cache_bind(&signatures[command], 3, args, nargs, kwnames, values) < 0 ||
         mcx_flag(values[3], &what.noreply) < 0) {

@@ -17,9 +17,9 @@ static size_t duration_of(int64_t nanoseconds)
     return bucket < MCX_DURATIONS ? bucket : MCX_DURATIONS - 1;
 }
 
-static COLD void note_failure(mcx_counters *counters, const mc_leg *leg)
+static COLD void note_failure(mcx_counters *counters, mc_status status)
 {
-    switch (leg->verdict.status) {
+    switch (status) {
     case MC_TIMEOUT:
         mcx_count_up(&counters->timeouts, 1);
         break;
@@ -31,36 +31,58 @@ static COLD void note_failure(mcx_counters *counters, const mc_leg *leg)
     }
 }
 
+static inline void add(mcx_counters *counters, const mcx_tally *tally)
+{
+    bool reads = mc_commands[tally->command].family == MC_FAMILY_RETRIEVAL ||
+                 tally->command == MC_MG;
+
+    mcx_count_up(&counters->calls[tally->command], tally->calls);
+    mcx_count_up(&counters->keys, tally->keys);
+    if (reads) {
+        mcx_count_up(&counters->hits, tally->good);
+    }
+    else if (mc_commands[tally->command].family == MC_FAMILY_STORAGE) {
+        mcx_count_up(&counters->stored, tally->good);
+    }
+    if (UNLIKELY(tally->retried)) {
+        mcx_count_up(&counters->retries, 1);
+    }
+    if (UNLIKELY(tally->status != MC_OK)) {
+        note_failure(counters, tally->status);
+    }
+    else if (reads) {
+        mcx_count_up(&counters->misses, tally->keys - tally->good);
+    }
+}
+
+void mcx_counters_add(mcx_counters *counters, const mcx_tally *tally)
+{
+    add(counters, tally);
+}
+
+void mcx_count_duration(mcx_counters *counters, int64_t took)
+{
+    mcx_count_up(&counters->durations[duration_of(took)], 1);
+}
+
 int64_t mcx_counters_note(mcx_call *call, mcx_server *host, const mc_leg *leg)
 {
     mcx_counters *counters = host->counters;
-    bool reads = leg->family == MC_FAMILY_RETRIEVAL || leg->command == MC_MG;
-
     int64_t took = mc_clock_now() - call->clock.start;
+    mcx_tally tally = {.command = leg->command,
+                       .calls = 1,
+                       .keys = leg->count,
+                       .good = leg->good,
+                       .retried = leg->retried,
+                       .status = leg->verdict.status};
 
     if (UNLIKELY(counters == NULL)) {
         return took;
     }
-    mcx_count_up(&counters->calls[leg->command], 1);
-    mcx_count_up(&counters->keys, leg->count);
+    add(counters, &tally);
     mcx_count_up(&counters->bytes_in, leg->bytes_in);
     mcx_count_up(&counters->bytes_out, leg->bytes_out);
     mcx_count_up(&counters->durations[duration_of(took)], 1);
-    if (reads) {
-        mcx_count_up(&counters->hits, leg->good);
-    }
-    else if (leg->family == MC_FAMILY_STORAGE) {
-        mcx_count_up(&counters->stored, leg->good);
-    }
-    if (UNLIKELY(leg->retried)) {
-        mcx_count_up(&counters->retries, 1);
-    }
-    if (UNLIKELY(leg->verdict.status != MC_OK)) {
-        note_failure(counters, leg);
-    }
-    else if (reads) {
-        mcx_count_up(&counters->misses, leg->count - leg->good);
-    }
     return took;
 }
 

@@ -46,6 +46,20 @@ typedef struct mcx_counters {
     mcx_counter durations[MCX_DURATIONS];
 } mcx_counters;
 
+/* What was asked of a server at once, and what came of it. */
+typedef struct {
+    mc_command command;
+    size_t calls, keys;
+    size_t good; /* keys found, or stored */
+    bool retried;
+    mc_status status;
+} mcx_tally;
+
+void mcx_counters_add(mcx_counters *counters, const mcx_tally *tally);
+
+/* A call took so many nanoseconds. */
+void mcx_count_duration(mcx_counters *counters, int64_t took);
+
 /* A leg of a Cache's call is over: returns the nanoseconds since the call began. */
 int64_t mcx_counters_note(mcx_call *call, mcx_server *host, const mc_leg *leg);
 

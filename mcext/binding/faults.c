@@ -7,6 +7,7 @@
 #include "core/wire/error_line.h"
 #include "core/wire/reply.h"
 
+#include "async.h"
 #include "cache.h"
 #include "call.h"
 #include "compat.h"
@@ -186,8 +187,12 @@ int mcx_fault_has_run(mcx_call *call)
                                   "may_have_run", Py_True);
 }
 
-static PyObject *line_text(mc_slice line)
+PyObject *mcx_protocol_text(mc_slice line)
 {
+    if (line.length == 0) {
+        return PyUnicode_FromString("a reply that the protocol does not allow");
+    }
+
     PyObject *bytes = PyBytes_FromStringAndSize(line.bytes, (Py_ssize_t)Py_MIN(line.length, 80));
     PyObject *text =
         bytes ? PyUnicode_FromFormat("the server said what is no answer to this command: %R", bytes)
@@ -220,10 +225,7 @@ int mcx_fault_leg(mcx_call *call, mcx_server *host, const mc_leg *leg)
                     leg->asked);
     case MC_MALFORMED:
         return note(call, "ProtocolError",
-                    line.length != 0 ? line_text(line)
-                                     : PyUnicode_FromString("a reply that the protocol does not "
-                                                            "allow"),
-                    host, leg->command, leg->asked);
+                    mcx_protocol_text(line), host, leg->command, leg->asked);
     case MC_REFUSED:
         return note(call, "ServerUnavailable", mcx_status_text(leg->connection, MC_REFUSED), host,
                     leg->command, leg->asked);
@@ -251,16 +253,49 @@ static bool may_have_run(const mc_reply *reply)
            !is_text(reply->text, "out of memory storing object");
 }
 
+const char *mcx_line_fault(const mc_reply *reply, bool *has_run)
+{
+    *has_run = may_have_run(reply);
+    return is_text(reply->text, "object too large for cache") ? "ValueTooLarge"
+           : mc_error_is_unauthenticated(reply)               ? "AuthenticationError"
+                                                              : "ServerError";
+}
+
 int mcx_fault_line(mcx_call *call, mcx_server *host, const mc_reply *reply)
 {
-    bool is_too_large = is_text(reply->text, "object too large for cache");
+    bool has_run;
+    const char *name = mcx_line_fault(reply, &has_run);
 
-    return note(call,
-                is_too_large                         ? "ValueTooLarge"
-                : mc_error_is_unauthenticated(reply) ? "AuthenticationError"
-                                                     : "ServerError",
+    return note(call, name,
                 PyUnicode_DecodeUTF8(reply->line.bytes, (Py_ssize_t)reply->line.length, "replace"),
-                host, call->command, may_have_run(reply));
+                host, call->command, has_run);
+}
+
+int mcx_fault_note(mcx_call *call, const mcx_afault *fault)
+{
+    PyObject *text = fault->text != NULL ? Py_NewRef(fault->text) : PyUnicode_FromString("");
+
+    if (note(call, fault->name, text, fault->host, call->command, fault->may_have_run) < 0) {
+        return -1;
+    }
+    if (fault->cause != NULL) {
+        PyException_SetCause(PyList_GET_ITEM(call->faults, PyList_GET_SIZE(call->faults) - 1),
+                             Py_NewRef(fault->cause));
+    }
+    return 0;
+}
+
+const char *mcx_fault_class(const char *name)
+{
+    static const char *const names[] = {"ServerUnavailable", "ServerTimeout", "AuthenticationError",
+                                        "ConnectionLost"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(names[i], name) == 0) {
+            return names[i];
+        }
+    }
+    return names[0];
 }
 
 int mcx_fault_too_large(mcx_call *call, mcx_server *host, PyObject *key)

@@ -35,6 +35,17 @@ int mcx_fault_no_meta(mcx_call *call);
 /* Others were faster at each try. */
 int mcx_fault_conflict(mcx_call *call);
 
+/* One that was kept apart from its call: see mcx_afault. */
+typedef struct mcx_afault mcx_afault;
+int mcx_fault_note(mcx_call *call, const mcx_afault *fault);
+
+/* The class of mcext.errors for an error line, and whether the command may have been carried out. */
+const char *mcx_line_fault(const mc_reply *reply, bool *has_run);
+/* What is told of a line that is no answer, or of bytes that are none: a new str. */
+PyObject *mcx_protocol_text(mc_slice line);
+/* The same name as a text that lives on; NULL: it is none of those that a connect may have. */
+const char *mcx_fault_class(const char *name);
+
 /* There was no server at all to ask, and nothing else is noted. */
 int mcx_fault_nobody(mcx_call *call);
 

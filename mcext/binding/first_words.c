@@ -36,7 +36,7 @@ static const char NO_ANSWER[] =
     "the server's answer to the username and the password is not one of memcached's";
 
 /* The server's own words are not shown: they may repeat what it was told. NULL: it is STORED. */
-static const char *judge(const mc_reply *reply)
+const char *mcx_refused_words(const mc_reply *reply)
 {
     if (reply->type == MC_REPLY_STORED) {
         return NULL;
@@ -64,7 +64,7 @@ static const char *judge_line(mc_slice line)
     memcpy(text + line.length, "\r\n", 2);
     if (mc_reply_parse(text, line.length + 2, &reply, &consumed) == MC_OK &&
         consumed == line.length + 2) {
-        refused = judge(&reply);
+        refused = mcx_refused_words(&reply);
     }
     mc_wipe(text, sizeof text);
     return refused;
@@ -168,6 +168,60 @@ static int lay_out_secrets(mcx_server *host, char payload[MCX_PAYLOAD_AT_MOST], 
     return result;
 }
 
+/* ---- for a stream of an event loop ----------------------------------------------------------- */
+
+int mcx_words_begin(mcx_server *host, mcx_words *words)
+{
+    mcx_first_words said;
+
+    *words = (mcx_words){.refused = NULL};
+    if (lay_out_secrets(host, words->payload, &words->data) == 0) {
+        return 0;
+    }
+    said = without_password();
+    words->data = (mc_slice){NULL, 0};
+    if (said.refused == NULL) {
+        mcx_words_end(words);
+        return -1;
+    }
+    words->refused = mcx_refusal_text(&said);
+    words->cause = said.cause;
+    if (words->refused == NULL) {
+        mcx_words_end(words);
+        return -1;
+    }
+    return 0;
+}
+
+PyObject *mcx_words_bytes(const mcx_words *words)
+{
+    mc_buffer request = {.data = NULL};
+    PyObject *bytes = NULL;
+
+    /* With room for all of it: nothing is moved, and left behind. */
+    if (mc_buffer_reserve(&request, 2 * MCX_PAYLOAD_AT_MOST) != NULL &&
+        mc_request_store(&request, MC_SET, KEY, 0, GONE_AT_ONCE, words->data.length, NULL, false) &&
+        mc_buffer_append(&request, words->data.bytes, words->data.length) &&
+        mc_buffer_append(&request, "\r\n", 2)) {
+        bytes = PyBytes_FromStringAndSize(mc_buffer_bytes(&request),
+                                          (Py_ssize_t)mc_buffer_length(&request));
+    }
+    else {
+        PyErr_NoMemory();
+    }
+    mc_buffer_wipe(&request);
+    mc_buffer_fini(&request);
+    mc_wipe_registers();
+    return bytes;
+}
+
+void mcx_words_end(mcx_words *words)
+{
+    mc_wipe(words->payload, sizeof words->payload);
+    Py_CLEAR(words->refused);
+    Py_CLEAR(words->cause);
+}
+
 /* ---- in C ----------------------------------------------------------------------------------- */
 
 static bool lay_out_auth(mc_leg *leg, mc_slice data)
@@ -210,7 +264,7 @@ static mc_verdict say(mcx_call *call, mc_connection *connection, saying *said)
             mc_leg_fail(&leg, MC_NO_MEMORY);
         }
         else if (step == MC_LEG_REPLY) {
-            said->refused = judge(&leg.exchange.reply);
+            said->refused = mcx_refused_words(&leg.exchange.reply);
         }
     }
     mc_leg_fini(&leg);

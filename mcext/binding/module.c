@@ -13,6 +13,7 @@
 #include "core/wire/key.h"
 
 #include "arguments.h"
+#include "async_client.h"
 #include "cache_type.h"
 #include "call.h"
 #include "choose.h"
@@ -248,6 +249,7 @@ static int module_exec(PyObject *module_object)
         add_type(module_object, &mcx_table_spec, &module->table_type) < 0 ||
         add_type(module_object, &mcx_secret_spec, &module->secret_type) < 0 ||
         mcx_add_cache_type(module, module_object) < 0 ||
+        mcx_add_async_types(module, module_object) < 0 ||
         mcx_add_client_type(module, module_object) < 0 || mcx_find_client_originals(module) < 0) {
         return -1;
     }
@@ -277,6 +279,9 @@ static int module_exec(PyObject *module_object)
         CALL(module->stream_type);                                                                 \
         CALL(module->record_type);                                                                 \
         CALL(module->cache_type);                                                                  \
+        CALL(module->acache_type);                                                                 \
+        CALL(module->astream_type);                                                                \
+        CALL(module->acall_type);                                                                  \
         CALL(module->item_type);                                                                   \
         CALL(module->table_type);                                                                  \
         CALL(module->secret_type);                                                                 \

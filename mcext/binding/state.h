@@ -133,6 +133,9 @@ struct mcx_module {
     PyTypeObject *owner_type;
     PyTypeObject *tls_type;
     PyTypeObject *cache_type;
+    PyTypeObject *acache_type;
+    PyTypeObject *astream_type;
+    PyTypeObject *acall_type;
     PyTypeObject *item_type;
     PyTypeObject *table_type;
     PyTypeObject *secret_type;

@@ -9,6 +9,8 @@
 #include "core/wire/reply.h"
 
 #include "arguments.h"
+#include "cache_call.h"
+#include "listing.h"
 #include "cache.h"
 #include "call.h"
 #include "choose.h"
@@ -232,6 +234,41 @@ static PyObject *module_check_tls(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* ---- for mcext.async_cache ----------------------------------------------------------------------- */
+
+/* _check_token(cas), _check_initial(initial), _check_ttl(ttl), _check_stats_argument(argument):
+ * TypeError or ValueError where they are wrong. */
+static PyObject *module_check_token(PyObject *self, PyObject *given)
+{
+    uint64_t token;
+
+    (void)self;
+    return mcx_cache_token(given, &token) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *module_check_initial(PyObject *self, PyObject *given)
+{
+    uint64_t initial;
+
+    (void)self;
+    return mcx_cache_initial(given, &initial) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *module_check_ttl(PyObject *self, PyObject *given)
+{
+    mcx_decimal ttl;
+
+    return mcx_cache_ttl(PyModule_GetState(self), given, &ttl) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *module_check_stats_argument(PyObject *self, PyObject *given)
+{
+    mc_slice argument;
+
+    (void)self;
+    return mcx_stats_argument(given, "argument", &argument) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 /* ---- servers -------------------------------------------------------------------------------- */
 
 static PyObject *module_is_source(PyObject *self, PyObject *given)
@@ -334,6 +371,10 @@ PyMethodDef mcx_support_functions[] = {
      "_wall_clock($module, /)\n--\n\ntime.time(), or what memcache.time was set to says."},
     {"_socket_class", module_socket_class, METH_NOARGS,
      "_socket_class($module, /)\n--\n\nWhat makes sockets; None: Python's own class."},
+    {"_check_token", module_check_token, METH_O, NULL},
+    {"_check_initial", module_check_initial, METH_O, NULL},
+    {"_check_ttl", module_check_ttl, METH_O, NULL},
+    {"_check_stats_argument", module_check_stats_argument, METH_O, NULL},
     {"_is_quiet", module_is_quiet, METH_O,
      "_is_quiet($module, fd, /)\n--\n\nWhether the peer has neither closed nor sent anything."},
     {"_server_hash", module_server_hash, METH_O,

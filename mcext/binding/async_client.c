@@ -1,0 +1,324 @@
+/* async_client: the type `_AsyncCache`: its loop, its streams, and its methods' table. */
+#include "async_client.h"
+
+#include <stddef.h>
+#include <structmember.h>
+
+#include "core/net/process.h"
+
+#include "async.h"
+#include "async_call.h"
+#include "async_errand.h"
+#include "async_protocol.h"
+#include "async_stream.h"
+#include "async_verbs.h"
+#include "compat.h"
+#include "state.h"
+
+/* ---- making --------------------------------------------------------------------------------- */
+
+static PyObject *async_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    PyObject *self = type->tp_alloc(type, 0);
+
+    (void)args;
+    (void)keywords;
+    if (self != NULL) {
+        ((mcx_async *)self)->module = mcx_module_by_new(type, async_new);
+    }
+    return self;
+}
+
+/* _AsyncCache(cache, timeout, max_value_length, connections, max_pending). */
+static int async_init(PyObject *object, PyObject *args, PyObject *keywords)
+{
+    mcx_async *self = (mcx_async *)object;
+    PyObject *cache;
+    double timeout;
+    Py_ssize_t max_length;
+
+    if (self->cache != NULL || self->module == NULL || keywords != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "AsyncCache.__init__ has been called before");
+        return -1;
+    }
+    if (!PyArg_ParseTuple(args, "O!dnnn", self->module->cache_type, &cache, &timeout, &max_length,
+                          &self->connections, &self->max_pending)) {
+        return -1;
+    }
+    self->timeout = (int64_t)(timeout * 1e9);
+    self->max_length = (uint64_t)max_length;
+    self->find_loop = mcx_import("asyncio", "get_running_loop");
+    self->invalid_state = mcx_import("asyncio", "InvalidStateError");
+    self->set_result = PyUnicode_InternFromString("set_result");
+    self->keywords = Py_BuildValue("(s)", "loop");
+    if (self->find_loop == NULL || self->invalid_state == NULL || self->set_result == NULL ||
+        self->keywords == NULL) {
+        return -1;
+    }
+    self->cache = (mcx_cache *)Py_NewRef(cache);
+    return 0;
+}
+
+static int async_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    mcx_async *self = (mcx_async *)object;
+
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT((PyObject *)self->cache);
+    Py_VISIT(self->loop);
+    Py_VISIT(self->find_loop);
+    Py_VISIT(self->future_type);
+    Py_VISIT(self->make_future);
+    Py_VISIT(self->call_soon);
+    Py_VISIT(self->call_later);
+    for (mcx_lane *lane = self->lanes; lane != NULL; lane = lane->next) {
+        Py_VISIT((PyObject *)lane->host);
+        for (Py_ssize_t i = 0; i < self->connections; i++) {
+            Py_VISIT((PyObject *)lane->streams[i]);
+        }
+    }
+    return 0;
+}
+
+static void leave_loop(mcx_async *self)
+{
+    mcx_lanes_drop(self);
+    Py_CLEAR(self->loop);
+    Py_CLEAR(self->future_type);
+    Py_CLEAR(self->make_future);
+    Py_CLEAR(self->call_soon);
+    Py_CLEAR(self->call_later);
+}
+
+static int async_clear(PyObject *object)
+{
+    mcx_async *self = (mcx_async *)object;
+
+    leave_loop(self);
+    Py_CLEAR(self->cache);
+    Py_CLEAR(self->find_loop);
+    return 0;
+}
+
+static void async_dealloc(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    mcx_async *self = (mcx_async *)object;
+
+    PyObject_GC_UnTrack(object);
+    if (self->weak_references != NULL) {
+        PyObject_ClearWeakRefs(object);
+    }
+    (void)async_clear(object);
+    Py_CLEAR(self->invalid_state);
+    Py_CLEAR(self->set_result);
+    Py_CLEAR(self->keywords);
+    while (self->spare != NULL) {
+        mcx_errand *errand = self->spare;
+
+        self->spare = errand->next;
+        mcx_errand_delete(errand);
+    }
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+/* ---- the loop ------------------------------------------------------------------------------- */
+
+/* Whether futures of the loop are plain ones, which are made without a frame of Python's. */
+static int find_future(mcx_async *self)
+{
+    PyObject *plain = mcx_import("asyncio", "Future"), *future = NULL;
+
+    self->make_future = plain ? PyObject_GetAttrString(self->loop, "create_future") : NULL;
+    future = self->make_future ? PyObject_CallNoArgs(self->make_future) : NULL;
+    if (future != NULL && (PyObject *)Py_TYPE(future) == plain) {
+        self->future_type = Py_NewRef(plain);
+    }
+    Py_XDECREF(plain);
+    Py_XDECREF(future);
+    return future == NULL ? -1 : 0;
+}
+
+/* Steals loop. */
+static int enter_loop(mcx_async *self, PyObject *loop)
+{
+    leave_loop(self);
+    self->pending = 0;
+    self->generation = mc_process_generation();
+    self->loop = loop;
+    self->call_soon = PyObject_GetAttrString(loop, "call_soon");
+    self->call_later = PyObject_GetAttrString(loop, "call_later");
+    if (self->call_soon == NULL || self->call_later == NULL || find_future(self) < 0) {
+        leave_loop(self);
+        return -1;
+    }
+    return 0;
+}
+
+/* Another loop runs than that of the first use, or it is another process. Steals loop. */
+static COLD int change_loop(mcx_async *self, PyObject *loop)
+{
+    PyObject *closed;
+    int is_closed = 1;
+
+    if (self->cache == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "AsyncCache.__init__ has not been called");
+        Py_DECREF(loop);
+        return -1;
+    }
+    if (self->loop != NULL && self->generation == mc_process_generation()) {
+        closed = PyObject_CallMethod(self->loop, "is_closed", NULL);
+        is_closed = closed ? PyObject_IsTrue(closed) : -1;
+        Py_XDECREF(closed);
+        if (is_closed == 0) {
+            PyErr_Format(PyExc_RuntimeError,
+                         "%R belongs to the event loop %R, and is used in %R: make one for each",
+                         (PyObject *)self, self->loop, loop);
+        }
+    }
+    if (is_closed <= 0) {
+        Py_DECREF(loop);
+        return -1;
+    }
+    return enter_loop(self, loop);
+}
+
+int mcx_async_enter(mcx_async *self)
+{
+    PyObject *loop = LIKELY(self->find_loop != NULL) ? PyObject_CallNoArgs(self->find_loop) : NULL;
+
+    if (UNLIKELY(loop == NULL)) {
+        if (!PyErr_Occurred()) {
+            PyErr_SetString(PyExc_RuntimeError, "AsyncCache.__init__ has not been called");
+        }
+        return -1;
+    }
+    if (LIKELY(loop == self->loop && self->generation == mc_process_generation())) {
+        Py_DECREF(loop);
+        return 0;
+    }
+    return change_loop(self, loop);
+}
+
+PyObject *mcx_async_future(mcx_async *self)
+{
+    PyObject *arguments[] = {self->loop};
+
+    return LIKELY(self->future_type != NULL)
+               ? PyObject_Vectorcall(self->future_type, arguments, 0, self->keywords)
+               : PyObject_CallNoArgs(self->make_future);
+}
+
+/* ---- streams -------------------------------------------------------------------------------- */
+
+/* _connections(server): how many are open. */
+static PyObject *async_connections(PyObject *object, PyObject *server)
+{
+    mcx_async *self = (mcx_async *)object;
+    Py_ssize_t count = 0;
+
+    if (!mcx_is_server(self->module, server)) {
+        PyErr_SetString(PyExc_TypeError, "a _Server is needed");
+        return NULL;
+    }
+    mcx_lane *lane = ((mcx_server *)server)->lane;
+
+    for (Py_ssize_t i = 0; lane != NULL && i < self->connections; i++) {
+        count += lane->streams[i] != NULL && lane->streams[i]->state == MCX_STREAM_OPEN;
+    }
+    return PyLong_FromSsize_t(count);
+}
+
+/* _retire(all): the streams end when what is under way on them is answered: all, or those of
+ * servers that are not the cache's any more. */
+static PyObject *async_retire(PyObject *object, PyObject *all)
+{
+    mcx_async *self = (mcx_async *)object;
+    int is_all = PyObject_IsTrue(all);
+
+    if (is_all < 0 || (self->loop != NULL && mcx_async_enter(self) < 0) ||
+        mcx_lanes_retire(self, is_all) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMemberDef async_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(mcx_async, weak_references), READONLY, NULL},
+    {"_pending", T_PYSSIZET, offsetof(mcx_async, pending), READONLY, NULL},
+    {"_loop", T_OBJECT, offsetof(mcx_async, loop), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMethodDef type_methods[] = {
+    {"_connections", async_connections, METH_O, NULL},
+    {"_retire", async_retire, METH_O, NULL},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMethodDef *const tables[] = {
+    mcx_async_methods,
+    mcx_async_store_methods,
+    mcx_async_meta_methods,
+    mcx_async_many_methods,
+    mcx_async_beside_methods,
+};
+
+static int add_methods(PyTypeObject *type)
+{
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        for (PyMethodDef *each = tables[i]; each->ml_name != NULL; each++) {
+            PyObject *method = PyDescr_NewMethod(type, each);
+            int added =
+                method ? PyObject_SetAttrString((PyObject *)type, each->ml_name, method) : -1;
+
+            Py_XDECREF(method);
+            if (added < 0) {
+                return -1;
+            }
+        }
+    }
+    return 0;
+}
+
+static PyType_Slot async_slots[] = {
+    {Py_tp_new, async_new},
+    {Py_tp_init, async_init},
+    {Py_tp_dealloc, async_dealloc},
+    {Py_tp_traverse, async_traverse},
+    {Py_tp_clear, async_clear},
+    {Py_tp_methods, type_methods},
+    {Py_tp_members, async_members},
+    {Py_tp_doc, "What mcext.AsyncCache derives from."},
+    {0, NULL},
+};
+
+static PyType_Spec async_spec = {
+    .name = "mcext._core._AsyncCache",
+    .basicsize = sizeof(mcx_async),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = async_slots,
+};
+
+static PyTypeObject *add_type(PyObject *module_object, PyType_Spec *spec, const char *name)
+{
+    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module_object, spec, NULL);
+
+    if (type != NULL && PyModule_AddObjectRef(module_object, name, (PyObject *)type) < 0) {
+        Py_CLEAR(type);
+    }
+    return type;
+}
+
+int mcx_add_async_types(mcx_module *module, PyObject *module_object)
+{
+    module->acache_type = add_type(module_object, &async_spec, "_AsyncCache");
+    module->astream_type = add_type(module_object, &mcx_astream_spec, "_AsyncStream");
+    module->acall_type = add_type(module_object, &mcx_acall_spec, "_AsyncCall");
+    return module->acache_type == NULL || module->astream_type == NULL ||
+                   module->acall_type == NULL
+               ? -1
+               : add_methods(module->acache_type);
+}

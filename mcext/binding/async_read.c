@@ -1,0 +1,528 @@
+/* async_read: what comes on a stream, and the calls that it is for. */
+#include <string.h>
+
+#include "core/fleet/server.h"
+#include "core/net/clock.h"
+#include "core/wire/command.h"
+#include "core/wire/error_line.h"
+#include "core/wire/exchange.h"
+#include "core/wire/request.h"
+
+#include "async.h"
+#include "async_errand.h"
+#include "async_stream.h"
+#include "compat.h"
+#include "counters.h"
+#include "faults.h"
+#include "first_words.h"
+#include "values.h"
+
+/* ---- calls go on ---------------------------------------------------------------------------- */
+
+void mcx_acall_wake(mcx_acall *self, int64_t now)
+{
+    PyObject *done, *name;
+
+    if (self->state != MCX_ACALL_WAITS) {
+        return;
+    }
+    self->state = MCX_ACALL_IS_ANSWERED;
+    self->took = now - self->start;
+    self->client->pending--;
+    if (self->host != NULL && self->host->counters != NULL) {
+        mcx_count_duration(self->host->counters, self->took);
+    }
+    if (self->future == NULL) { /* it has not waited yet */
+        return;
+    }
+    name = self->client->set_result;
+    PyObject *arguments[] = {self->future, Py_None};
+
+    done = PyObject_VectorcallMethod(name, arguments, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (UNLIKELY(done == NULL)) {
+        /* A future that was cancelled: its call is told by its task. */
+        if (PyErr_ExceptionMatches(self->client->invalid_state)) {
+            PyErr_Clear();
+        }
+        mcx_unraisable(self);
+    }
+    Py_XDECREF(done);
+}
+
+void mcx_acalls_wake(mcx_acall *chain, int64_t now)
+{
+    while (chain != NULL) {
+        mcx_acall *next = chain->next;
+
+        chain->next = NULL;
+        mcx_acall_wake(chain, now);
+        Py_DECREF((PyObject *)chain);
+        chain = next;
+    }
+}
+
+static void copy_fault(mcx_afault *to, const mcx_afault *from)
+{
+    *to = *from;
+    Py_XINCREF(to->text);
+    Py_XINCREF(to->cause);
+    Py_XINCREF((PyObject *)to->host);
+}
+
+void mcx_afault_clear(mcx_afault *fault)
+{
+    Py_CLEAR(fault->text);
+    Py_CLEAR(fault->cause);
+    Py_CLEAR(fault->host);
+    fault->name = NULL;
+}
+
+void mcx_acall_fail(mcx_acall *self, const mcx_afault *fault, int64_t now)
+{
+    if (self->fault.name == NULL) {
+        copy_fault(&self->fault, fault);
+    }
+    mcx_acall_wake(self, now);
+}
+
+static void fail_chain(mcx_acall *chain, const mcx_afault *fault, int64_t now)
+{
+    for (mcx_acall *each = chain; each != NULL; each = each->next) {
+        if (each->fault.name == NULL) {
+            copy_fault(&each->fault, fault);
+        }
+    }
+    mcx_acalls_wake(chain, now);
+}
+
+void mcx_many_settle(mcx_acall *self, const mcx_afault *fault, int64_t now)
+{
+    mcx_many *many = self->many;
+
+    many->errands--;
+    if (fault != NULL) {
+        mcx_afault *faults = PyMem_Realloc(many->faults,
+                                           (many->fault_count + 1) * sizeof *faults);
+
+        if (faults == NULL) {
+            PyErr_NoMemory();
+            mcx_unraisable(self);
+        }
+        else {
+            many->faults = faults;
+            copy_fault(&faults[many->fault_count++], fault);
+        }
+    }
+    if (many->errands == 0 && !many->is_placing) {
+        mcx_acall_wake(self, now);
+    }
+}
+
+/* ---- what is counted ------------------------------------------------------------------------ */
+
+void mcx_errand_count(mcx_server *host, const mcx_errand *errand, mc_status status)
+{
+    if (host->counters != NULL) {
+        mcx_tally tally = {.command = errand->command,
+                           .calls = errand->calls,
+                           .keys = errand->count,
+                           .good = errand->good,
+                           .retried = errand->is_repeated,
+                           .status = status};
+
+        mcx_counters_add(host->counters, &tally);
+    }
+}
+
+/* ---- values --------------------------------------------------------------------------------- */
+
+/* A value for one call: text, or body (borrowed; NULL: text is a view). */
+static void give_value(mcx_acall *call, const mc_reply *reply, mc_slice text, PyObject *body,
+                       mcx_retrieved *got, bool as_bytes)
+{
+    mcx_call light = {.cache = call->client->cache};
+
+    got->found = as_bytes || !mcx_is_stub(reply->flags, (size_t)reply->length);
+    got->flags = reply->flags;
+    got->cas = reply->cas;
+    if (body != NULL) {
+        got->body = Py_NewRef(body);
+    }
+    else if (as_bytes) {
+        got->body = PyBytes_FromStringAndSize(text.bytes, (Py_ssize_t)text.length);
+    }
+    else {
+        mcx_retrieved_take(&light, text, got);
+    }
+    mcx_unraisable(call); /* without memory there is neither, which the call finds */
+}
+
+/* The value of key number index has come whole. */
+static void deliver_value(mcx_astream *stream, mcx_errand *errand, size_t index, mc_slice text,
+                          PyObject *body, int64_t now)
+{
+    const mc_reply *reply = &errand->asking.exchange.reply;
+    bool as_bytes = errand->command != MC_GET;
+    mcx_acall *waiters;
+
+    errand->good += !mcx_is_stub(reply->flags, (size_t)reply->length);
+    if (errand->owner != NULL) {
+        mcx_akey *key = &errand->owner->many->keys[errand->slots[index].number];
+
+        give_value(errand->owner, reply, text, body, &key->got, as_bytes);
+        if (key->reply != NULL) {
+            *key->reply = *reply;
+        }
+        Py_XSETREF(key->host, (mcx_server *)Py_NewRef((PyObject *)stream->host));
+        key->said = MC_REPLY_VALUE;
+        key->is_done = true;
+        return;
+    }
+    waiters = mcx_errand_take_waiters(errand, index);
+    for (mcx_acall *each = waiters; each != NULL; each = each->next) {
+        if (each != waiters && waiters->got.value != NULL) { /* what is plain never changes */
+            each->got = waiters->got;
+            Py_INCREF(each->got.value);
+        }
+        else {
+            give_value(each, reply, text, body, &each->got, as_bytes);
+        }
+        each->reply = *reply;
+        each->types[0] = MC_REPLY_VALUE;
+    }
+    mcx_acalls_wake(waiters, now);
+}
+
+/* A value begins. -1: memory is out. */
+static int begin_value(mcx_astream *stream, mcx_errand *errand, int64_t now)
+{
+    mc_exchange *exchange = &errand->asking.exchange;
+    size_t length = (size_t)exchange->reply.length;
+
+    if (LIKELY(exchange->body != NULL)) {
+        deliver_value(stream, errand, exchange->index, (mc_slice){exchange->body, length}, NULL,
+                      now);
+        return 0;
+    }
+    Py_XSETREF(errand->body, PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length));
+    if (errand->body == NULL) {
+        return -1;
+    }
+    mc_exchange_give_room(exchange, PyBytes_AS_STRING(errand->body));
+    return 0;
+}
+
+static void end_value(mcx_astream *stream, mcx_errand *errand, int64_t now)
+{
+    PyObject *body = errand->body;
+
+    errand->body = NULL;
+    deliver_value(stream, errand, errand->asking.exchange.index, mcx_bytes_of(body), body, now);
+    Py_DECREF(body);
+}
+
+/* ---- lines ---------------------------------------------------------------------------------- */
+
+/* An error line as a fault: its text is a new reference. */
+static void fault_of_line(mcx_astream *stream, const mc_reply *reply, mcx_afault *fault)
+{
+    fault->name = mcx_line_fault(reply, &fault->may_have_run);
+    fault->text = PyUnicode_DecodeUTF8(reply->line.bytes, (Py_ssize_t)reply->line.length,
+                                       "replace");
+    fault->host = stream->host;
+    mcx_unraisable(stream);
+}
+
+/* Whether the server does not know the command, and so is another one than was thought. */
+static bool is_refused(mcx_astream *stream, const mcx_errand *errand, const mc_reply *reply)
+{
+    bool refused = mc_command_is_meta(errand->command) && errand->command != MC_META_PROBE &&
+                   (reply->type == MC_REPLY_ERROR || reply->type == MC_REPLY_CLIENT_ERROR) &&
+                   !mc_error_is_unauthenticated(reply);
+
+    if (refused) {
+        mc_server_forget_meta(&stream->host->server);
+    }
+    return refused;
+}
+
+/* A value that was refused leaves no old one: its key is deleted before the call goes on. True
+ * where that is under way. */
+static bool remove_old(mcx_astream *stream, mcx_errand *errand, size_t index, mcx_acall *call)
+{
+    mcx_errand *removal = mcx_errand_new(stream->client, MC_DELETE, errand->deadline);
+    mc_slice key = errand->keys[index];
+
+    if (removal != NULL && mc_request_line(&removal->request, MC_DELETE, key, MCX_NOTHING, false) &&
+        mcx_errand_add(removal, key, errand->slots[index].owner, 0, 0) == 0) {
+        mcx_astream *to = mcx_lane_stream(stream->client,
+                                          mcx_lane_of(stream->client, stream->host), false);
+
+        if (to != NULL) {
+            mcx_errand_wait(removal, 0, call);
+            (void)mcx_astream_send(to, removal);
+            mcx_unraisable(call);
+            return true;
+        }
+    }
+    if (removal != NULL) {
+        mcx_errand_free(stream->client, removal);
+    }
+    mcx_unraisable(call);
+    return false;
+}
+
+static void take_stat(mcx_acall *call, const mc_reply *reply)
+{
+    PyObject *name = PyUnicode_DecodeUTF8(reply->key.bytes, (Py_ssize_t)reply->key.length,
+                                          "replace");
+    PyObject *text = PyUnicode_DecodeUTF8(reply->text.bytes, (Py_ssize_t)reply->text.length,
+                                          "replace");
+
+    if (call->value == NULL) {
+        call->value = PyDict_New();
+    }
+    if (name != NULL && text != NULL && call->value != NULL) {
+        (void)PyDict_SetItem(call->value, name, text);
+    }
+    Py_XDECREF(name);
+    Py_XDECREF(text);
+    mcx_unraisable(call);
+}
+
+/* A line for the one call that waits for it. True: it is all that it waits for. */
+static bool answer_call(mcx_astream *stream, mcx_errand *errand, size_t index, mcx_acall *call)
+{
+    const mc_reply *reply = &errand->asking.exchange.reply;
+
+    if (call->fault.name != NULL) { /* this was about the old value */
+        return true;
+    }
+    if (errand->command == MC_META_PROBE) {
+        if (index < 2) {
+            call->types[index] = reply->type;
+        }
+        return mc_error_is_unauthenticated(reply) || index >= 1;
+    }
+    call->types[0] = reply->type;
+    call->number = reply->number;
+    if (call->verb->greets) {
+        call->words = mcx_refused_words(reply);
+        return true;
+    }
+    if (reply->type == MC_REPLY_STAT) {
+        take_stat(call, reply);
+        return false;
+    }
+    if (reply->type == MC_REPLY_VERSION || reply->type == MC_REPLY_OK) {
+        mc_slice text = reply->type == MC_REPLY_VERSION ? reply->text : reply->line;
+
+        Py_XSETREF(call->value,
+                   PyUnicode_DecodeUTF8(text.bytes, (Py_ssize_t)text.length, "replace"));
+        mcx_unraisable(call);
+    }
+    if (UNLIKELY(mc_reply_is_error(reply->type))) {
+        call->is_refused = is_refused(stream, errand, reply);
+        if (!call->is_refused) {
+            fault_of_line(stream, reply, &call->fault);
+            Py_INCREF((PyObject *)stream->host);
+        }
+    }
+    return true;
+}
+
+/* An error line in place of the values of a get: each call that shares it asks once more, alone,
+ * for behind a proxy it may be about another one's key. */
+static void fail_retrieval(mcx_astream *stream, mcx_errand *errand, int64_t now)
+{
+    mcx_afault fault = {0};
+
+    fault_of_line(stream, &errand->asking.exchange.reply, &fault);
+    for (size_t i = 0; i < errand->count; i++) {
+        mcx_acall *waiters = errand->owner == NULL && !errand->is_alone && errand->count > 1
+                                 ? mcx_errand_take_waiters(errand, i)
+                                 : NULL;
+
+        if (waiters != NULL) {
+            mcx_acalls_ask_alone(stream, errand, i, waiters);
+        }
+        else if (errand->owner == NULL) {
+            fail_chain(mcx_errand_take_waiters(errand, i), &fault, now);
+        }
+    }
+    if (errand->owner != NULL) {
+        errand->owner->many->errands++; /* the end of the errand settles it */
+        mcx_many_settle(errand->owner, &fault, now);
+    }
+    Py_XDECREF(fault.text);
+}
+
+static void answer_many(mcx_astream *stream, mcx_errand *errand, size_t index, int64_t now)
+{
+    const mc_reply *reply = &errand->asking.exchange.reply;
+    mcx_many *many = errand->owner->many;
+    mcx_akey *key = &many->keys[errand->slots[index].number];
+
+    key->said = reply->type;
+    if (!mc_reply_is_error(reply->type)) {
+        key->is_done = true;
+        return;
+    }
+    if (is_refused(stream, errand, reply)) {
+        errand->owner->is_refused = true;
+        return;
+    }
+    mcx_afault fault = {0};
+
+    fault_of_line(stream, reply, &fault);
+    many->errands++;
+    mcx_many_settle(errand->owner, &fault, now);
+    Py_XDECREF(fault.text);
+}
+
+static bool replaces(mc_command command)
+{
+    return command == MC_SET || command == MC_REPLACE || command == MC_CAS;
+}
+
+static void take_line(mcx_astream *stream, mcx_errand *errand, int64_t now)
+{
+    mc_exchange *exchange = &errand->asking.exchange;
+    size_t slot = exchange->index < errand->count ? exchange->index : 0;
+
+    if (mcx_errand_reads(errand)) { /* its only lines are errors */
+        fail_retrieval(stream, errand, now);
+        return;
+    }
+    errand->good += exchange->reply.type == MC_REPLY_STORED;
+    if (errand->owner != NULL) {
+        answer_many(stream, errand, slot, now);
+        return;
+    }
+    mcx_acall *call = errand->slots[slot].waiters;
+
+    if (call == NULL || !answer_call(stream, errand, exchange->index, call)) {
+        return;
+    }
+    call = mcx_errand_take_waiters(errand, slot);
+    if (UNLIKELY(call->fault.name != NULL) && replaces(errand->command) &&
+        remove_old(stream, errand, slot, call)) {
+        Py_DECREF((PyObject *)call);
+        return;
+    }
+    mcx_acalls_wake(call, now);
+}
+
+/* ---- all of it ------------------------------------------------------------------------------ */
+
+/* Everything that an errand asked for is answered. */
+static void settle(mcx_astream *stream, mcx_errand *errand, int64_t now)
+{
+    if (!errand->is_greeting) {
+        mcx_errand_count(stream->host, errand, MC_OK);
+    }
+    if (errand->owner != NULL) {
+        mcx_many *many = errand->owner->many;
+
+        for (size_t i = 0; mcx_errand_reads(errand) && i < errand->count; i++) {
+            many->keys[errand->slots[i].number].is_done |= !errand->has_failed;
+        }
+        mcx_many_settle(errand->owner, NULL, now);
+    }
+    else {
+        for (size_t i = 0; i < errand->count; i++) { /* what is left are misses */
+            mcx_acalls_wake(mcx_errand_take_waiters(errand, i), now);
+        }
+    }
+    mcx_errand_free(stream->client, errand);
+}
+
+/* Values as they mostly come, at less cost than events. */
+static void read_run(mcx_astream *stream, int64_t now)
+{
+    mcx_errand *errand = (mcx_errand *)stream->row.first;
+    mc_exchange *exchange;
+    mc_value_run run;
+    mc_slice body;
+
+    if (errand == NULL || errand->command != MC_GET || errand->asking.is_dropped) {
+        return;
+    }
+    exchange = &errand->asking.exchange;
+    mc_exchange_begin_run(exchange, &run);
+    while (run.key != NULL && mc_value_run_next(&run, &exchange->reply.flags, &body)) {
+        exchange->reply.length = body.length;
+        exchange->reply.cas = 0;
+        deliver_value(stream, errand, (size_t)(run.key - exchange->keys) - 1, body, NULL, now);
+    }
+    mc_exchange_end_run(exchange, &run);
+}
+
+static void said_something(mcx_astream *stream)
+{
+    stream->had_grace = false;
+    if (UNLIKELY(stream->is_probing)) {
+        stream->is_probing = false;
+        mc_server_mark_alive(&stream->host->server);
+    }
+}
+
+static void lose_broken(mcx_astream *stream, const mcx_errand *errand)
+{
+    mcx_afault fault = {.name = "ProtocolError", .host = stream->host, .may_have_run = true};
+
+    if (errand != NULL && errand->asking.exchange.no_memory) {
+        PyErr_NoMemory();
+        mcx_unraisable(stream);
+    }
+    fault.text = mcx_protocol_text(errand != NULL ? errand->asking.exchange.reply.line
+                                                  : MCX_NOTHING);
+    mcx_unraisable(stream);
+    mcx_astream_lose(stream, MCX_LOST_BROKEN, &fault);
+    Py_XDECREF(fault.text);
+}
+
+int mcx_astream_read(mcx_astream *stream)
+{
+    int64_t now = mc_clock_now();
+
+    stream->last_used = now;
+    said_something(stream);
+    while (stream->state != MCX_STREAM_OVER) {
+        mc_asking *whose;
+
+        read_run(stream, now);
+        mc_event event = mc_row_next(&stream->row, &whose);
+        mcx_errand *errand = (mcx_errand *)whose;
+
+        switch (event) {
+        case MC_EVENT_VALUE:
+            if (begin_value(stream, errand, now) < 0) {
+                mcx_unraisable(stream);
+                mcx_astream_lose(stream, MCX_LOST_CLOSED, NULL);
+            }
+            break;
+        case MC_EVENT_FILLED:
+            end_value(stream, errand, now);
+            break;
+        case MC_EVENT_REPLY:
+            take_line(stream, errand, now);
+            break;
+        case MC_EVENT_DONE:
+            settle(stream, errand, now);
+            if (UNLIKELY(stream->row.is_broken)) { /* its answer was the last to be believed */
+                mcx_astream_lose(stream, MCX_LOST_CLOSED, NULL);
+            }
+            break;
+        case MC_EVENT_BROKEN:
+            lose_broken(stream, errand);
+            break;
+        default:
+            if (stream->lane == NULL && stream->row.first == NULL && stream->first == NULL) {
+                mcx_astream_lose(stream, MCX_LOST_RETIRED, NULL);
+            }
+            return 0;
+        }
+    }
+    return 0;
+}

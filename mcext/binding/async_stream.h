@@ -1,0 +1,98 @@
+/* async_stream: one connection of an AsyncCache: what is sent on it, what comes, and its end. The
+ * type `_AsyncStream` (async_protocol.c) is the protocol of an asyncio transport. */
+#ifndef MCX_ASYNC_STREAM_H
+#define MCX_ASYNC_STREAM_H
+
+#include "async.h"
+
+/* ---- async_lane.c: which stream ------------------------------------------------------------- */
+
+/* One of a lane's streams for an errand, borrowed; it may have to be opened first. NULL with an
+ * exception. is_big: much goes or comes, and small ones should not stand behind it. */
+mcx_astream *mcx_lane_stream(mcx_async *client, mcx_lane *lane, bool is_big);
+
+/* The server for key: 1 and *lane (borrowed); 0 where there is none, with call->faults; -1 with an
+ * exception. *probe: what is sent to it decides about a dead mark that has run out. tried: borrowed
+ * or NULL: a server that this call has not reached. */
+int mcx_lane_choose(mcx_async *client, mcx_call *call, const mcx_key *key, mcx_server *tried,
+                    mcx_lane **lane, bool *probe);
+
+/* All lanes, or those of servers that are not the cache's any more: their streams end when what is
+ * under way on them is answered. */
+int mcx_lanes_retire(mcx_async *client, bool all);
+
+/* Forgotten, with all that waits: the loop has ended, or it is another process's. */
+void mcx_lanes_drop(mcx_async *client);
+
+/* ---- async_send.c: the queue ---------------------------------------------------------------- */
+
+/* The errand, which is the stream's from then on, goes out with what else this turn of the loop
+ * sends. -1 with an exception: it is in the queue all the same. */
+int mcx_astream_send(mcx_astream *stream, mcx_errand *errand);
+
+/* The errand of this turn that takes keys of other calls, too: borrowed; NULL: there is none. */
+mcx_errand *mcx_astream_gets(mcx_astream *stream, mc_command command);
+
+/* From now on it waits for its reply. */
+void mcx_astream_expect(mcx_astream *stream, mcx_errand *errand);
+
+/* Writes what is in the queue. -1 with an exception. */
+int mcx_astream_flush(mcx_astream *stream);
+
+/* Bytes that are no errand's: the caller's, who wipes what has to be. */
+int mcx_astream_write(mcx_astream *stream, PyObject *bytes);
+
+/* The timer is set for then, at the latest. -1 with an exception. */
+int mcx_astream_wake_at(mcx_astream *stream, int64_t at);
+
+/* ---- async_read.c: what comes --------------------------------------------------------------- */
+
+/* What was received is read. -1 with an exception that is nobody's. */
+int mcx_astream_read(mcx_astream *stream);
+
+/* The call goes on. */
+void mcx_acall_wake(mcx_acall *self, int64_t now);
+void mcx_acalls_wake(mcx_acall *chain, int64_t now); /* gives up the references */
+
+/* The same with a fault, of which the call gets references of its own. Where it has one already,
+ * that stays. */
+void mcx_acall_fail(mcx_acall *self, const mcx_afault *fault, int64_t now);
+
+/* One of a call for many keys is over. fault: NULL: it was answered. */
+void mcx_many_settle(mcx_acall *self, const mcx_afault *fault, int64_t now);
+
+/* ---- async_lost.c: its end ------------------------------------------------------------------ */
+
+typedef enum {
+    MCX_LOST_CLOSED,  /* by the server, or on the way */
+    MCX_LOST_BROKEN,  /* by what the server said */
+    MCX_LOST_LATE,    /* the server did not answer in time */
+    MCX_LOST_CONNECT, /* it could not be opened */
+    MCX_LOST_RETIRED  /* it was to be closed, and nothing was under way */
+} mcx_lost;
+
+/* The stream is over. What it had under way fails, or goes on elsewhere: what was not written, and
+ * what may be repeated. fault: of the one that it happened to; of a connect, of all. */
+void mcx_astream_lose(mcx_astream *stream, mcx_lost how, const mcx_afault *fault);
+
+/* An errand that is in no queue fails. */
+void mcx_errand_fail(mcx_async *client, mcx_errand *errand, const mcx_afault *fault);
+
+/* Calls that shared a get ask once more, each for itself. chain: strong references, which go with
+ * it. */
+void mcx_acalls_ask_alone(mcx_astream *stream, mcx_errand *errand, size_t slot, mcx_acall *chain);
+
+/* What is counted when an errand is over. */
+void mcx_errand_count(mcx_server *host, const mcx_errand *errand, mc_status status);
+
+/* An exception that is nobody's, set: it is told of, and gone. */
+static inline void mcx_unraisable(void *object)
+{
+    if (UNLIKELY(PyErr_Occurred() != NULL)) {
+        PyErr_WriteUnraisable((PyObject *)object);
+    }
+}
+
+void mcx_afault_clear(mcx_afault *fault);
+
+#endif

@@ -1,0 +1,469 @@
+/* async_verbs: get, delete, touch, incr, decr, and what is asked of one server. */
+#include "async_verbs.h"
+
+#include "core/wire/command.h"
+#include "core/wire/number.h"
+#include "core/wire/request.h"
+
+#include "arguments.h"
+#include "async_call.h"
+#include "async_errand.h"
+#include "async_stream.h"
+#include "cache_call.h"
+#include "compat.h"
+#include "faults.h"
+#include "first_words.h"
+#include "methods.h"
+#include "retrieve.h"
+#include "secret.h"
+#include "state.h"
+
+PyObject *mcx_missed_none(const mcx_acall *self)
+{
+    (void)self;
+    return Py_None;
+}
+
+PyObject *mcx_missed_false(const mcx_acall *self)
+{
+    (void)self;
+    return Py_False;
+}
+
+int mcx_async_key(mcx_call *call, PyObject *object, mc_slice *text, PyObject **owner)
+{
+    mcx_cache_key key;
+
+    if (UNLIKELY(mcx_cache_key_of(call, object, &key) < 0)) {
+        *owner = NULL;
+        return -1;
+    }
+    *text = key.key.text;
+    *owner = key.key.owner;
+    if (text->bytes == key.room) { /* with its prefix */
+        Py_SETREF(*owner, PyBytes_FromStringAndSize(text->bytes, (Py_ssize_t)text->length));
+        if (*owner == NULL) {
+            return -1;
+        }
+        text->bytes = PyBytes_AS_STRING(*owner);
+    }
+    return 0;
+}
+
+/* ---- get ------------------------------------------------------------------------------------ */
+
+static int send_get(mcx_acall *self, mcx_lane *lane, bool is_probe, mc_slice key, PyObject *owner)
+{
+    mc_command command = self->verb->command;
+    mcx_astream *stream = mcx_lane_stream(self->client, lane, false);
+    mcx_errand *errand = stream != NULL ? mcx_astream_gets(stream, command) : NULL;
+
+    if (UNLIKELY(stream == NULL)) {
+        return -1;
+    }
+    if (LIKELY(errand != NULL)) {
+        Py_ssize_t slot = mcx_errand_find(errand, key, owner);
+
+        if (slot < 0 || ((size_t)slot == errand->count &&
+                         mcx_errand_add(errand, key, owner, 0, 0) < 0)) {
+            return -1;
+        }
+        mcx_errand_wait(errand, (size_t)slot, self);
+        return 1;
+    }
+    errand = mcx_errand_new(self->client, command, mcx_acall_deadline(self));
+    if (errand == NULL || mcx_errand_add(errand, key, owner, 0, 0) < 0) {
+        if (errand != NULL) {
+            mcx_errand_free(self->client, errand);
+        }
+        return -1;
+    }
+    return mcx_acall_send(self, errand, lane, is_probe, false);
+}
+
+int mcx_async_start_get(mcx_acall *self, mcx_call *call)
+{
+    mcx_lane *lane;
+    PyObject *owner;
+    mc_slice text;
+    bool is_probe;
+    int there = mcx_async_key(call, self->arguments[0], &text, &owner);
+
+    if (LIKELY(there == 0)) {
+        mcx_key key = {.text = text};
+
+        there = mcx_lane_choose(self->client, call, &key, NULL, &lane, &is_probe);
+    }
+    if (LIKELY(there > 0)) {
+        there = send_get(self, lane, is_probe, text, owner);
+    }
+    Py_XDECREF(owner);
+    return there;
+}
+
+static PyObject *missed_default(const mcx_acall *self)
+{
+    return mcx_argument(self, 1);
+}
+
+static PyObject *finish_get(mcx_acall *self, mcx_call *call)
+{
+    return self->got.found ? mcx_retrieved_value(call, &self->got)
+                           : Py_NewRef(mcx_argument(self, 1));
+}
+
+static const mcx_verb get_verb = {
+    .name = "get", .command = MC_GET, .start = mcx_async_start_get, .finish = finish_get,
+    .missed = missed_default};
+
+static const mcx_signature get_signature = {
+    .method = "get", .count = 2, .required = 1, .names = {"key", "default"}};
+
+static PyObject *async_get(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                           PyObject *kwnames)
+{
+    PyObject *values[2];
+
+    return mcx_bind(&get_signature, args, nargs, kwnames, values) < 0
+               ? NULL
+               : mcx_acall_new((mcx_async *)self, &get_verb, values, 2);
+}
+
+/* _gets(key): (value, token, whether it is no stub), or None. */
+static PyObject *finish_gets(mcx_acall *self, mcx_call *call)
+{
+    mcx_retrieved *got = &self->got;
+    bool is_stub;
+    PyObject *value;
+
+    if (!got->found) {
+        Py_RETURN_NONE;
+    }
+    is_stub = got->body != NULL && mcx_is_stub(got->flags, (size_t)PyBytes_GET_SIZE(got->body));
+    value = is_stub ? Py_NewRef(Py_None) : mcx_retrieved_value(call, got);
+    return value ? Py_BuildValue("(NKO)", value, (unsigned long long)got->cas,
+                                 is_stub ? Py_False : Py_True)
+                 : NULL;
+}
+
+static const mcx_verb gets_verb = {.name = "_gets", .command = MC_GETS, .start = mcx_async_start_get,
+                                   .finish = finish_gets, .raises = true};
+
+static PyObject *async_gets(PyObject *self, PyObject *key)
+{
+    return mcx_acall_new((mcx_async *)self, &gets_verb, &key, 1);
+}
+
+/* ---- lines ---------------------------------------------------------------------------------- */
+
+int mcx_async_line(mcx_acall *self, mcx_call *call, mc_command command, mc_slice argument)
+{
+    mcx_errand *errand = NULL;
+    mcx_lane *lane;
+    PyObject *owner;
+    mc_slice text;
+    bool is_probe;
+    int there = mcx_async_key(call, self->arguments[0], &text, &owner);
+
+    if (LIKELY(there == 0)) {
+        mcx_key key = {.text = text};
+
+        there = mcx_lane_choose(self->client, call, &key, NULL, &lane, &is_probe);
+    }
+    if (LIKELY(there > 0)) {
+        errand = mcx_errand_new(self->client, command, mcx_acall_deadline(self));
+        there = errand != NULL ? 1 : -1;
+    }
+    if (LIKELY(there > 0)) {
+        errand->once = self->verb->once;
+        if (!mc_request_line(&errand->request, command, text, argument, false)) {
+            PyErr_NoMemory();
+            there = -1;
+        }
+        else {
+            there = mcx_errand_add(errand, text, owner, 0, 0) < 0 ? -1 : 1;
+        }
+        if (there < 0) {
+            mcx_errand_free(self->client, errand);
+        }
+    }
+    Py_XDECREF(owner);
+    return there > 0 ? mcx_acall_send(self, errand, lane, is_probe, false) : there;
+}
+
+static int start_delete(mcx_acall *self, mcx_call *call)
+{
+    return mcx_async_line(self, call, MC_DELETE, MCX_NOTHING);
+}
+
+static int start_touch(mcx_acall *self, mcx_call *call)
+{
+    mcx_decimal exptime;
+
+    return mcx_cache_ttl(call->module, self->arguments[1], &exptime) < 0
+               ? -1
+               : mcx_async_line(self, call, MC_TOUCH, exptime.text);
+}
+
+static PyObject *finish_found(mcx_acall *self, mcx_call *call)
+{
+    (void)call;
+    return PyBool_FromLong(self->types[0] != MC_REPLY_NOT_FOUND);
+}
+
+static const mcx_verb delete_verb = {.name = "delete", .command = MC_DELETE,
+                                     .start = start_delete, .finish = finish_found,
+                                     .missed = mcx_missed_false};
+static const mcx_verb touch_verb = {.name = "touch", .command = MC_TOUCH, .start = start_touch,
+                                    .finish = finish_found, .missed = mcx_missed_false};
+
+static const mcx_signature delete_signature = {
+    .method = "delete", .count = 2, .required = 1, .names = {"key", "cas"}};
+static const mcx_signature touch_signature = {
+    .method = "touch", .count = 2, .required = 2, .names = {"key", "ttl"}};
+
+static PyObject *async_delete(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                              PyObject *kwnames)
+{
+    PyObject *values[2];
+
+    if (mcx_cache_bind(&delete_signature, 1, args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
+    return values[1] == NULL || values[1] == Py_None
+               ? mcx_acall_new((mcx_async *)self, &delete_verb, values, 1)
+               : PyObject_CallMethod(self, "_delete_by_token", "OO", values[0], values[1]);
+}
+
+static PyObject *async_touch(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                             PyObject *kwnames)
+{
+    PyObject *values[2];
+
+    return mcx_bind(&touch_signature, args, nargs, kwnames, values) < 0
+               ? NULL
+               : mcx_acall_new((mcx_async *)self, &touch_verb, values, 2);
+}
+
+/* ---- incr, decr ----------------------------------------------------------------------------- */
+
+static int start_arithmetic(mcx_acall *self, mcx_call *call)
+{
+    mcx_decimal delta = {.owner = NULL, .text = {"1", 1}};
+    int there = self->arguments[1] != NULL ? mcx_cache_delta(self->arguments[1], &delta) : 0;
+
+    if (there == 0) {
+        there = mcx_async_line(self, call, self->verb->command, delta.text);
+    }
+    Py_XDECREF(delta.owner);
+    return there;
+}
+
+static PyObject *finish_arithmetic(mcx_acall *self, mcx_call *call)
+{
+    (void)call;
+    return self->types[0] == MC_REPLY_NUMBER ? PyLong_FromUnsignedLongLong(self->number)
+                                             : Py_NewRef(Py_None);
+}
+
+static const mcx_verb incr_verb = {.name = "incr", .command = MC_INCR, .start = start_arithmetic,
+                                   .finish = finish_arithmetic, .missed = mcx_missed_none};
+static const mcx_verb decr_verb = {.name = "decr", .command = MC_DECR, .start = start_arithmetic,
+                                   .finish = finish_arithmetic, .missed = mcx_missed_none};
+
+#define SIGNATURE(name)                                                                            \
+    {                                                                                              \
+        .method = (name), .count = 4, .required = 1, .names = { "key", "delta", "initial", "ttl" } \
+    }
+
+static const mcx_signature incr_signature = SIGNATURE("incr"), decr_signature = SIGNATURE("decr");
+
+static PyObject *arithmetic_method(PyObject *self, const mcx_verb *verb,
+                                   const mcx_signature *signature, PyObject *const *args,
+                                   Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *values[4];
+
+    if (mcx_cache_bind(signature, 2, args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
+    for (int i = 2; i < 4; i++) { /* ttl is looked at, too */
+        if (values[i] != NULL && values[i] != Py_None) {
+            return PyObject_CallMethod(self, "_count", "sOOOO", verb->name, values[0],
+                                       values[1] != NULL ? values[1] : Py_None,
+                                       values[2] != NULL ? values[2] : Py_None,
+                                       values[3] != NULL ? values[3] : Py_None);
+        }
+    }
+    return mcx_acall_new((mcx_async *)self, verb, values, 2);
+}
+
+static PyObject *async_incr(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                            PyObject *kwnames)
+{
+    return arithmetic_method(self, &incr_verb, &incr_signature, args, nargs, kwnames);
+}
+
+static PyObject *async_decr(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                            PyObject *kwnames)
+{
+    return arithmetic_method(self, &decr_verb, &decr_signature, args, nargs, kwnames);
+}
+
+/* ---- one server ----------------------------------------------------------------------------- */
+
+/* arguments: the server, and what stands behind the command: str, or None. */
+int mcx_async_start_server(mcx_acall *self, mcx_call *call)
+{
+    mc_command command = self->verb->command;
+    PyObject *text = mcx_argument(self, 1);
+    mc_slice argument = MCX_NOTHING;
+    mcx_errand *errand;
+    Py_ssize_t length;
+
+    if (!mcx_is_server(call->module, self->arguments[0])) {
+        PyErr_SetString(PyExc_TypeError, "a _Server is needed");
+        return -1;
+    }
+    if (text != Py_None) {
+        argument.bytes = PyUnicode_AsUTF8AndSize(text, &length);
+        if (argument.bytes == NULL) {
+            return -1;
+        }
+        argument.length = (size_t)length;
+    }
+    errand = mcx_errand_new(self->client, command, mcx_acall_deadline(self));
+    if (errand == NULL) {
+        return -1;
+    }
+    errand->once = self->verb->once;
+    if (!mc_request_line(&errand->request, command, MCX_NOTHING, argument, false) ||
+        mcx_errand_add(errand, MCX_NOTHING, NULL, 0, 0) < 0) {
+        mcx_errand_free(self->client, errand);
+        return PyErr_Occurred() ? -1 : (PyErr_NoMemory(), -1);
+    }
+    call->host = (mcx_server *)self->arguments[0];
+    return mcx_acall_send(self, errand, mcx_lane_of(self->client, call->host), false, false);
+}
+
+static PyObject *finish_server(mcx_acall *self, mcx_call *call)
+{
+    (void)call;
+    return self->value != NULL ? Py_NewRef(self->value) : Py_NewRef(Py_None);
+}
+
+static const mcx_verb version_verb = {.name = "_version", .command = MC_VERSION,
+                                      .start = mcx_async_start_server, .finish = finish_server,
+                                      .raises = true};
+static const mcx_verb flush_verb = {.name = "_flush_all", .command = MC_FLUSH_ALL,
+                                    .start = mcx_async_start_server, .finish = finish_server,
+                                    .raises = true};
+static const mcx_verb stats_verb = {.name = "_stats", .command = MC_STATS, .start = mcx_async_start_server,
+                                    .finish = finish_server, .raises = true};
+
+static PyObject *server_method(PyObject *self, const mcx_verb *verb, PyObject *args)
+{
+    PyObject *values[2] = {NULL, NULL};
+
+    return PyArg_ParseTuple(args, "O|O", &values[0], &values[1])
+               ? mcx_acall_new((mcx_async *)self, verb, values, 2)
+               : NULL;
+}
+
+static PyObject *async_version(PyObject *self, PyObject *args)
+{
+    return server_method(self, &version_verb, args);
+}
+
+static PyObject *async_flush_all(PyObject *self, PyObject *args)
+{
+    return server_method(self, &flush_verb, args);
+}
+
+static PyObject *async_stats(PyObject *self, PyObject *args)
+{
+    return server_method(self, &stats_verb, args);
+}
+
+/* ---- the first words ------------------------------------------------------------------------ */
+
+/* arguments: the stream. */
+static int start_greeting(mcx_acall *self, mcx_call *call)
+{
+    static const mc_slice key = {"auth", 4};
+    mcx_astream *stream = (mcx_astream *)self->arguments[0];
+    mcx_words words;
+    mcx_errand *errand;
+    PyObject *bytes;
+
+    call->host = stream->host;
+    if (mcx_words_begin(stream->host, &words) < 0) {
+        return -1;
+    }
+    if (words.data.length == 0 || words.refused != NULL) {
+        self->value = words.refused == NULL
+                          ? Py_NewRef(Py_None)
+                          : PyTuple_Pack(2, words.refused, words.cause ? words.cause : Py_None);
+        mcx_words_end(&words);
+        return self->value == NULL ? -1 : 0;
+    }
+    errand = mcx_errand_new(self->client, MC_SET, mcx_acall_deadline(self));
+    if (errand == NULL || mcx_errand_add(errand, key, NULL, 0, 0) < 0) {
+        mcx_words_end(&words);
+        return -1;
+    }
+    errand->once = errand->is_greeting = true;
+    bytes = mcx_words_bytes(&words);
+    mcx_words_end(&words);
+    if (bytes == NULL) {
+        mcx_errand_free(self->client, errand);
+        return -1;
+    }
+    mcx_errand_wait(errand, 0, self);
+    mcx_astream_expect(stream, errand);
+    PyObject *written = PyObject_CallOneArg(stream->write, bytes);
+
+    mcx_secret_drop_bytes(bytes);
+    Py_XDECREF(written);
+    return written == NULL ? -1 : 1;
+}
+
+static PyObject *finish_greeting(mcx_acall *self, mcx_call *call)
+{
+    (void)call;
+    return self->words != NULL ? Py_BuildValue("(sO)", self->words, Py_None) : Py_NewRef(Py_None);
+}
+
+static const mcx_verb greeting_verb = {.name = "_greet", .command = MC_SET, .greets = true,
+                                       .start = start_greeting, .finish = finish_greeting,
+                                       .raises = true, .missed = mcx_missed_none};
+
+PyObject *mcx_acall_greet(mcx_async *client, PyObject *stream)
+{
+    return mcx_acall_new(client, &greeting_verb, &stream, 1);
+}
+
+PyMethodDef mcx_async_methods[] = {
+    MCX_DEF("get", async_get,
+            "get($self, key, default=None)\n--\n\n"
+            "Awaitable: fetch the value of key; see Cache.get.\n\n"
+            "All single gets of one turn of the loop go to a server in one line."),
+    MCX_DEF("delete", async_delete,
+            "delete($self, key, *, cas=None)\n--\n\nAwaitable: delete key; see Cache.delete."),
+    MCX_DEF("touch", async_touch,
+            "touch($self, key, ttl)\n--\n\n"
+            "Awaitable: set a new time to live for key; see Cache.touch."),
+    MCX_DEF("incr", async_incr,
+            "incr($self, key, delta=1, *, initial=None, ttl=None)\n--\n\n"
+            "Awaitable: add delta to the number stored under key; see Cache.incr.\n\n"
+            "A call that is cancelled may have been carried out."),
+    MCX_DEF("decr", async_decr,
+            "decr($self, key, delta=1, *, initial=None, ttl=None)\n--\n\n"
+            "Awaitable: subtract delta from the number stored under key; see Cache.decr.\n\n"
+            "A call that is cancelled may have been carried out."),
+    {"_gets", async_gets, METH_O, NULL},
+    {"_version", async_version, METH_VARARGS, NULL},
+    {"_flush_all", async_flush_all, METH_VARARGS, NULL},
+    {"_stats", async_stats, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
