@@ -108,7 +108,7 @@ class AsyncCache(_core._AsyncCache[T]):
     Raises TypeError or ValueError for a wrong argument.
     """
 
-    __slots__ = ("_cache", "_flights", "_leases", "_readying", "_streams", "_tasks")
+    __slots__ = ("_cache", "_flights", "_leases", "_made_in", "_readying", "_streams", "_tasks")
 
     _stream_class = _Stream
 
@@ -162,17 +162,35 @@ class AsyncCache(_core._AsyncCache[T]):
         finally:
             del username, password  # no traceback has them among its locals
         super().__init__(self._cache, timeout, max_value_length, connections, max_pending)
+        self._made_in: tuple[Any, int] = (None, 0)
+        self._start_over()
+        self._leases: dict[bytes, tuple[int, float]] = {}
+
+    # ---- what belongs to a loop
+
+    def _start_over(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._streams: set[_Stream] = set()
-        self._flights: tuple[Any, int, dict[bytes, Any]] = (None, 0, {})
-        self._leases: dict[bytes, tuple[int, float]] = {}
+        self._flights: dict[bytes, Any] = {}
         self._readying: asyncio.Future[None] | None = None
+
+    def _enter(self) -> asyncio.AbstractEventLoop:
+        """The running loop. What another one has left, or the parent of this process, is forgotten."""
+        loop, generation = asyncio.get_running_loop(), _core._generation()
+        if self._made_in[0] is not loop or self._made_in[1] != generation:
+            self._made_in = loop, generation
+            self._start_over()
+        return loop
+
+    def _flights_of_this_loop(self) -> dict[bytes, Any]:
+        self._enter()
+        return self._flights
 
     # ---- connects
 
     def _open(self, stream: _Stream, host: Any) -> None:
         """A stream is needed: it is told when it is there, or why not."""
-        task = asyncio.get_running_loop().create_task(self._connect(stream, host))
+        task = self._enter().create_task(self._connect(stream, host))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -210,12 +228,12 @@ class AsyncCache(_core._AsyncCache[T]):
             await loop.create_connection(lambda: stream, host.ip, host.port)
         self._streams.add(stream)
         stream.gone.add_done_callback(lambda _: self._streams.discard(stream))
-        return await stream._greet() if self._cache._secrets is not None else None
+        return await self._greet(stream) if self._cache._secrets is not None else None
 
     def _make_ready(self) -> Awaitable[None]:
         """Servers that are found by asking are asked, in a thread: its end."""
-        loop = asyncio.get_running_loop()
-        if self._readying is None or self._readying.get_loop() is not loop or self._readying.done():
+        loop = self._enter()
+        if self._readying is None or self._readying.done():
             self._readying = loop.run_in_executor(None, self._ask_sources)
         return asyncio.shield(self._readying)
 
@@ -230,8 +248,7 @@ class AsyncCache(_core._AsyncCache[T]):
         Where servers are found by asking, the thread that asks ends, too.
         """
         self._cache.close()
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
+        if self._loop is not self._enter():
             return
         self._retire(True)
         while self._tasks or self._streams:
@@ -394,12 +411,6 @@ class AsyncCache(_core._AsyncCache[T]):
 
     def _count_fill(self, key: str | bytes, which: int) -> None:
         self._cache._count_fill(key, which)
-
-    def _flights_of_this_loop(self) -> dict[bytes, Any]:
-        loop, generation = asyncio.get_running_loop(), _core._generation()
-        if self._flights[0] is not loop or self._flights[1] != generation:
-            self._flights = loop, generation, {}
-        return self._flights[2]
 
     async def get_or_set(
         self,

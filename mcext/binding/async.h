@@ -62,11 +62,15 @@ struct mcx_errand {
     PyObject *body;    /* strong or NULL: of a value that is coming */
     int64_t deadline;  /* by mc_clock_now */
     size_t good;       /* values found, or stored */
+    mcx_server *from;  /* strong or NULL: it has lost its stream */
+    mcx_afault why;    /* what it then fails with, if it finds no other */
+    bool moves;        /* to another server */
     bool is_written;
     bool is_repeated; /* on a second stream, since the first one was closed */
     bool once;        /* it changes something: it is never repeated */
     bool is_alone;    /* no other call's keys are put to it */
     bool is_unwatched; /* it goes out though nobody waits */
+    bool gives_back;   /* a lease that comes when nobody waits for it any more */
     bool is_greeting;  /* it is no request of a caller's, and not counted */
     bool has_failed;   /* an error line stood in place of its values */
 };
@@ -123,6 +127,7 @@ typedef struct {
     PyObject *(*missed)(const mcx_acall *self); /* borrowed: what errors="miss" gives, or NULL */
     bool raises;   /* whatever errors says */
     bool greets;   /* it is the first thing that is said on a stream */
+    bool gives_back; /* a lease that comes when nobody waits any more */
     bool once;     /* it changes something that is not to be changed twice */
 } mcx_verb;
 
@@ -152,6 +157,7 @@ struct mcx_acall {
     unsigned char state;
     unsigned char moves; /* to other servers */
     bool is_running;
+    bool is_told; /* its caller has what came */
     bool is_refused; /* the server does not know the command */
 };
 
@@ -211,6 +217,8 @@ struct mcx_async {
     int64_t timeout;     /* of a call, nanoseconds */
     Py_ssize_t pending; /* calls that wait */
     mcx_lane *lanes;    /* owned */
+    mcx_errand *homeless; /* owned: those that have lost their stream */
+    bool is_rehome_due;
     mcx_errand *spare;  /* owned */
     int spare_count;
 };
@@ -220,6 +228,9 @@ struct mcx_async {
 /* The running loop is the client's, which begins anew where that has ended: 0, or -1 with
  * RuntimeError. */
 int mcx_async_enter(mcx_async *client);
+
+/* All that belongs to the loop is let go. */
+void mcx_async_leave(mcx_async *client);
 
 /* A new pending future of the loop. */
 PyObject *mcx_async_future(mcx_async *client);

@@ -1,6 +1,7 @@
 #include "async_call.h"
 
 #include "core/net/clock.h"
+#include "core/wire/meta.h"
 
 #include "async_errand.h"
 #include "async_stream.h"
@@ -60,12 +61,35 @@ void mcx_many_free(mcx_many *many)
     PyMem_Free(many);
 }
 
+/* The lease that came with the answer, of which nobody has heard. */
+static COLD void give_back(mcx_acall *self)
+{
+    PyObject *type, *value, *traceback, *owner;
+    mcx_call call;
+    mc_slice key;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    if (mcx_cache_begin(&call, (PyObject *)self->client->cache, MC_MD) == 0) {
+        if (mcx_async_key(&call, self->arguments[0], &key, &owner) == 0) {
+            mcx_lease_back(self->client, self->host, key, owner, &self->reply);
+            Py_DECREF(owner);
+        }
+        Py_XDECREF(mcx_cache_end(&call, Py_NewRef(Py_None), NULL));
+    }
+    mcx_unraisable(self);
+    PyErr_Restore(type, value, traceback);
+}
+
 /* It waits for nothing any more. */
 static void leave(mcx_acall *self)
 {
     if (self->state == MCX_ACALL_WAITS) {
         self->client->pending--;
         mcx_errand_leave(self);
+    }
+    else if (self->state == MCX_ACALL_IS_ANSWERED && self->verb->gives_back && !self->is_told &&
+             mc_meta_has(&self->reply, 'W')) {
+        give_back(self);
     }
     self->state = MCX_ACALL_IS_OVER;
     Py_CLEAR(self->iterator);
@@ -367,6 +391,7 @@ static PySendResult go_on(mcx_acall *self, PyObject **result)
             PyErr_SetString(PyExc_RuntimeError, "the future of a call was set by somebody else");
         }
         else {
+            self->is_told = true;
             *result = finish(self);
         }
         sent = *result != NULL ? PYGEN_RETURN : PYGEN_ERROR;

@@ -11,9 +11,6 @@ extern PyType_Spec mcx_acall_spec;
 PyObject *mcx_acall_new(mcx_async *client, const mcx_verb *verb, PyObject *const *arguments,
                         int count);
 
-/* The one that says name and password on a stream that is being opened. */
-PyObject *mcx_acall_greet(mcx_async *client, PyObject *stream);
-
 /* What a call for many keys holds. */
 mcx_many *mcx_many_new(void);
 void mcx_many_free(mcx_many *many);

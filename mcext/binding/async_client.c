@@ -9,6 +9,7 @@
 #include "async.h"
 #include "async_call.h"
 #include "async_errand.h"
+#include "async_move.h"
 #include "async_protocol.h"
 #include "async_stream.h"
 #include "async_verbs.h"
@@ -71,6 +72,13 @@ static int async_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(self->make_future);
     Py_VISIT(self->call_soon);
     Py_VISIT(self->call_later);
+    for (mcx_errand *each = self->homeless; each != NULL; each = each->next) {
+        int result = mcx_errand_traverse(each, visit, arg);
+
+        if (result != 0) {
+            return result;
+        }
+    }
     for (mcx_lane *lane = self->lanes; lane != NULL; lane = lane->next) {
         Py_VISIT((PyObject *)lane->host);
         for (Py_ssize_t i = 0; i < self->connections; i++) {
@@ -80,21 +88,11 @@ static int async_traverse(PyObject *object, visitproc visit, void *arg)
     return 0;
 }
 
-static void leave_loop(mcx_async *self)
-{
-    mcx_lanes_drop(self);
-    Py_CLEAR(self->loop);
-    Py_CLEAR(self->future_type);
-    Py_CLEAR(self->make_future);
-    Py_CLEAR(self->call_soon);
-    Py_CLEAR(self->call_later);
-}
-
 static int async_clear(PyObject *object)
 {
     mcx_async *self = (mcx_async *)object;
 
-    leave_loop(self);
+    mcx_async_leave(self);
     Py_CLEAR(self->cache);
     Py_CLEAR(self->find_loop);
     return 0;
@@ -121,93 +119,6 @@ static void async_dealloc(PyObject *object)
     }
     type->tp_free(object);
     Py_DECREF(type);
-}
-
-/* ---- the loop ------------------------------------------------------------------------------- */
-
-/* Whether futures of the loop are plain ones, which are made without a frame of Python's. */
-static int find_future(mcx_async *self)
-{
-    PyObject *plain = mcx_import("asyncio", "Future"), *future = NULL;
-
-    self->make_future = plain ? PyObject_GetAttrString(self->loop, "create_future") : NULL;
-    future = self->make_future ? PyObject_CallNoArgs(self->make_future) : NULL;
-    if (future != NULL && (PyObject *)Py_TYPE(future) == plain) {
-        self->future_type = Py_NewRef(plain);
-    }
-    Py_XDECREF(plain);
-    Py_XDECREF(future);
-    return future == NULL ? -1 : 0;
-}
-
-/* Steals loop. */
-static int enter_loop(mcx_async *self, PyObject *loop)
-{
-    leave_loop(self);
-    self->pending = 0;
-    self->generation = mc_process_generation();
-    self->loop = loop;
-    self->call_soon = PyObject_GetAttrString(loop, "call_soon");
-    self->call_later = PyObject_GetAttrString(loop, "call_later");
-    if (self->call_soon == NULL || self->call_later == NULL || find_future(self) < 0) {
-        leave_loop(self);
-        return -1;
-    }
-    return 0;
-}
-
-/* Another loop runs than that of the first use, or it is another process. Steals loop. */
-static COLD int change_loop(mcx_async *self, PyObject *loop)
-{
-    PyObject *closed;
-    int is_closed = 1;
-
-    if (self->cache == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "AsyncCache.__init__ has not been called");
-        Py_DECREF(loop);
-        return -1;
-    }
-    if (self->loop != NULL && self->generation == mc_process_generation()) {
-        closed = PyObject_CallMethod(self->loop, "is_closed", NULL);
-        is_closed = closed ? PyObject_IsTrue(closed) : -1;
-        Py_XDECREF(closed);
-        if (is_closed == 0) {
-            PyErr_Format(PyExc_RuntimeError,
-                         "%R belongs to the event loop %R, and is used in %R: make one for each",
-                         (PyObject *)self, self->loop, loop);
-        }
-    }
-    if (is_closed <= 0) {
-        Py_DECREF(loop);
-        return -1;
-    }
-    return enter_loop(self, loop);
-}
-
-int mcx_async_enter(mcx_async *self)
-{
-    PyObject *loop = LIKELY(self->find_loop != NULL) ? PyObject_CallNoArgs(self->find_loop) : NULL;
-
-    if (UNLIKELY(loop == NULL)) {
-        if (!PyErr_Occurred()) {
-            PyErr_SetString(PyExc_RuntimeError, "AsyncCache.__init__ has not been called");
-        }
-        return -1;
-    }
-    if (LIKELY(loop == self->loop && self->generation == mc_process_generation())) {
-        Py_DECREF(loop);
-        return 0;
-    }
-    return change_loop(self, loop);
-}
-
-PyObject *mcx_async_future(mcx_async *self)
-{
-    PyObject *arguments[] = {self->loop};
-
-    return LIKELY(self->future_type != NULL)
-               ? PyObject_Vectorcall(self->future_type, arguments, 0, self->keywords)
-               : PyObject_CallNoArgs(self->make_future);
 }
 
 /* ---- streams -------------------------------------------------------------------------------- */
@@ -254,6 +165,7 @@ static PyMemberDef async_members[] = {
 static PyMethodDef type_methods[] = {
     {"_connections", async_connections, METH_O, NULL},
     {"_retire", async_retire, METH_O, NULL},
+    {"_rehome", mcx_async_rehome, METH_NOARGS, NULL},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -4,6 +4,8 @@
 
 #include "core/wire/request.h"
 
+#include "async_stream.h"
+#include "cache_call.h"
 #include "compat.h"
 
 /* A value up to this is copied behind its command. */
@@ -34,6 +36,14 @@ mcx_errand *mcx_errand_new(mcx_async *client, mc_command command, int64_t deadli
     return errand;
 }
 
+void mcx_afault_clear(mcx_afault *fault)
+{
+    Py_CLEAR(fault->text);
+    Py_CLEAR(fault->cause);
+    Py_CLEAR(fault->host);
+    fault->name = NULL;
+}
+
 static void clear_slots(mcx_errand *errand)
 {
     for (size_t i = 0; i < errand->count; i++) {
@@ -58,6 +68,8 @@ void mcx_errand_free(mcx_async *client, mcx_errand *errand)
     Py_CLEAR(errand->owner);
     Py_CLEAR(errand->value);
     Py_CLEAR(errand->body);
+    Py_CLEAR(errand->from);
+    mcx_afault_clear(&errand->why);
     mc_buffer_clear(&request);
     if (client->spare_count < MCX_SPARE_ERRANDS && room <= KEEP_SLOTS && request.capacity <= KEEP) {
         memset(errand, 0, sizeof *errand);
@@ -82,6 +94,28 @@ void mcx_errand_delete(mcx_errand *errand)
     PyMem_Free(errand->index);
     mc_buffer_fini(&errand->request);
     PyMem_Free(errand);
+}
+
+/* ---- keys ----------------------------------------------------------------------------------- */
+
+int mcx_async_key(mcx_call *call, PyObject *object, mc_slice *text, PyObject **owner)
+{
+    mcx_cache_key key;
+
+    if (UNLIKELY(mcx_cache_key_of(call, object, &key) < 0)) {
+        *owner = NULL;
+        return -1;
+    }
+    *text = key.key.text;
+    *owner = key.key.owner;
+    if (text->bytes == key.room) { /* with its prefix */
+        Py_SETREF(*owner, PyBytes_FromStringAndSize(text->bytes, (Py_ssize_t)text->length));
+        if (*owner == NULL) {
+            return -1;
+        }
+        text->bytes = PyBytes_AS_STRING(*owner);
+    }
+    return 0;
 }
 
 static int grow(mcx_errand *errand)
@@ -259,7 +293,8 @@ void mcx_errand_leave(mcx_acall *call)
     call->next = NULL;
     call->errand = NULL;
     errand->waiting--;
-    if (errand->waiting == 0 && errand->is_written) {
+    errand->gives_back = call->verb->gives_back;
+    if (errand->waiting == 0 && errand->is_written && !errand->gives_back) {
         mc_row_drop(&errand->asking);
     }
     Py_DECREF((PyObject *)call); /* the caller has another one */
@@ -275,6 +310,61 @@ mcx_acall *mcx_errand_take_waiters(mcx_errand *errand, size_t slot)
         errand->waiting--;
     }
     return waiters;
+}
+
+void mcx_errand_forget(mcx_async *client, mcx_errand *errand)
+{
+    if (errand->owner != NULL) {
+        errand->owner->many->errands--;
+    }
+    for (size_t i = 0; i < errand->count; i++) {
+        mcx_acall *waiters = mcx_errand_take_waiters(errand, i);
+
+        while (waiters != NULL) {
+            mcx_acall *next = waiters->next;
+
+            waiters->next = NULL;
+            Py_DECREF((PyObject *)waiters);
+            waiters = next;
+        }
+    }
+    mcx_errand_free(client, errand);
+}
+
+/* ---- one of several keys -------------------------------------------------------------------- */
+
+mcx_errand *mcx_errand_cut_out(mcx_async *client, mcx_errand *errand, size_t slot)
+{
+    mcx_slot *from = &errand->slots[slot];
+    mcx_errand *made = mcx_errand_new(client, errand->command, errand->deadline);
+    mcx_acall *waiters;
+
+    if (made == NULL) {
+        return NULL;
+    }
+    made->once = errand->once;
+    made->is_repeated = errand->is_repeated;
+    made->is_unwatched = errand->is_unwatched;
+    if (!mc_buffer_append(&made->request, mc_buffer_bytes(&errand->request) + from->begin,
+                          mcx_errand_reads(errand) ? 0 : from->end - from->begin) ||
+        mcx_errand_add(made, errand->keys[slot], from->owner, 0, from->number) < 0 ||
+        (errand->owner != NULL && mcx_errand_own(made, errand->owner) < 0)) {
+        mcx_errand_free(client, made);
+        if (!PyErr_Occurred()) {
+            PyErr_NoMemory();
+        }
+        return NULL;
+    }
+    made->value = Py_XNewRef(errand->value);
+    waiters = mcx_errand_take_waiters(errand, slot);
+    while (waiters != NULL) {
+        mcx_acall *next = waiters->next;
+
+        mcx_errand_wait(made, 0, waiters);
+        Py_DECREF((PyObject *)waiters);
+        waiters = next;
+    }
+    return made;
 }
 
 /* ---- requests ------------------------------------------------------------------------------- */

@@ -13,6 +13,9 @@ void mcx_errand_free(mcx_async *client, mcx_errand *errand);
 /* Its memory, too: of one that is not used again. */
 void mcx_errand_delete(mcx_errand *errand);
 
+/* A key with its prefix as an object that keeps its bytes: a new reference in *owner. */
+int mcx_async_key(mcx_call *call, PyObject *object, mc_slice *text, PyObject **owner);
+
 /* One more key; owner (strong from then on; NULL: none is needed) keeps its bytes. Its command is
  * what the request has from begin on. -1 with MemoryError. */
 int mcx_errand_add(mcx_errand *errand, mc_slice key, PyObject *owner, size_t begin, size_t number);
@@ -31,6 +34,9 @@ void mcx_errand_wait(mcx_errand *errand, size_t slot, mcx_acall *call);
  * up the errand's reference. */
 void mcx_errand_leave(mcx_acall *call);
 
+/* Who waits for it waits no more, and it is freed: nobody is told. */
+void mcx_errand_forget(mcx_async *client, mcx_errand *errand);
+
 /* The calls that wait for that key, in a chain of strong references, which are the caller's now. */
 mcx_acall *mcx_errand_take_waiters(mcx_errand *errand, size_t slot);
 
@@ -38,6 +44,10 @@ mcx_acall *mcx_errand_take_waiters(mcx_errand *errand, size_t slot);
  * as an object of its own. -1 with MemoryError. */
 int mcx_errand_store(mcx_errand *errand, mc_slice key, mc_slice exptime, const uint64_t *cas,
                      const mcx_stored *stored);
+
+/* One key of an errand with all that is its own, and those who wait for it, as an errand. NULL with
+ * MemoryError. */
+mcx_errand *mcx_errand_cut_out(mcx_async *client, mcx_errand *errand, size_t slot);
 
 /* What refers to Python's objects, for the garbage collector. */
 int mcx_errand_traverse(mcx_errand *errand, visitproc visit, void *arg);

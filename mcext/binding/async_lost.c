@@ -14,184 +14,8 @@
 #include "faults.h"
 #include "target.h"
 
-/* To so many other servers one call goes at most, one after the other. */
-#define MOVES 10
-
-/* ---- one errand ----------------------------------------------------------------------------- */
-
-void mcx_errand_fail(mcx_async *client, mcx_errand *errand, const mcx_afault *fault)
-{
-    int64_t now = mc_clock_now();
-
-    if (errand->owner != NULL) {
-        mcx_many_settle(errand->owner, fault, now);
-    }
-    for (size_t i = 0; i < errand->count; i++) {
-        mcx_acall *waiters = mcx_errand_take_waiters(errand, i);
-
-        while (waiters != NULL) {
-            mcx_acall *next = waiters->next;
-
-            waiters->next = NULL;
-            mcx_acall_fail(waiters, fault, now);
-            Py_DECREF((PyObject *)waiters);
-            waiters = next;
-        }
-    }
-    mcx_errand_free(client, errand);
-}
-
-/* It goes to a stream of that lane, which may be opened for it. */
-static void send_again(mcx_async *client, mcx_lane *lane, mcx_errand *errand,
-                       const mcx_afault *fault)
-{
-    bool is_big = errand->value != NULL;
-    mcx_astream *stream = lane != NULL ? mcx_lane_stream(client, lane, is_big) : NULL;
-
-    mcx_unraisable(client);
-    Py_CLEAR(errand->body);
-    errand->is_written = false;
-    errand->asking.is_dropped = false;
-    if (stream == NULL) {
-        mcx_errand_fail(client, errand, fault);
-        return;
-    }
-    (void)mcx_astream_send(stream, errand);
-    mcx_unraisable(client);
-}
-
-/* One key of an errand with all that is its own, as an errand. NULL with MemoryError. */
-static mcx_errand *cut_out(mcx_async *client, mcx_errand *errand, size_t slot)
-{
-    mcx_slot *from = &errand->slots[slot];
-    mcx_errand *made = mcx_errand_new(client, errand->command, errand->deadline);
-    mcx_acall *waiters;
-
-    if (made == NULL) {
-        return NULL;
-    }
-    made->once = errand->once;
-    made->is_repeated = errand->is_repeated;
-    made->is_unwatched = errand->is_unwatched;
-    if (!mc_buffer_append(&made->request, mc_buffer_bytes(&errand->request) + from->begin,
-                          mcx_errand_reads(errand) ? 0 : from->end - from->begin) ||
-        mcx_errand_add(made, errand->keys[slot], from->owner, 0, from->number) < 0 ||
-        (errand->owner != NULL && mcx_errand_own(made, errand->owner) < 0)) {
-        mcx_errand_free(client, made);
-        if (!PyErr_Occurred()) {
-            PyErr_NoMemory();
-        }
-        return NULL;
-    }
-    made->value = Py_XNewRef(errand->value);
-    waiters = mcx_errand_take_waiters(errand, slot);
-    while (waiters != NULL) {
-        mcx_acall *next = waiters->next;
-
-        mcx_errand_wait(made, 0, waiters);
-        Py_DECREF((PyObject *)waiters);
-        waiters = next;
-    }
-    return made;
-}
-
-void mcx_acalls_ask_alone(mcx_astream *stream, mcx_errand *errand, size_t slot, mcx_acall *chain)
-{
-    mcx_async *client = stream->client;
-    mcx_afault fault = {.name = "ConnectionLost", .host = stream->host};
-    mcx_errand *made;
-
-    errand->slots[slot].waiters = chain;
-    for (mcx_acall *each = chain; each != NULL; each = each->next) {
-        errand->waiting++;
-    }
-    made = cut_out(client, errand, slot);
-    if (made == NULL) {
-        mcx_unraisable(client);
-        return; /* they are told with the others */
-    }
-    made->is_alone = true;
-    /* This stream ends with the errand that has failed: from its queue it goes to another one. */
-    send_again(client, mcx_lane_of(client, stream->host), made, &fault);
-}
-
-/* ---- other servers -------------------------------------------------------------------------- */
-
-/* Whether all that wait for it may still be moved. */
-static bool may_move(mcx_errand *errand, mcx_server *tried)
-{
-    mcx_acall *first = errand->owner != NULL ? errand->owner : errand->slots[0].waiters;
-    bool may = first != NULL && errand->keys[0].length != 0;
-
-    for (mcx_acall *each = first; each != NULL; each = errand->owner != NULL ? NULL : each->next) {
-        may = may && each->moves++ < MOVES;
-        Py_XSETREF(each->tried, (mcx_server *)Py_NewRef((PyObject *)tried));
-        Py_XSETREF(each->host, (mcx_server *)Py_NewRef((PyObject *)tried));
-    }
-    return may;
-}
-
-/* An errand of one key, whose server cannot be reached, goes to the next one that there is. */
-static void move_one(mcx_async *client, mcx_call *call, mcx_errand *errand,
-                     const mcx_afault *fault)
-{
-    mcx_key key = {.text = errand->keys[0]};
-    mcx_lane *lane = NULL;
-    bool is_probe = false;
-    int there = 0;
-
-    if (may_move(errand, fault->host)) {
-        there = mcx_lane_choose(client, call, &key, fault->host, &lane, &is_probe);
-        Py_CLEAR(call->faults);
-    }
-    mcx_unraisable(client);
-    if (there > 0) {
-        for (mcx_acall *each = errand->slots[0].waiters; each != NULL; each = each->next) {
-            Py_XSETREF(each->host, (mcx_server *)Py_NewRef((PyObject *)lane->host));
-        }
-    }
-    send_again(client, there > 0 ? lane : NULL, errand, fault);
-    if (there > 0 && is_probe && lane->streams[0] != NULL) {
-        lane->streams[0]->is_probing = true;
-    }
-}
-
-static void move(mcx_async *client, mcx_errand *errand, const mcx_afault *fault)
-{
-    mcx_call call;
-
-    if (errand->waiting == 0 && !errand->is_unwatched) {
-        mcx_errand_fail(client, errand, fault);
-        return;
-    }
-    if (fault->host == NULL || mcx_cache_begin(&call, (PyObject *)client->cache,
-                                               errand->command) < 0) {
-        mcx_unraisable(client);
-        mcx_errand_fail(client, errand, fault);
-        return;
-    }
-    if (errand->count == 1) {
-        move_one(client, &call, errand, fault);
-    }
-    else {
-        for (size_t i = 0; i < errand->count; i++) {
-            mcx_errand *one = errand->owner != NULL || errand->slots[i].waiters != NULL
-                                  ? cut_out(client, errand, i)
-                                  : NULL;
-
-            mcx_unraisable(client);
-            if (one != NULL) {
-                move_one(client, &call, one, fault);
-            }
-        }
-        if (errand->owner != NULL) {
-            mcx_many_settle(errand->owner, NULL, mc_clock_now());
-        }
-        mcx_errand_free(client, errand);
-    }
-    Py_XDECREF(mcx_cache_end(&call, Py_NewRef(Py_None), NULL));
-    mcx_unraisable(client);
-}
+static const char CLOSED[] = "the server closed the connection",
+                  DEAD[] = "marked dead after a failure, and not yet to be tried again";
 
 /* ---- all of a stream ------------------------------------------------------------------------ */
 
@@ -215,7 +39,7 @@ static void end_errand(mcx_astream *stream, mcx_errand *errand, mcx_lost how, bo
     mcx_afault lost = {.host = stream->host, .may_have_run = errand->is_written};
 
     if (how == MCX_LOST_CONNECT) {
-        move(client, errand, fault);
+        mcx_errand_part(client, errand, stream->host, true, fault);
         return;
     }
     if (errand->waiting == 0 && !errand->is_unwatched) {
@@ -225,17 +49,10 @@ static void end_errand(mcx_astream *stream, mcx_errand *errand, mcx_lost how, bo
     }
     if (may_repeat && !is_late && !is_to_blame) {
         errand->is_repeated |= errand->is_written;
-        if (how == MCX_LOST_LATE) { /* its server is marked dead */
-            lost.name = "ServerUnavailable";
-            lost.text = PyUnicode_FromString("marked dead after a failure, and not yet to be tried "
-                                             "again");
-            move(client, errand, &lost);
-        }
-        else {
-            lost.name = "ConnectionLost";
-            lost.text = PyUnicode_FromString("the server closed the connection");
-            send_again(client, mcx_lane_of(client, stream->host), errand, &lost);
-        }
+        lost.name = how == MCX_LOST_LATE ? "ServerUnavailable" : "ConnectionLost";
+        lost.text = PyUnicode_FromString(how == MCX_LOST_LATE ? DEAD : CLOSED);
+        /* A server that was late is marked dead. */
+        mcx_errand_part(client, errand, stream->host, how == MCX_LOST_LATE, &lost);
         Py_XDECREF(lost.text);
         return;
     }
@@ -245,7 +62,7 @@ static void end_errand(mcx_astream *stream, mcx_errand *errand, mcx_lost how, bo
         return;
     }
     lost.name = is_late ? "ServerTimeout" : "ConnectionLost";
-    lost.text = PyUnicode_FromString(is_late ? "timed out" : "the server closed the connection");
+    lost.text = PyUnicode_FromString(is_late ? "timed out" : CLOSED);
     mcx_errand_fail(client, errand, &lost);
     Py_XDECREF(lost.text);
 }
@@ -303,7 +120,7 @@ static void end_greeting(mcx_astream *stream, const mcx_afault *fault)
     mcx_afault lost = {.name = "ConnectionLost", .host = stream->host, .may_have_run = true};
     mc_asking *asking;
 
-    lost.text = PyUnicode_FromString("the server closed the connection");
+    lost.text = PyUnicode_FromString(CLOSED);
     while ((asking = mc_row_take(&stream->row)) != NULL) {
         mcx_errand_fail(stream->client, (mcx_errand *)asking, fault != NULL ? fault : &lost);
     }

@@ -10,6 +10,7 @@
 
 #include "arguments.h"
 #include "async_call.h"
+#include "async_errand.h"
 #include "async_stream.h"
 #include "async_verbs.h"
 #include "cache_call.h"
@@ -186,15 +187,16 @@ static const mcx_verb probe_verb = {.name = "_probe", .command = MC_META_PROBE,
                                     .start = mcx_async_start_server, .finish = finish_probe,
                                     .raises = true, .once = true},
                       look_verb = {.name = "_look", .command = MC_MG, .start = start_look,
-                                   .finish = finish_look, .raises = true, .once = true},
+                                   .finish = finish_look, .raises = true, .once = true,
+                                   .gives_back = true},
                       item_verb = {.name = "_item", .command = MC_MG, .start = start_item,
-                                   .finish = finish_item},
+                                   .finish = finish_item, .gives_back = true},
                       gets_item_verb = {.name = "_gets_item", .command = MC_GETS,
                                         .start = mcx_async_start_get,
                                         .finish = finish_plain_item},
                       touched_verb = {.name = "_touched", .command = MC_MG,
                                       .start = start_touched, .finish = finish_touched,
-                                      .once = true},
+                                      .once = true, .gives_back = true},
                       md_verb = {.name = "_md", .command = MC_MD, .start = start_meta,
                                  .finish = finish_md, .once = true};
 

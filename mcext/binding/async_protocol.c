@@ -6,7 +6,6 @@
 #include "core/net/clock.h"
 #include "core/net/socket.h"
 
-#include "async_call.h"
 #include "async_errand.h"
 #include "async_stream.h"
 #include "cache_call.h"
@@ -84,26 +83,6 @@ static int stream_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* Who waits for it waits no more. */
-static void forget(mcx_async *client, mcx_errand *errand)
-{
-    if (errand->owner != NULL) {
-        errand->owner->many->errands--;
-    }
-    for (size_t i = 0; i < errand->count; i++) {
-        mcx_acall *waiters = mcx_errand_take_waiters(errand, i);
-
-        while (waiters != NULL) {
-            mcx_acall *next = waiters->next;
-
-            waiters->next = NULL;
-            Py_DECREF((PyObject *)waiters);
-            waiters = next;
-        }
-    }
-    mcx_errand_free(client, errand);
-}
-
 void mcx_astream_drop(mcx_astream *stream)
 {
     mc_asking *asking;
@@ -113,11 +92,11 @@ void mcx_astream_drop(mcx_astream *stream)
     stream->lane = NULL;
     stream->gets[0] = stream->gets[1] = NULL;
     while ((asking = mc_row_take(&stream->row)) != NULL) {
-        forget(stream->client, (mcx_errand *)asking);
+        mcx_errand_forget(stream->client, (mcx_errand *)asking);
     }
     while ((errand = stream->first) != NULL) {
         stream->first = errand->next;
-        forget(stream->client, errand);
+        mcx_errand_forget(stream->client, errand);
     }
     Py_CLEAR(stream->timer);
     Py_CLEAR(stream->write);
@@ -408,20 +387,6 @@ static PyObject *stream_tick(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* _greet(): awaitable: says name and password, where there are any. None; or why not and the
- * exception behind that, or None. */
-static PyObject *stream_greet(PyObject *self, PyObject *unused)
-{
-    mcx_astream *stream = (mcx_astream *)self;
-
-    (void)unused;
-    if (stream->client == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the stream is over");
-        return NULL;
-    }
-    return mcx_acall_greet(stream->client, self);
-}
-
 static PyMethodDef stream_methods[] = {
     {"connection_made", connection_made, METH_O, NULL},
     {"connection_lost", connection_lost, METH_O, NULL},
@@ -434,7 +399,6 @@ static PyMethodDef stream_methods[] = {
     {"_failed", stream_failed, METH_VARARGS, NULL},
     {"_flush", stream_flush, METH_NOARGS, NULL},
     {"_tick", stream_tick, METH_NOARGS, NULL},
-    {"_greet", stream_greet, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

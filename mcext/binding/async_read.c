@@ -6,6 +6,7 @@
 #include "core/wire/command.h"
 #include "core/wire/error_line.h"
 #include "core/wire/exchange.h"
+#include "core/wire/meta.h"
 #include "core/wire/request.h"
 
 #include "async.h"
@@ -16,123 +17,6 @@
 #include "faults.h"
 #include "first_words.h"
 #include "values.h"
-
-/* ---- calls go on ---------------------------------------------------------------------------- */
-
-void mcx_acall_wake(mcx_acall *self, int64_t now)
-{
-    PyObject *done, *name;
-
-    if (self->state != MCX_ACALL_WAITS) {
-        return;
-    }
-    self->state = MCX_ACALL_IS_ANSWERED;
-    self->took = now - self->start;
-    self->client->pending--;
-    if (self->host != NULL && self->host->counters != NULL) {
-        mcx_count_duration(self->host->counters, self->took);
-    }
-    if (self->future == NULL) { /* it has not waited yet */
-        return;
-    }
-    name = self->client->set_result;
-    PyObject *arguments[] = {self->future, Py_None};
-
-    done = PyObject_VectorcallMethod(name, arguments, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    if (UNLIKELY(done == NULL)) {
-        /* A future that was cancelled: its call is told by its task. */
-        if (PyErr_ExceptionMatches(self->client->invalid_state)) {
-            PyErr_Clear();
-        }
-        mcx_unraisable(self);
-    }
-    Py_XDECREF(done);
-}
-
-void mcx_acalls_wake(mcx_acall *chain, int64_t now)
-{
-    while (chain != NULL) {
-        mcx_acall *next = chain->next;
-
-        chain->next = NULL;
-        mcx_acall_wake(chain, now);
-        Py_DECREF((PyObject *)chain);
-        chain = next;
-    }
-}
-
-static void copy_fault(mcx_afault *to, const mcx_afault *from)
-{
-    *to = *from;
-    Py_XINCREF(to->text);
-    Py_XINCREF(to->cause);
-    Py_XINCREF((PyObject *)to->host);
-}
-
-void mcx_afault_clear(mcx_afault *fault)
-{
-    Py_CLEAR(fault->text);
-    Py_CLEAR(fault->cause);
-    Py_CLEAR(fault->host);
-    fault->name = NULL;
-}
-
-void mcx_acall_fail(mcx_acall *self, const mcx_afault *fault, int64_t now)
-{
-    if (self->fault.name == NULL) {
-        copy_fault(&self->fault, fault);
-    }
-    mcx_acall_wake(self, now);
-}
-
-static void fail_chain(mcx_acall *chain, const mcx_afault *fault, int64_t now)
-{
-    for (mcx_acall *each = chain; each != NULL; each = each->next) {
-        if (each->fault.name == NULL) {
-            copy_fault(&each->fault, fault);
-        }
-    }
-    mcx_acalls_wake(chain, now);
-}
-
-void mcx_many_settle(mcx_acall *self, const mcx_afault *fault, int64_t now)
-{
-    mcx_many *many = self->many;
-
-    many->errands--;
-    if (fault != NULL) {
-        mcx_afault *faults = PyMem_Realloc(many->faults,
-                                           (many->fault_count + 1) * sizeof *faults);
-
-        if (faults == NULL) {
-            PyErr_NoMemory();
-            mcx_unraisable(self);
-        }
-        else {
-            many->faults = faults;
-            copy_fault(&faults[many->fault_count++], fault);
-        }
-    }
-    if (many->errands == 0 && !many->is_placing) {
-        mcx_acall_wake(self, now);
-    }
-}
-
-/* ---- what is counted ------------------------------------------------------------------------ */
-
-void mcx_errand_count(mcx_server *host, const mcx_errand *errand, mc_status status)
-{
-    if (host->counters != NULL) {
-        mcx_tally tally = {.command = errand->command,
-                           .calls = errand->calls,
-                           .keys = errand->count,
-                           .good = errand->good,
-                           .retried = errand->is_repeated,
-                           .status = status};
-
-        mcx_counters_add(host->counters, &tally);
-    }
-}
 
 /* ---- values --------------------------------------------------------------------------------- */
 
@@ -179,6 +63,10 @@ static void deliver_value(mcx_astream *stream, mcx_errand *errand, size_t index,
         return;
     }
     waiters = mcx_errand_take_waiters(errand, index);
+    if (UNLIKELY(waiters == NULL) && errand->gives_back && mc_meta_has(reply, 'W')) {
+        mcx_lease_back(stream->client, stream->host, errand->keys[index],
+                       errand->slots[index].owner, reply);
+    }
     for (mcx_acall *each = waiters; each != NULL; each = each->next) {
         if (each != waiters && waiters->got.value != NULL) { /* what is plain never changes */
             each->got = waiters->got;
@@ -255,15 +143,9 @@ static bool remove_old(mcx_astream *stream, mcx_errand *errand, size_t index, mc
 
     if (removal != NULL && mc_request_line(&removal->request, MC_DELETE, key, MCX_NOTHING, false) &&
         mcx_errand_add(removal, key, errand->slots[index].owner, 0, 0) == 0) {
-        mcx_astream *to = mcx_lane_stream(stream->client,
-                                          mcx_lane_of(stream->client, stream->host), false);
-
-        if (to != NULL) {
-            mcx_errand_wait(removal, 0, call);
-            (void)mcx_astream_send(to, removal);
-            mcx_unraisable(call);
-            return true;
-        }
+        mcx_errand_wait(removal, 0, call);
+        mcx_errand_part(stream->client, removal, stream->host, false, &call->fault);
+        return true;
     }
     if (removal != NULL) {
         mcx_errand_free(stream->client, removal);
@@ -339,15 +221,18 @@ static void fail_retrieval(mcx_astream *stream, mcx_errand *errand, int64_t now)
 
     fault_of_line(stream, &errand->asking.exchange.reply, &fault);
     for (size_t i = 0; i < errand->count; i++) {
-        mcx_acall *waiters = errand->owner == NULL && !errand->is_alone && errand->count > 1
-                                 ? mcx_errand_take_waiters(errand, i)
-                                 : NULL;
+        bool asks_again = errand->owner == NULL && !errand->is_alone && errand->count > 1 &&
+                          errand->slots[i].waiters != NULL;
+        mcx_errand *alone =
+            asks_again ? mcx_errand_cut_out(stream->client, errand, i) : NULL;
 
-        if (waiters != NULL) {
-            mcx_acalls_ask_alone(stream, errand, i, waiters);
+        mcx_unraisable(stream);
+        if (alone != NULL) {
+            alone->is_alone = true;
+            mcx_errand_part(stream->client, alone, stream->host, false, &fault);
         }
         else if (errand->owner == NULL) {
-            fail_chain(mcx_errand_take_waiters(errand, i), &fault, now);
+            mcx_acalls_fail(mcx_errand_take_waiters(errand, i), &fault, now);
         }
     }
     if (errand->owner != NULL) {

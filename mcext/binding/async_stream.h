@@ -50,17 +50,6 @@ int mcx_astream_wake_at(mcx_astream *stream, int64_t at);
 /* What was received is read. -1 with an exception that is nobody's. */
 int mcx_astream_read(mcx_astream *stream);
 
-/* The call goes on. */
-void mcx_acall_wake(mcx_acall *self, int64_t now);
-void mcx_acalls_wake(mcx_acall *chain, int64_t now); /* gives up the references */
-
-/* The same with a fault, of which the call gets references of its own. Where it has one already,
- * that stays. */
-void mcx_acall_fail(mcx_acall *self, const mcx_afault *fault, int64_t now);
-
-/* One of a call for many keys is over. fault: NULL: it was answered. */
-void mcx_many_settle(mcx_acall *self, const mcx_afault *fault, int64_t now);
-
 /* ---- async_lost.c: its end ------------------------------------------------------------------ */
 
 typedef enum {
@@ -75,12 +64,33 @@ typedef enum {
  * what may be repeated. fault: of the one that it happened to; of a connect, of all. */
 void mcx_astream_lose(mcx_astream *stream, mcx_lost how, const mcx_afault *fault);
 
+/* ---- async_wake.c: what becomes of calls and errands ------------------------------------------ */
+
+/* The call goes on. */
+void mcx_acall_wake(mcx_acall *self, int64_t now);
+void mcx_acalls_wake(mcx_acall *chain, int64_t now); /* gives up the references */
+
+/* The same with a fault, of which the call gets references of its own. Where it has one already,
+ * that stays. */
+void mcx_acall_fail(mcx_acall *self, const mcx_afault *fault, int64_t now);
+
+/* One of a call for many keys is over. fault: NULL: it was answered. */
+void mcx_many_settle(mcx_acall *self, const mcx_afault *fault, int64_t now);
+
+/* The same of a chain. */
+void mcx_acalls_fail(mcx_acall *chain, const mcx_afault *fault, int64_t now);
+
+/* The errand, which is in no queue, goes to another stream of that server, or moves on to other
+ * servers, when it is its turn. why: what it fails with where it cannot. */
+void mcx_errand_part(mcx_async *client, mcx_errand *errand, mcx_server *from, bool moves,
+                     const mcx_afault *why);
+
+/* A lease came with that reply, and nobody wants it: it goes back. */
+void mcx_lease_back(mcx_async *client, mcx_server *host, mc_slice key, PyObject *owner,
+                    const mc_reply *reply);
+
 /* An errand that is in no queue fails. */
 void mcx_errand_fail(mcx_async *client, mcx_errand *errand, const mcx_afault *fault);
-
-/* Calls that shared a get ask once more, each for itself. chain: strong references, which go with
- * it. */
-void mcx_acalls_ask_alone(mcx_astream *stream, mcx_errand *errand, size_t slot, mcx_acall *chain);
 
 /* What is counted when an errand is over. */
 void mcx_errand_count(mcx_server *host, const mcx_errand *errand, mc_status status);

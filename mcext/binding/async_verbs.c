@@ -30,26 +30,6 @@ PyObject *mcx_missed_false(const mcx_acall *self)
     return Py_False;
 }
 
-int mcx_async_key(mcx_call *call, PyObject *object, mc_slice *text, PyObject **owner)
-{
-    mcx_cache_key key;
-
-    if (UNLIKELY(mcx_cache_key_of(call, object, &key) < 0)) {
-        *owner = NULL;
-        return -1;
-    }
-    *text = key.key.text;
-    *owner = key.key.owner;
-    if (text->bytes == key.room) { /* with its prefix */
-        Py_SETREF(*owner, PyBytes_FromStringAndSize(text->bytes, (Py_ssize_t)text->length));
-        if (*owner == NULL) {
-            return -1;
-        }
-        text->bytes = PyBytes_AS_STRING(*owner);
-    }
-    return 0;
-}
-
 /* ---- get ------------------------------------------------------------------------------------ */
 
 static int send_get(mcx_acall *self, mcx_lane *lane, bool is_probe, mc_slice key, PyObject *owner)
@@ -438,9 +418,18 @@ static const mcx_verb greeting_verb = {.name = "_greet", .command = MC_SET, .gre
                                        .start = start_greeting, .finish = finish_greeting,
                                        .raises = true, .missed = mcx_missed_none};
 
-PyObject *mcx_acall_greet(mcx_async *client, PyObject *stream)
+/* _greet(stream): says name and password on one that is being opened, where there are any. None; or
+ * (why not, the exception behind that or None). */
+static PyObject *async_greet(PyObject *object, PyObject *stream)
 {
-    return mcx_acall_new(client, &greeting_verb, &stream, 1);
+    mcx_async *self = (mcx_async *)object;
+
+    if (!PyObject_TypeCheck(stream, self->module->astream_type) ||
+        ((mcx_astream *)stream)->host == NULL) {
+        PyErr_SetString(PyExc_TypeError, "a stream is needed");
+        return NULL;
+    }
+    return mcx_acall_new(self, &greeting_verb, &stream, 1);
 }
 
 PyMethodDef mcx_async_methods[] = {
@@ -462,6 +451,7 @@ PyMethodDef mcx_async_methods[] = {
             "Awaitable: subtract delta from the number stored under key; see Cache.decr.\n\n"
             "A call that is cancelled may have been carried out."),
     {"_gets", async_gets, METH_O, NULL},
+    {"_greet", async_greet, METH_O, NULL},
     {"_version", async_version, METH_VARARGS, NULL},
     {"_flush_all", async_flush_all, METH_VARARGS, NULL},
     {"_stats", async_stats, METH_VARARGS, NULL},

@@ -12,9 +12,6 @@ extern PyMethodDef mcx_async_methods[], mcx_async_store_methods[], mcx_async_met
 PyObject *mcx_missed_none(const mcx_acall *self);
 PyObject *mcx_missed_false(const mcx_acall *self);
 
-/* A key with its prefix as an object that keeps its bytes: a new reference in *owner. */
-int mcx_async_key(mcx_call *call, PyObject *object, mc_slice *text, PyObject **owner);
-
 /* Starts of verbs that others share: of arguments (key), and (server, text or None). */
 int mcx_async_start_get(mcx_acall *self, mcx_call *call);
 int mcx_async_start_server(mcx_acall *self, mcx_call *call);

@@ -13,7 +13,6 @@ import time
 import weakref
 
 import pytest
-from async_stand_in import make
 from scripted_server import ScriptedServer
 
 import mcext
@@ -48,7 +47,7 @@ def other(server):
 
 @pytest.fixture
 def cache(server, other):
-    return make([server.address])
+    return mcext.AsyncCache([server.address])
 
 
 def never():
@@ -341,7 +340,7 @@ class Cancels:
 async def test_a_leader_that_is_cancelled_while_it_stores_keeps_nobody_waiting(server, other, has_old):
     options = {"ttl": 100, "refresh": 60} if has_old else {}
     codec = Cancels()
-    async with make([server.address], codec=codec) as cache:
+    async with mcext.AsyncCache([server.address], codec=codec) as cache:
         if has_old:
             await cache.set("k", "old", 50)
         factory = Factory("stored")
@@ -604,7 +603,7 @@ class Memory:
 def plain():
     memory = Memory()
     with ScriptedServer(memory) as server:
-        yield make([server.address]), memory
+        yield mcext.AsyncCache([server.address]), memory
 
 
 @in_a_loop
@@ -645,7 +644,7 @@ async def test_without_meta_a_cancelled_leader_gives_the_lease_back(plain):
 async def test_where_the_server_fails_it_is_computed_or_an_error_by_fallback(errors):
     with ScriptedServer() as server:
         address = server.address
-    async with make([address], errors=errors) as cache:
+    async with mcext.AsyncCache([address], errors=errors) as cache:
         assert await cache.get_or_set("k", lambda: "plain") == "plain"
         assert await cache.get_or_set("k", lambda: asyncio.sleep(0, "async")) == "async"
         with pytest.raises(LookupError):
@@ -674,11 +673,11 @@ async def test_a_value_that_cannot_be_decoded_is_computed_where_failures_are_mis
             return data.decode()
 
     other.set("k", [1])
-    async with make([server.address], codec=Refuses(), errors="miss") as cache:
+    async with mcext.AsyncCache([server.address], codec=Refuses(), errors="miss") as cache:
         assert await cache.get_or_set("k", lambda: asyncio.sleep(0, "computed")) == "computed"
         assert await cache.get_or_set("k", never) == "computed"
     other.set("k", [1])
-    async with make([server.address], codec=Refuses()) as cache:
+    async with mcext.AsyncCache([server.address], codec=Refuses()) as cache:
         with pytest.raises(mcext.DecodeError):
             await cache.get_or_set("k", never)
 

@@ -1,0 +1,203 @@
+/* async_wake: calls go on, with what has come or with what failed; and errands that have lost their
+ * stream, until async_move finds them another one. */
+#include "core/net/clock.h"
+#include "core/wire/exchange.h"
+#include "core/wire/meta.h"
+#include "core/wire/number.h"
+#include "core/wire/request.h"
+
+#include "async.h"
+#include "async_errand.h"
+#include "async_stream.h"
+#include "compat.h"
+#include "counters.h"
+#include "values.h"
+
+/* ---- calls go on ---------------------------------------------------------------------------- */
+
+void mcx_acall_wake(mcx_acall *self, int64_t now)
+{
+    PyObject *done, *name;
+
+    if (self->state != MCX_ACALL_WAITS) {
+        return;
+    }
+    self->state = MCX_ACALL_IS_ANSWERED;
+    self->took = now - self->start;
+    self->client->pending--;
+    if (self->host != NULL && self->host->counters != NULL) {
+        mcx_count_duration(self->host->counters, self->took);
+    }
+    if (self->future == NULL) { /* it has not waited yet */
+        return;
+    }
+    name = self->client->set_result;
+    PyObject *arguments[] = {self->future, Py_None};
+
+    done = PyObject_VectorcallMethod(name, arguments, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (UNLIKELY(done == NULL)) {
+        /* A future that was cancelled: its call is told by its task. */
+        if (PyErr_ExceptionMatches(self->client->invalid_state)) {
+            PyErr_Clear();
+        }
+        mcx_unraisable(self);
+    }
+    Py_XDECREF(done);
+}
+
+void mcx_acalls_wake(mcx_acall *chain, int64_t now)
+{
+    while (chain != NULL) {
+        mcx_acall *next = chain->next;
+
+        chain->next = NULL;
+        mcx_acall_wake(chain, now);
+        Py_DECREF((PyObject *)chain);
+        chain = next;
+    }
+}
+
+static void copy_fault(mcx_afault *to, const mcx_afault *from)
+{
+    *to = *from;
+    Py_XINCREF(to->text);
+    Py_XINCREF(to->cause);
+    Py_XINCREF((PyObject *)to->host);
+}
+
+void mcx_acall_fail(mcx_acall *self, const mcx_afault *fault, int64_t now)
+{
+    if (self->fault.name == NULL) {
+        copy_fault(&self->fault, fault);
+    }
+    mcx_acall_wake(self, now);
+}
+
+void mcx_acalls_fail(mcx_acall *chain, const mcx_afault *fault, int64_t now)
+{
+    for (mcx_acall *each = chain; each != NULL; each = each->next) {
+        if (each->fault.name == NULL) {
+            copy_fault(&each->fault, fault);
+        }
+    }
+    mcx_acalls_wake(chain, now);
+}
+
+void mcx_many_settle(mcx_acall *self, const mcx_afault *fault, int64_t now)
+{
+    mcx_many *many = self->many;
+
+    many->errands--;
+    if (fault != NULL) {
+        mcx_afault *faults = PyMem_Realloc(many->faults,
+                                           (many->fault_count + 1) * sizeof *faults);
+
+        if (faults == NULL) {
+            PyErr_NoMemory();
+            mcx_unraisable(self);
+        }
+        else {
+            many->faults = faults;
+            copy_fault(&faults[many->fault_count++], fault);
+        }
+    }
+    if (many->errands == 0 && !many->is_placing) {
+        mcx_acall_wake(self, now);
+    }
+}
+
+/* ---- what is counted ------------------------------------------------------------------------ */
+
+void mcx_errand_count(mcx_server *host, const mcx_errand *errand, mc_status status)
+{
+    if (host->counters != NULL) {
+        mcx_tally tally = {.command = errand->command,
+                           .calls = errand->calls,
+                           .keys = errand->count,
+                           .good = errand->good,
+                           .retried = errand->is_repeated,
+                           .status = status};
+
+        mcx_counters_add(host->counters, &tally);
+    }
+}
+
+/* ---- errands -------------------------------------------------------------------------------- */
+
+void mcx_errand_fail(mcx_async *client, mcx_errand *errand, const mcx_afault *fault)
+{
+    int64_t now = mc_clock_now();
+
+    if (errand->owner != NULL) {
+        mcx_many_settle(errand->owner, fault, now);
+    }
+    for (size_t i = 0; i < errand->count; i++) {
+        mcx_acalls_fail(mcx_errand_take_waiters(errand, i), fault, now);
+    }
+    mcx_errand_free(client, errand);
+}
+
+/* Their turn comes soon. */
+static int rehome_soon(mcx_async *client)
+{
+    PyObject *rehome = PyObject_GetAttrString((PyObject *)client, "_rehome");
+    PyObject *handle = rehome ? PyObject_CallOneArg(client->call_soon, rehome) : NULL;
+
+    Py_XDECREF(rehome);
+    Py_XDECREF(handle);
+    client->is_rehome_due = handle != NULL;
+    return handle == NULL ? -1 : 0;
+}
+
+static size_t put_flag(char *to, const char *flag, size_t length, uint64_t number)
+{
+    memcpy(to, flag, length);
+    return length + mc_number_format(to + length, number);
+}
+
+void mcx_lease_back(mcx_async *client, mcx_server *host, mc_slice key, PyObject *owner,
+                    const mc_reply *reply)
+{
+    /* An old value stays, and is for the next one to compute anew. */
+    bool has_value = !mcx_is_stub(reply->flags, (size_t)reply->length);
+    mcx_afault nothing = {.name = "ConnectionLost"};
+    char text[4 + MC_NUMBER_MAX_DIGITS];
+    mc_slice flags = {text, put_flag(text, has_value ? "I C" : "C", has_value ? 3 : 1, reply->cas)};
+    mcx_errand *errand =
+        mcx_errand_new(client, MC_MD, mc_clock_now() + client->timeout);
+
+    if (errand != NULL && mc_request_line(&errand->request, MC_MD, key, flags, false) &&
+        mcx_errand_add(errand, key, owner, 0, 0) == 0) {
+        errand->once = errand->is_unwatched = true;
+        mcx_errand_part(client, errand, host, false, &nothing);
+        return;
+    }
+    if (errand != NULL) {
+        mcx_errand_free(client, errand);
+    }
+    mcx_unraisable(client);
+}
+
+void mcx_errand_part(mcx_async *client, mcx_errand *errand, mcx_server *from, bool moves,
+                     const mcx_afault *why)
+{
+    mcx_errand **end = &client->homeless;
+
+    mcx_afault_clear(&errand->why);
+    copy_fault(&errand->why, why);
+    Py_XSETREF(errand->from, (mcx_server *)Py_NewRef((PyObject *)from));
+    errand->moves = moves;
+    errand->next = NULL;
+    errand->is_written = false;
+    errand->asking.is_dropped = false;
+    Py_CLEAR(errand->body);
+    if (!client->is_rehome_due && rehome_soon(client) < 0) {
+        mcx_unraisable(client);
+        mcx_errand_fail(client, errand, why);
+        return;
+    }
+    while (*end != NULL) {
+        end = &(*end)->next;
+    }
+    *end = errand;
+}
