@@ -11,7 +11,6 @@ makes no calls of its own.
 from __future__ import annotations
 
 import asyncio
-import math
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -21,7 +20,7 @@ from mcext.cache import Cache, ServerState
 from mcext.errors import ConflictError, ConnectionLost, MemcacheError, ProtocolError, ServerError, partial_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Coroutine
     from datetime import timedelta
     from typing import Literal
 
@@ -333,9 +332,7 @@ class AsyncCache(_core._AsyncCache[T]):
             return item
         return _core.Item([again.value, again.flags, again.cas, *list(item)[3:]])
 
-    async def get_and_touch(
-        self, key: str | bytes, ttl: float | timedelta | None, default: Any = None
-    ) -> Any:
+    async def get_and_touch(self, key: str | bytes, ttl: float | timedelta | None, default: Any = None) -> Any:
         """Fetch the value of key, and set a new time to live; see Cache.get_and_touch."""
         if await self._guarded_level(key) != _NONE:
             found = await self._touched(key, ttl)

@@ -51,7 +51,7 @@ struct mcx_errand {
     mcx_slot *slots;
     mc_slice *keys; /* as many; of a request without a key it is empty */
     size_t count, room;
-    uint16_t *index;   /* owned or NULL: slots by their hashes: number + 1, 0: none */
+    uint16_t *index; /* owned or NULL: slots by their hashes: number + 1, 0: none */
     bool is_indexed;
     size_t waiting;    /* calls */
     size_t calls;      /* that were waiting when it was written */
@@ -66,9 +66,9 @@ struct mcx_errand {
     mcx_afault why;    /* what it then fails with, if it finds no other */
     bool moves;        /* to another server */
     bool is_written;
-    bool is_repeated; /* on a second stream, since the first one was closed */
-    bool once;        /* it changes something: it is never repeated */
-    bool is_alone;    /* no other call's keys are put to it */
+    bool is_repeated;  /* on a second stream, since the first one was closed */
+    bool once;         /* it changes something: it is never repeated */
+    bool is_alone;     /* no other call's keys are put to it */
     bool is_unwatched; /* it goes out though nobody waits */
     bool gives_back;   /* a lease that comes when nobody waits for it any more */
     bool is_greeting;  /* it is no request of a caller's, and not counted */
@@ -125,10 +125,10 @@ typedef struct {
     int (*start)(mcx_acall *self, mcx_call *call);
     PyObject *(*finish)(mcx_acall *self, mcx_call *call); /* NULL: by a fault or an exception */
     PyObject *(*missed)(const mcx_acall *self); /* borrowed: what errors="miss" gives, or NULL */
-    bool raises;   /* whatever errors says */
-    bool greets;   /* it is the first thing that is said on a stream */
-    bool gives_back; /* a lease that comes when nobody waits any more */
-    bool once;     /* it changes something that is not to be changed twice */
+    bool raises;                                /* whatever errors says */
+    bool greets;                                /* it is the first thing that is said on a stream */
+    bool gives_back;                            /* a lease that comes when nobody waits any more */
+    bool once; /* it changes something that is not to be changed twice */
 } mcx_verb;
 
 #define MCX_ACALL_ARGUMENTS 5
@@ -157,7 +157,7 @@ struct mcx_acall {
     unsigned char state;
     unsigned char moves; /* to other servers */
     bool is_running;
-    bool is_told; /* its caller has what came */
+    bool is_told;    /* its caller has what came */
     bool is_refused; /* the server does not know the command */
 };
 
@@ -175,10 +175,10 @@ typedef struct {
     PyObject *owner;  /* strong: as it is sent */
     mc_slice text;
     mcx_retrieved got;
-    mc_reply *reply;   /* owned or NULL: of a meta command */
-    mcx_server *host;  /* strong or NULL */
+    mc_reply *reply;  /* owned or NULL: of a meta command */
+    mcx_server *host; /* strong or NULL */
     mc_reply_type said;
-    bool is_done;      /* the server has answered for it */
+    bool is_done; /* the server has answered for it */
 } mcx_akey;
 
 struct mcx_many {
@@ -186,7 +186,7 @@ struct mcx_many {
     size_t count;
     mcx_errand **errand; /* borrowed; NULL: it is over */
     size_t errand_count;
-    size_t errands; /* under way */
+    size_t errands;  /* under way */
     PyObject *noted; /* strong or NULL: list of exceptions from the beginning */
     mcx_afault *faults;
     size_t fault_count;
@@ -200,26 +200,26 @@ struct mcx_many {
 /* The type `_AsyncCache`, from which mcext.async_cache.AsyncCache derives. */
 struct mcx_async {
     PyObject_HEAD
-    mcx_module *module;  /* borrowed: the type keeps it */
-    mcx_cache *cache;    /* strong: options, servers, counters */
-    PyObject *loop;      /* strong or NULL: that of the first use */
-    PyObject *find_loop; /* strong: asyncio.get_running_loop */
-    PyObject *future_type; /* strong or NULL: where the loop's futures are plain ones */
-    PyObject *make_future; /* strong or NULL: the loop's create_future, where they are not */
-    PyObject *keywords;    /* ("loop",) */
-    PyObject *set_result;  /* strong: the name */
+    mcx_module *module;      /* borrowed: the type keeps it */
+    mcx_cache *cache;        /* strong: options, servers, counters */
+    PyObject *loop;          /* strong or NULL: that of the first use */
+    PyObject *find_loop;     /* strong: asyncio.get_running_loop */
+    PyObject *future_type;   /* strong or NULL: where the loop's futures are plain ones */
+    PyObject *make_future;   /* strong or NULL: the loop's create_future, where they are not */
+    PyObject *keywords;      /* ("loop",) */
+    PyObject *set_result;    /* strong: the name */
     PyObject *invalid_state; /* strong: asyncio.InvalidStateError */
     PyObject *call_soon, *call_later; /* strong or NULL */
     PyObject *weak_references;
     uint32_t generation; /* of the process */
     Py_ssize_t connections, max_pending;
-    uint64_t max_length; /* of a value */
-    int64_t timeout;     /* of a call, nanoseconds */
-    Py_ssize_t pending; /* calls that wait */
-    mcx_lane *lanes;    /* owned */
+    uint64_t max_length;  /* of a value */
+    int64_t timeout;      /* of a call, nanoseconds */
+    Py_ssize_t pending;   /* calls that wait */
+    mcx_lane *lanes;      /* owned */
     mcx_errand *homeless; /* owned: those that have lost their stream */
     bool is_rehome_due;
-    mcx_errand *spare;  /* owned */
+    mcx_errand *spare; /* owned */
     int spare_count;
 };
 

@@ -101,17 +101,24 @@ static int start_lease(mcx_acall *self, mcx_call *call)
 static PyObject *finish(mcx_acall *self, mcx_call *call)
 {
     (void)call;
-    return PyBool_FromLong(self->types[0] == MC_REPLY_STORED ||
-                           self->types[0] == MC_REPLY_DELETED);
+    return PyBool_FromLong(self->types[0] == MC_REPLY_STORED || self->types[0] == MC_REPLY_DELETED);
 }
 
-static const mcx_verb number_verb = {.name = "_add_number", .command = MC_ADD,
-                                     .start = start_number, .finish = finish,
+static const mcx_verb number_verb = {.name = "_add_number",
+                                     .command = MC_ADD,
+                                     .start = start_number,
+                                     .finish = finish,
                                      .missed = mcx_missed_none},
-                      add_verb = {.name = "_add_beside", .command = MC_ADD, .start = start_lease,
-                                  .finish = finish, .raises = true},
-                      delete_verb = {.name = "_delete_beside", .command = MC_DELETE,
-                                     .start = start_lease, .finish = finish, .raises = true};
+                      add_verb = {.name = "_add_beside",
+                                  .command = MC_ADD,
+                                  .start = start_lease,
+                                  .finish = finish,
+                                  .raises = true},
+                      delete_verb = {.name = "_delete_beside",
+                                     .command = MC_DELETE,
+                                     .start = start_lease,
+                                     .finish = finish,
+                                     .raises = true};
 
 static PyObject *method(PyObject *self, const mcx_verb *verb, const char *format, PyObject *args)
 {

@@ -239,8 +239,8 @@ static PyObject *missed_by(const mcx_acall *self)
     return self->verb->missed != NULL ? self->verb->missed(self) : NULL;
 }
 
-/* Where servers are found by asking, the first call waits until they are: 1, 0 where it need not, -1
- * with an exception. */
+/* Where servers are found by asking, the first call waits until they are: 1, 0 where it need not,
+ * -1 with an exception. */
 static COLD int make_ready(mcx_acall *self)
 {
     mcx_async *client = self->client;
@@ -422,9 +422,8 @@ static PySendResult acall_am_send(PyObject *object, PyObject *value, PyObject **
 static PyObject *as_iterator(PySendResult sent, PyObject *result)
 {
     if (sent == PYGEN_RETURN) {
-        PyObject *stop = result == Py_None
-                             ? PyObject_CallNoArgs(PyExc_StopIteration)
-                             : PyObject_CallOneArg(PyExc_StopIteration, result);
+        PyObject *stop = result == Py_None ? PyObject_CallNoArgs(PyExc_StopIteration)
+                                           : PyObject_CallOneArg(PyExc_StopIteration, result);
 
         if (stop != NULL) {
             PyErr_SetObject(PyExc_StopIteration, stop);
@@ -550,14 +549,10 @@ static PyMethodDef acall_methods[] = {
 };
 
 static PyGetSetDef acall_getset[] = {
-    {"__name__", get_name, NULL, NULL, NULL},
-    {"__qualname__", get_qualname, NULL, NULL, NULL},
-    {"cr_running", get_running, NULL, NULL, NULL},
-    {"cr_await", get_await, NULL, NULL, NULL},
-    {"cr_frame", get_none, NULL, NULL, NULL},
-    {"cr_code", get_none, NULL, NULL, NULL},
-    {"cr_origin", get_none, NULL, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
+    {"__name__", get_name, NULL, NULL, NULL},      {"__qualname__", get_qualname, NULL, NULL, NULL},
+    {"cr_running", get_running, NULL, NULL, NULL}, {"cr_await", get_await, NULL, NULL, NULL},
+    {"cr_frame", get_none, NULL, NULL, NULL},      {"cr_code", get_none, NULL, NULL, NULL},
+    {"cr_origin", get_none, NULL, NULL, NULL},     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot acall_slots[] = {

@@ -171,11 +171,8 @@ static PyMethodDef type_methods[] = {
 };
 
 static PyMethodDef *const tables[] = {
-    mcx_async_methods,
-    mcx_async_store_methods,
-    mcx_async_meta_methods,
-    mcx_async_many_methods,
-    mcx_async_beside_methods,
+    mcx_async_methods,      mcx_async_store_methods,  mcx_async_meta_methods,
+    mcx_async_many_methods, mcx_async_beside_methods,
 };
 
 static int add_methods(PyTypeObject *type)
@@ -229,8 +226,7 @@ int mcx_add_async_types(mcx_module *module, PyObject *module_object)
     module->acache_type = add_type(module_object, &async_spec, "_AsyncCache");
     module->astream_type = add_type(module_object, &mcx_astream_spec, "_AsyncStream");
     module->acall_type = add_type(module_object, &mcx_acall_spec, "_AsyncCall");
-    return module->acache_type == NULL || module->astream_type == NULL ||
-                   module->acall_type == NULL
+    return module->acache_type == NULL || module->astream_type == NULL || module->acall_type == NULL
                ? -1
                : add_methods(module->acache_type);
 }

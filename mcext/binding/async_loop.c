@@ -108,4 +108,3 @@ PyObject *mcx_async_future(mcx_async *self)
                ? PyObject_Vectorcall(self->future_type, arguments, 0, self->keywords)
                : PyObject_CallNoArgs(self->make_future);
 }
-

@@ -26,16 +26,17 @@ static void count_lost(mcx_astream *stream, const mcx_errand *errand, mcx_lost h
     }
 }
 
-/* What the end of the stream means for one of its errands. first: it is the one that it ended at. */
+/* What the end of the stream means for one of its errands. first: it is the one that it ended at.
+ */
 static void end_errand(mcx_astream *stream, mcx_errand *errand, mcx_lost how, bool first,
                        const mcx_afault *fault)
 {
     mcx_async *client = stream->client;
     bool is_late = how == MCX_LOST_LATE && errand->deadline <= mc_clock_now();
     bool is_to_blame = first && how == MCX_LOST_BROKEN && errand->is_written;
-    bool may_repeat = !errand->is_written ||
-                      (!errand->is_repeated && !errand->once && how != MCX_LOST_LATE &&
-                       mc_asking_may_be_repeated(&errand->asking));
+    bool may_repeat =
+        !errand->is_written || (!errand->is_repeated && !errand->once && how != MCX_LOST_LATE &&
+                                mc_asking_may_be_repeated(&errand->asking));
     mcx_afault lost = {.host = stream->host, .may_have_run = errand->is_written};
 
     if (how == MCX_LOST_CONNECT) {
@@ -137,8 +138,7 @@ void mcx_astream_lose(mcx_astream *stream, mcx_lost how, const mcx_afault *fault
     if (stream->state == MCX_STREAM_OVER) {
         return;
     }
-    if (stream->state == MCX_STREAM_OPENING && how != MCX_LOST_CONNECT &&
-        how != MCX_LOST_RETIRED) {
+    if (stream->state == MCX_STREAM_OPENING && how != MCX_LOST_CONNECT && how != MCX_LOST_RETIRED) {
         end_greeting(stream, fault);
         return;
     }

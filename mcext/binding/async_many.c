@@ -235,8 +235,8 @@ static int place(placing *all, size_t number, mc_command command, const mcx_stor
  */
 static int place_value(placing *all, size_t number)
 {
-    PyObject *value = PyObject_GetItem(all->self->arguments[0],
-                                       all->self->many->keys[number].object);
+    PyObject *value =
+        PyObject_GetItem(all->self->arguments[0], all->self->many->keys[number].object);
     mcx_stored stored = {.owner = NULL};
     int kept = value != NULL ? mcx_cache_store_info(all->call, value, true, &stored) : -1;
 
@@ -294,9 +294,8 @@ static int place_all(placing *all)
                 return -1;
             }
         }
-        result = all->self->verb->command == MC_SET
-                     ? place_value(all, i)
-                     : place(all, i, all->self->verb->command, NULL);
+        result = all->self->verb->command == MC_SET ? place_value(all, i)
+                                                    : place(all, i, all->self->verb->command, NULL);
     }
     return result;
 }
@@ -356,8 +355,8 @@ static PyObject *collect(mcx_acall *self, mcx_call *call, making make, PyObject 
             call->host = key->host;
             value = make(call, key);
             failed = value == NULL && !PyErr_Occurred() ? 0
-                     : value != NULL ? PyDict_SetItem(result, key->object, value)
-                                     : keep_undecoded(call, key);
+                     : value != NULL                    ? PyDict_SetItem(result, key->object, value)
+                                                        : keep_undecoded(call, key);
             if (failed > 0) {
                 failed = PyList_Append(undone, key->object);
             }
@@ -418,8 +417,7 @@ static PyObject *list_won(const mcx_many *many)
         const mcx_akey *key = &many->keys[i];
 
         if (key->got.found && key->reply != NULL && mc_meta_has(key->reply, 'W')) {
-            PyObject *pair =
-                Py_BuildValue("(OK)", key->object, (unsigned long long)key->got.cas);
+            PyObject *pair = Py_BuildValue("(OK)", key->object, (unsigned long long)key->got.cas);
 
             if (pair == NULL || PyList_Append(list, pair) < 0) {
                 Py_CLEAR(list);
@@ -481,16 +479,26 @@ static PyObject *finish_delete_many(mcx_acall *self, mcx_call *call)
 
 /* ---- the methods ---------------------------------------------------------------------------- */
 
-static const mcx_verb get_many_verb = {.name = "get_many", .command = MC_GET, .start = start_many,
+static const mcx_verb get_many_verb = {.name = "get_many",
+                                       .command = MC_GET,
+                                       .start = start_many,
                                        .finish = finish_get_many},
-                      set_many_verb = {.name = "set_many", .command = MC_SET, .start = start_many,
+                      set_many_verb = {.name = "set_many",
+                                       .command = MC_SET,
+                                       .start = start_many,
                                        .finish = finish_set_many},
-                      delete_many_verb = {.name = "delete_many", .command = MC_DELETE,
-                                          .start = start_many, .finish = finish_delete_many},
-                      items_verb = {.name = "_items", .command = MC_MG, .start = start_many,
+                      delete_many_verb = {.name = "delete_many",
+                                          .command = MC_DELETE,
+                                          .start = start_many,
+                                          .finish = finish_delete_many},
+                      items_verb = {.name = "_items",
+                                    .command = MC_MG,
+                                    .start = start_many,
                                     .finish = finish_items},
-                      gets_items_verb = {.name = "_gets_items", .command = MC_GETS,
-                                         .start = start_many, .finish = finish_items};
+                      gets_items_verb = {.name = "_gets_items",
+                                         .command = MC_GETS,
+                                         .start = start_many,
+                                         .finish = finish_items};
 
 static const mcx_signature get_many_signature = {
     .method = "get_many", .count = 1, .required = 1, .names = {"keys"}};

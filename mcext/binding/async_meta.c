@@ -1,6 +1,6 @@
-/* async_meta: meta commands of an AsyncCache, each for itself: mcext.async_cache puts them together,
- * and asks before whether the server has them. Where it turns out that it has not, the result is
- * NotImplemented. */
+/* async_meta: meta commands of an AsyncCache, each for itself: mcext.async_cache puts them
+ * together, and asks before whether the server has them. Where it turns out that it has not, the
+ * result is NotImplemented. */
 #include <string.h>
 
 #include "core/fleet/server.h"
@@ -145,8 +145,8 @@ static PyObject *finish_item(mcx_acall *self, mcx_call *call)
     if (self->is_refused) {
         return Py_NewRef(Py_NotImplemented);
     }
-    item = is_value(self) ? mcx_item_new(call->module, &self->reply, self->got.flags,
-                                         self->got.cas, mcx_retrieved_value(call, &self->got))
+    item = is_value(self) ? mcx_item_new(call->module, &self->reply, self->got.flags, self->got.cas,
+                                         mcx_retrieved_value(call, &self->got))
                           : Py_NewRef(Py_None);
     return item ? Py_BuildValue("(NOK)", item, won(self), (unsigned long long)self->got.cas) : NULL;
 }
@@ -183,22 +183,39 @@ static PyObject *finish_md(mcx_acall *self, mcx_call *call)
                             : PyBool_FromLong(self->types[0] == MC_REPLY_HD);
 }
 
-static const mcx_verb probe_verb = {.name = "_probe", .command = MC_META_PROBE,
-                                    .start = mcx_async_start_server, .finish = finish_probe,
-                                    .raises = true, .once = true},
-                      look_verb = {.name = "_look", .command = MC_MG, .start = start_look,
-                                   .finish = finish_look, .raises = true, .once = true,
+static const mcx_verb probe_verb = {.name = "_probe",
+                                    .command = MC_META_PROBE,
+                                    .start = mcx_async_start_server,
+                                    .finish = finish_probe,
+                                    .raises = true,
+                                    .once = true},
+                      look_verb = {.name = "_look",
+                                   .command = MC_MG,
+                                   .start = start_look,
+                                   .finish = finish_look,
+                                   .raises = true,
+                                   .once = true,
                                    .gives_back = true},
-                      item_verb = {.name = "_item", .command = MC_MG, .start = start_item,
-                                   .finish = finish_item, .gives_back = true},
-                      gets_item_verb = {.name = "_gets_item", .command = MC_GETS,
+                      item_verb = {.name = "_item",
+                                   .command = MC_MG,
+                                   .start = start_item,
+                                   .finish = finish_item,
+                                   .gives_back = true},
+                      gets_item_verb = {.name = "_gets_item",
+                                        .command = MC_GETS,
                                         .start = mcx_async_start_get,
                                         .finish = finish_plain_item},
-                      touched_verb = {.name = "_touched", .command = MC_MG,
-                                      .start = start_touched, .finish = finish_touched,
-                                      .once = true, .gives_back = true},
-                      md_verb = {.name = "_md", .command = MC_MD, .start = start_meta,
-                                 .finish = finish_md, .once = true};
+                      touched_verb = {.name = "_touched",
+                                      .command = MC_MG,
+                                      .start = start_touched,
+                                      .finish = finish_touched,
+                                      .once = true,
+                                      .gives_back = true},
+                      md_verb = {.name = "_md",
+                                 .command = MC_MD,
+                                 .start = start_meta,
+                                 .finish = finish_md,
+                                 .once = true};
 
 static PyObject *method(PyObject *self, const mcx_verb *verb, const char *format, PyObject *args)
 {

@@ -46,8 +46,7 @@ static bool may_move(mcx_errand *errand, mcx_server *tried)
 }
 
 /* An errand of one key, whose server cannot be reached, goes to the next one that there is. */
-static void move_one(mcx_async *client, mcx_call *call, mcx_errand *errand,
-                     const mcx_afault *fault)
+static void move_one(mcx_async *client, mcx_call *call, mcx_errand *errand, const mcx_afault *fault)
 {
     mcx_key key = {.text = errand->keys[0]};
     mcx_lane *lane = NULL;
@@ -78,8 +77,8 @@ static void move(mcx_async *client, mcx_errand *errand, const mcx_afault *fault)
         mcx_errand_fail(client, errand, fault);
         return;
     }
-    if (fault->host == NULL || mcx_cache_begin(&call, (PyObject *)client->cache,
-                                               errand->command) < 0) {
+    if (fault->host == NULL ||
+        mcx_cache_begin(&call, (PyObject *)client->cache, errand->command) < 0) {
         mcx_unraisable(client);
         mcx_errand_fail(client, errand, fault);
         return;

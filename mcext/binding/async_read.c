@@ -115,8 +115,8 @@ static void end_value(mcx_astream *stream, mcx_errand *errand, int64_t now)
 static void fault_of_line(mcx_astream *stream, const mc_reply *reply, mcx_afault *fault)
 {
     fault->name = mcx_line_fault(reply, &fault->may_have_run);
-    fault->text = PyUnicode_DecodeUTF8(reply->line.bytes, (Py_ssize_t)reply->line.length,
-                                       "replace");
+    fault->text =
+        PyUnicode_DecodeUTF8(reply->line.bytes, (Py_ssize_t)reply->line.length, "replace");
     fault->host = stream->host;
     mcx_unraisable(stream);
 }
@@ -156,10 +156,10 @@ static bool remove_old(mcx_astream *stream, mcx_errand *errand, size_t index, mc
 
 static void take_stat(mcx_acall *call, const mc_reply *reply)
 {
-    PyObject *name = PyUnicode_DecodeUTF8(reply->key.bytes, (Py_ssize_t)reply->key.length,
-                                          "replace");
-    PyObject *text = PyUnicode_DecodeUTF8(reply->text.bytes, (Py_ssize_t)reply->text.length,
-                                          "replace");
+    PyObject *name =
+        PyUnicode_DecodeUTF8(reply->key.bytes, (Py_ssize_t)reply->key.length, "replace");
+    PyObject *text =
+        PyUnicode_DecodeUTF8(reply->text.bytes, (Py_ssize_t)reply->text.length, "replace");
 
     if (call->value == NULL) {
         call->value = PyDict_New();
@@ -223,8 +223,7 @@ static void fail_retrieval(mcx_astream *stream, mcx_errand *errand, int64_t now)
     for (size_t i = 0; i < errand->count; i++) {
         bool asks_again = errand->owner == NULL && !errand->is_alone && errand->count > 1 &&
                           errand->slots[i].waiters != NULL;
-        mcx_errand *alone =
-            asks_again ? mcx_errand_cut_out(stream->client, errand, i) : NULL;
+        mcx_errand *alone = asks_again ? mcx_errand_cut_out(stream->client, errand, i) : NULL;
 
         mcx_unraisable(stream);
         if (alone != NULL) {
@@ -360,8 +359,8 @@ static void lose_broken(mcx_astream *stream, const mcx_errand *errand)
         PyErr_NoMemory();
         mcx_unraisable(stream);
     }
-    fault.text = mcx_protocol_text(errand != NULL ? errand->asking.exchange.reply.line
-                                                  : MCX_NOTHING);
+    fault.text =
+        mcx_protocol_text(errand != NULL ? errand->asking.exchange.reply.line : MCX_NOTHING);
     mcx_unraisable(stream);
     mcx_astream_lose(stream, MCX_LOST_BROKEN, &fault);
     Py_XDECREF(fault.text);

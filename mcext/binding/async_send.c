@@ -112,9 +112,8 @@ static bool lay_out_keys(mcx_errand *errand)
     }
     mc_buffer_clear(&errand->request);
     while (at < errand->count) {
-        size_t line = errand->count == 1
-                          ? 1
-                          : mc_keys_of_line(errand->keys + at, errand->count - at);
+        size_t line =
+            errand->count == 1 ? 1 : mc_keys_of_line(errand->keys + at, errand->count - at);
 
         if (!mc_request_get(&errand->request, errand->command, errand->keys + at, line)) {
             return false;

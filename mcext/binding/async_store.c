@@ -44,9 +44,9 @@ static int refuse(mcx_acall *self, mcx_call *call, mc_command command)
     int there;
 
     call->faults = NULL;
-    self->fault = (mcx_afault){
-        .name = "ValueTooLarge",
-        .text = PyObject_GetAttrString(PyList_GET_ITEM(noted, 0), "message")};
+    self->fault =
+        (mcx_afault){.name = "ValueTooLarge",
+                     .text = PyObject_GetAttrString(PyList_GET_ITEM(noted, 0), "message")};
     there = self->fault.text != NULL ? mcx_async_line(self, call, MC_DELETE, MCX_NOTHING) : -1;
     if (there == 0) {
         Py_XSETREF(call->faults, Py_NewRef(noted));
@@ -117,8 +117,8 @@ static int start_store(mcx_acall *self, mcx_call *call)
     }
     mcx_key_clear(&key.key);
     call->command = what.command;
-    kept = mcx_cache_store_info(
-        call, value, what.command != MC_APPEND && what.command != MC_PREPEND, &stored);
+    kept = mcx_cache_store_info(call, value,
+                                what.command != MC_APPEND && what.command != MC_PREPEND, &stored);
     if (LIKELY(kept > 0)) {
         if (stored.owner == NULL && PyBytes_CheckExact(value) &&
             stored.text.bytes == PyBytes_AS_STRING(value)) {
@@ -139,20 +139,22 @@ static PyObject *finish_store(mcx_acall *self, mcx_call *call)
     return PyBool_FromLong(self->types[0] == MC_REPLY_STORED);
 }
 
-#define VERB(method, what)                                                                \
+#define VERB(method, what)                                                                         \
     {                                                                                              \
         .name = (method), .command = (what), .start = start_store, .finish = finish_store,         \
-        .missed = mcx_missed_false                                          \
+        .missed = mcx_missed_false                                                                 \
     }
 
-static const mcx_verb set_verb = VERB("set", MC_SET),
-                      add_verb = VERB("add", MC_ADD),
+static const mcx_verb set_verb = VERB("set", MC_SET), add_verb = VERB("add", MC_ADD),
                       replace_verb = VERB("replace", MC_REPLACE),
                       append_verb = VERB("append", MC_APPEND),
                       prepend_verb = VERB("prepend", MC_PREPEND);
 
-static const mcx_verb swap_verb = {.name = "_swap", .command = MC_SET, .start = start_store,
-                                   .finish = finish_store, .raises = true};
+static const mcx_verb swap_verb = {.name = "_swap",
+                                   .command = MC_SET,
+                                   .start = start_store,
+                                   .finish = finish_store,
+                                   .raises = true};
 
 static const mcx_signature set_signature = {
     .method = "set", .count = 5, .required = 2, .names = {"key", "value", "ttl", "cas", "noreply"}};

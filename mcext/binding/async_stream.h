@@ -64,7 +64,8 @@ typedef enum {
  * what may be repeated. fault: of the one that it happened to; of a connect, of all. */
 void mcx_astream_lose(mcx_astream *stream, mcx_lost how, const mcx_afault *fault);
 
-/* ---- async_wake.c: what becomes of calls and errands ------------------------------------------ */
+/* ---- async_wake.c: what becomes of calls and errands ------------------------------------------
+ */
 
 /* The call goes on. */
 void mcx_acall_wake(mcx_acall *self, int64_t now);

@@ -44,8 +44,8 @@ static int send_get(mcx_acall *self, mcx_lane *lane, bool is_probe, mc_slice key
     if (LIKELY(errand != NULL)) {
         Py_ssize_t slot = mcx_errand_find(errand, key, owner);
 
-        if (slot < 0 || ((size_t)slot == errand->count &&
-                         mcx_errand_add(errand, key, owner, 0, 0) < 0)) {
+        if (slot < 0 ||
+            ((size_t)slot == errand->count && mcx_errand_add(errand, key, owner, 0, 0) < 0)) {
             return -1;
         }
         mcx_errand_wait(errand, (size_t)slot, self);
@@ -92,9 +92,11 @@ static PyObject *finish_get(mcx_acall *self, mcx_call *call)
                            : Py_NewRef(mcx_argument(self, 1));
 }
 
-static const mcx_verb get_verb = {
-    .name = "get", .command = MC_GET, .start = mcx_async_start_get, .finish = finish_get,
-    .missed = missed_default};
+static const mcx_verb get_verb = {.name = "get",
+                                  .command = MC_GET,
+                                  .start = mcx_async_start_get,
+                                  .finish = finish_get,
+                                  .missed = missed_default};
 
 static const mcx_signature get_signature = {
     .method = "get", .count = 2, .required = 1, .names = {"key", "default"}};
@@ -126,8 +128,11 @@ static PyObject *finish_gets(mcx_acall *self, mcx_call *call)
                  : NULL;
 }
 
-static const mcx_verb gets_verb = {.name = "_gets", .command = MC_GETS, .start = mcx_async_start_get,
-                                   .finish = finish_gets, .raises = true};
+static const mcx_verb gets_verb = {.name = "_gets",
+                                   .command = MC_GETS,
+                                   .start = mcx_async_start_get,
+                                   .finish = finish_gets,
+                                   .raises = true};
 
 static PyObject *async_gets(PyObject *self, PyObject *key)
 {
@@ -191,11 +196,16 @@ static PyObject *finish_found(mcx_acall *self, mcx_call *call)
     return PyBool_FromLong(self->types[0] != MC_REPLY_NOT_FOUND);
 }
 
-static const mcx_verb delete_verb = {.name = "delete", .command = MC_DELETE,
-                                     .start = start_delete, .finish = finish_found,
+static const mcx_verb delete_verb = {.name = "delete",
+                                     .command = MC_DELETE,
+                                     .start = start_delete,
+                                     .finish = finish_found,
                                      .missed = mcx_missed_false};
-static const mcx_verb touch_verb = {.name = "touch", .command = MC_TOUCH, .start = start_touch,
-                                    .finish = finish_found, .missed = mcx_missed_false};
+static const mcx_verb touch_verb = {.name = "touch",
+                                    .command = MC_TOUCH,
+                                    .start = start_touch,
+                                    .finish = finish_found,
+                                    .missed = mcx_missed_false};
 
 static const mcx_signature delete_signature = {
     .method = "delete", .count = 2, .required = 1, .names = {"key", "cas"}};
@@ -246,10 +256,16 @@ static PyObject *finish_arithmetic(mcx_acall *self, mcx_call *call)
                                              : Py_NewRef(Py_None);
 }
 
-static const mcx_verb incr_verb = {.name = "incr", .command = MC_INCR, .start = start_arithmetic,
-                                   .finish = finish_arithmetic, .missed = mcx_missed_none};
-static const mcx_verb decr_verb = {.name = "decr", .command = MC_DECR, .start = start_arithmetic,
-                                   .finish = finish_arithmetic, .missed = mcx_missed_none};
+static const mcx_verb incr_verb = {.name = "incr",
+                                   .command = MC_INCR,
+                                   .start = start_arithmetic,
+                                   .finish = finish_arithmetic,
+                                   .missed = mcx_missed_none};
+static const mcx_verb decr_verb = {.name = "decr",
+                                   .command = MC_DECR,
+                                   .start = start_arithmetic,
+                                   .finish = finish_arithmetic,
+                                   .missed = mcx_missed_none};
 
 #define SIGNATURE(name)                                                                            \
     {                                                                                              \
@@ -332,14 +348,21 @@ static PyObject *finish_server(mcx_acall *self, mcx_call *call)
     return self->value != NULL ? Py_NewRef(self->value) : Py_NewRef(Py_None);
 }
 
-static const mcx_verb version_verb = {.name = "_version", .command = MC_VERSION,
-                                      .start = mcx_async_start_server, .finish = finish_server,
+static const mcx_verb version_verb = {.name = "_version",
+                                      .command = MC_VERSION,
+                                      .start = mcx_async_start_server,
+                                      .finish = finish_server,
                                       .raises = true};
-static const mcx_verb flush_verb = {.name = "_flush_all", .command = MC_FLUSH_ALL,
-                                    .start = mcx_async_start_server, .finish = finish_server,
+static const mcx_verb flush_verb = {.name = "_flush_all",
+                                    .command = MC_FLUSH_ALL,
+                                    .start = mcx_async_start_server,
+                                    .finish = finish_server,
                                     .raises = true};
-static const mcx_verb stats_verb = {.name = "_stats", .command = MC_STATS, .start = mcx_async_start_server,
-                                    .finish = finish_server, .raises = true};
+static const mcx_verb stats_verb = {.name = "_stats",
+                                    .command = MC_STATS,
+                                    .start = mcx_async_start_server,
+                                    .finish = finish_server,
+                                    .raises = true};
 
 static PyObject *server_method(PyObject *self, const mcx_verb *verb, PyObject *args)
 {
@@ -414,9 +437,13 @@ static PyObject *finish_greeting(mcx_acall *self, mcx_call *call)
     return self->words != NULL ? Py_BuildValue("(sO)", self->words, Py_None) : Py_NewRef(Py_None);
 }
 
-static const mcx_verb greeting_verb = {.name = "_greet", .command = MC_SET, .greets = true,
-                                       .start = start_greeting, .finish = finish_greeting,
-                                       .raises = true, .missed = mcx_missed_none};
+static const mcx_verb greeting_verb = {.name = "_greet",
+                                       .command = MC_SET,
+                                       .greets = true,
+                                       .start = start_greeting,
+                                       .finish = finish_greeting,
+                                       .raises = true,
+                                       .missed = mcx_missed_none};
 
 /* _greet(stream): says name and password on one that is being opened, where there are any. None; or
  * (why not, the exception behind that or None). */

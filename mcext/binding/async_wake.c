@@ -89,8 +89,7 @@ void mcx_many_settle(mcx_acall *self, const mcx_afault *fault, int64_t now)
 
     many->errands--;
     if (fault != NULL) {
-        mcx_afault *faults = PyMem_Realloc(many->faults,
-                                           (many->fault_count + 1) * sizeof *faults);
+        mcx_afault *faults = PyMem_Realloc(many->faults, (many->fault_count + 1) * sizeof *faults);
 
         if (faults == NULL) {
             PyErr_NoMemory();
@@ -163,8 +162,7 @@ void mcx_lease_back(mcx_async *client, mcx_server *host, mc_slice key, PyObject 
     mcx_afault nothing = {.name = "ConnectionLost"};
     char text[4 + MC_NUMBER_MAX_DIGITS];
     mc_slice flags = {text, put_flag(text, has_value ? "I C" : "C", has_value ? 3 : 1, reply->cas)};
-    mcx_errand *errand =
-        mcx_errand_new(client, MC_MD, mc_clock_now() + client->timeout);
+    mcx_errand *errand = mcx_errand_new(client, MC_MD, mc_clock_now() + client->timeout);
 
     if (errand != NULL && mc_request_line(&errand->request, MC_MD, key, flags, false) &&
         mcx_errand_add(errand, key, owner, 0, 0) == 0) {

@@ -29,8 +29,8 @@ static int refuse(mcx_call *call, const mcx_key *key, const mcx_store_order *wha
 }
 
 /* The answer of a storage command: a new reference, or NULL: a fault is noted, or an exception. */
-static PyObject *store(mcx_call *call, const mcx_key *key, const mcx_store_order *what, mc_slice exptime,
-                       const mcx_stored *stored)
+static PyObject *store(mcx_call *call, const mcx_key *key, const mcx_store_order *what,
+                       mc_slice exptime, const mcx_stored *stored)
 {
     mcx_request request = {.command = what->command,
                            .key = key->text,

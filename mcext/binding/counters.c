@@ -33,8 +33,8 @@ static COLD void note_failure(mcx_counters *counters, mc_status status)
 
 static inline void add(mcx_counters *counters, const mcx_tally *tally)
 {
-    bool reads = mc_commands[tally->command].family == MC_FAMILY_RETRIEVAL ||
-                 tally->command == MC_MG;
+    bool reads =
+        mc_commands[tally->command].family == MC_FAMILY_RETRIEVAL || tally->command == MC_MG;
 
     mcx_count_up(&counters->calls[tally->command], tally->calls);
     mcx_count_up(&counters->keys, tally->keys);

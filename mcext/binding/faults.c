@@ -224,8 +224,7 @@ int mcx_fault_leg(mcx_call *call, mcx_server *host, const mc_leg *leg)
         return note(call, "ServerTimeout", PyUnicode_FromString("timed out"), host, leg->command,
                     leg->asked);
     case MC_MALFORMED:
-        return note(call, "ProtocolError",
-                    mcx_protocol_text(line), host, leg->command, leg->asked);
+        return note(call, "ProtocolError", mcx_protocol_text(line), host, leg->command, leg->asked);
     case MC_REFUSED:
         return note(call, "ServerUnavailable", mcx_status_text(leg->connection, MC_REFUSED), host,
                     leg->command, leg->asked);

@@ -39,7 +39,8 @@ int mcx_fault_conflict(mcx_call *call);
 typedef struct mcx_afault mcx_afault;
 int mcx_fault_note(mcx_call *call, const mcx_afault *fault);
 
-/* The class of mcext.errors for an error line, and whether the command may have been carried out. */
+/* The class of mcext.errors for an error line, and whether the command may have been carried out.
+ */
 const char *mcx_line_fault(const mc_reply *reply, bool *has_run);
 /* What is told of a line that is no answer, or of bytes that are none: a new str. */
 PyObject *mcx_protocol_text(mc_slice line);

@@ -9,13 +9,13 @@
 #include "core/wire/reply.h"
 
 #include "arguments.h"
-#include "cache_call.h"
-#include "listing.h"
 #include "cache.h"
+#include "cache_call.h"
 #include "call.h"
 #include "choose.h"
 #include "counters.h"
 #include "keys.h"
+#include "listing.h"
 #include "options.h"
 #include "replaced.h"
 #include "secret.h"
@@ -234,7 +234,8 @@ static PyObject *module_check_tls(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* ---- for mcext.async_cache ----------------------------------------------------------------------- */
+/* ---- for mcext.async_cache
+ * ----------------------------------------------------------------------- */
 
 /* _check_token(cas), _check_initial(initial), _check_ttl(ttl), _check_stats_argument(argument):
  * TypeError or ValueError where they are wrong. */
