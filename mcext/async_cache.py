@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mcext.codecs import Codec, Serde
     from mcext.compress import Compression
     from mcext.events import Event
-    from mcext.memo import AsyncMemoized, Options, P, R
+    from mcext.memo import AsyncDecorator, Options
     from mcext.placement import Placement
     from mcext.server import Server
     from mcext.tokens import Absent
@@ -278,7 +278,7 @@ class AsyncCache(_core._AsyncCache[T]):
             self._set_meta(host, level)
         return level
 
-    async def get_item(self, key: str | bytes) -> _core.Item | None:
+    async def get_item(self, key: str | bytes) -> _core.Item[T] | None:
         """Fetch an Item; see Cache.get_item."""
         if await self._guarded_level(key) != _NONE:
             found = await self._item(key)
@@ -289,12 +289,12 @@ class AsyncCache(_core._AsyncCache[T]):
                 return await self._without_lease(key, item, token) if is_won else item
         return await self._gets_item(key)
 
-    async def get_items(self, keys: Iterable[str | bytes]) -> dict[str | bytes, _core.Item]:
+    async def get_items(self, keys: Iterable[str | bytes]) -> dict[str | bytes, _core.Item[T]]:
         """Fetch many Items, from all their servers at once; see Cache.get_items."""
         by_meta: dict[bool, list[str | bytes]] = {True: [], False: []}
         for key in keys:
             by_meta[await self._guarded_level(key) != _NONE].append(key)
-        result: dict[str | bytes, _core.Item] = {}
+        result: dict[str | bytes, _core.Item[T]] = {}
         failed: list[Any] = []
         won: list[tuple[str | bytes, int]] = []
         for is_meta, some in by_meta.items():
@@ -314,13 +314,13 @@ class AsyncCache(_core._AsyncCache[T]):
             if renewed is not None:
                 result[key] = renewed
         if failed:
-            for error in failed:
-                result.update(error.result)
-            errors = {server: each for error in failed for server, each in error.errors.items()}
-            raise partial_failure("mg", result, errors, [key for error in failed for key in error.keys])
+            for failure in failed:
+                result.update(failure.result)
+            errors = {server: each for failure in failed for server, each in failure.errors.items()}
+            raise partial_failure("mg", result, errors, [key for failure in failed for key in failure.keys])
         return result
 
-    async def _without_lease(self, key: str | bytes, item: _core.Item | None, token: int) -> _core.Item | None:
+    async def _without_lease(self, key: str | bytes, item: _core.Item[T] | None, token: int) -> _core.Item[T] | None:
         """An mg of a stale item is given the lease on it, which nobody asked for: it goes back, which gives the item
         another token. Where that fails, the item is recomputed when it has expired."""
         try:
@@ -454,7 +454,7 @@ class AsyncCache(_core._AsyncCache[T]):
         *,
         key: Callable[..., str | bytes] | None = None,
         **options: Unpack[Options],
-    ) -> Callable[[Callable[P, R | Awaitable[R]]], AsyncMemoized[P, R]]:
+    ) -> AsyncDecorator:
         """A decorator: what the function returns is kept, as by get_or_set; see Cache.memoize.
 
         The function may be plain or async; decorated it is async, and so is its forget(...).
