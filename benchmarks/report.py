@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import asyncio_report
 import callgrind
 from clients import OURS
 from environment import BUILD, ROOT, import_tool
 from workload import BY_NAME
 
 DOCS = ROOT / "docs"
+PAGES = {"asyncio": "asyncio.md"}  # the others are in performance.md
 COLOURS = {
     OURS: "#0072b2",
     "libmc": "#e69f00",
@@ -85,6 +87,7 @@ def all_tables(results: dict[str, Any]) -> dict[str, list[Table]]:
         "parts": finished_tables(results, "parts"),
         "scale": finished_tables(results, "scale"),
         "spread": finished_tables(results, "spread"),
+        "asyncio": asyncio_report.tables(results.get("asyncio", {})),
     }
 
 
@@ -95,7 +98,7 @@ def show(results: dict[str, Any]) -> None:
         for title, columns, body in tables:
             table = rich_table.Table(title=title)
             for number, column in enumerate(columns):
-                style = "bold" if column == OURS else None
+                style = "bold" if column in (OURS, asyncio_report.OURS) else None
                 table.add_column(column, justify="right" if number else "left", style=style)
             for row in body:
                 table.add_row(*row)
@@ -106,6 +109,8 @@ def show(results: dict[str, Any]) -> None:
         if "error" in row:
             title = setting_title(*setting_of(row))
             console.print(f"{row['client']}, {row['call']}, {title}: {row['error']}", markup=False)
+    for line in asyncio_report.failures(results.get("asyncio", {})):
+        console.print(line, markup=False)
 
 
 def markdown(tables: list[Table]) -> str:
@@ -169,28 +174,30 @@ def plot(results: dict[str, Any], target: Path) -> None:
     pyplot.close(figure)
 
 
-def write(results: dict[str, Any], folder: Path) -> None:
+def write(results: dict[str, Any], folder: Path, name: str = "tables.md") -> None:
     tables = all_tables(results)
-    (folder / "tables.md").write_text(about(results) + "\n" + "\n".join(map(markdown, tables.values())))
+    (folder / name).write_text(about(results) + "\n" + "\n".join(map(markdown, tables.values())))
     if results.get("ratios"):
         plot(results, folder / "benchmark.svg")
+    if results.get("asyncio"):
+        asyncio_report.plot(results["asyncio"], folder / "asyncio.svg")
 
 
 def write_docs(results: dict[str, Any]) -> None:
-    """Renews the plot, the results and the tables between the markers in docs/performance.md."""
-    page = DOCS / "performance.md"
-    text = page.read_text()
+    """Renews the plots, the results and the tables between the markers in docs/performance.md and docs/asyncio.md."""
     for part, tables in all_tables(results).items():
         if not results.get(part):
             continue
+        page = DOCS / PAGES.get(part, "performance.md")
+        text = page.read_text() if page.exists() else ""
         begin, end = f"<!-- {part}: begin -->", f"<!-- {part}: end -->"
         if text.count(begin) != 1 or text.count(end) != 1:
             raise RuntimeError(f"{page} has no markers for {part}")
         before, _, rest = text.partition(begin)
-        text = f"{before}{begin}\n{about(results)}\n{markdown(tables)}{end}{rest.partition(end)[2]}"
-    page.write_text(text)
+        page.write_text(f"{before}{begin}\n{about(results)}\n{markdown(tables)}{end}{rest.partition(end)[2]}")
     stored = DOCS / "benchmark.json"
     merged = json.loads(stored.read_text()) if stored.exists() else {}
     stored.write_text(json.dumps(merged | results, indent=1) + "\n")
-    if results.get("ratios"):
-        (DOCS / "benchmark.svg").write_bytes((BUILD / "benchmark.svg").read_bytes())
+    for part, name in (("ratios", "benchmark.svg"), ("asyncio", "asyncio.svg")):
+        if results.get(part):
+            (DOCS / name).write_bytes((BUILD / name).read_bytes())

@@ -1,7 +1,7 @@
 """All benchmarks with one command: `make bench`, or python benchmarks/run.py [PART...].
 
-The results are printed as tables and written to build/bench: results.json, tables.md and benchmark.svg. With --docs the
-plot, the results and the tables in docs/performance.md are renewed from the same run.
+The results are printed as tables and written to build/bench: results.json, tables.md and the plots. With --docs the
+plots, the results and the tables in docs are renewed from the same run.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import sys
 from typing import Any
 
+import asyncio_clients
 import callgrind
 import parts
 import ratios
@@ -22,7 +23,7 @@ from clients import KINDS
 from environment import BUILD, available_kinds, default_core, machine
 from workload import BY_NAME, CALLS
 
-PARTS = ("ratios", "instructions", "parts", "scale", "spread")
+PARTS = ("ratios", "instructions", "parts", "scale", "spread", "asyncio")
 SPREAD_CALLS = ("set_1m", "get_1m")
 
 
@@ -92,6 +93,9 @@ def main() -> int:
     if "spread" in chosen:
         calls = [BY_NAME[name] for name in options.calls or SPREAD_CALLS]
         results["spread"] = [spread.measure(kinds, calls, options.runs, options.core, options.clock, progress)]
+
+    if "asyncio" in chosen:
+        results["asyncio"] = asyncio_clients.measure(progress, missing, options.core)
 
     BUILD.mkdir(parents=True, exist_ok=True)
     (BUILD / "results.json").write_text(json.dumps(results, indent=1) + "\n")
