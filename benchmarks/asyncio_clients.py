@@ -184,46 +184,49 @@ def seats(names: Sequence[str], loops: Sequence[str], missing: dict[str, str]) -
 def measure_row(
     row: Row, tasks: int, all_seats: list[Seat], servers: dict[bool, str], rounds: int, milliseconds: float
 ) -> list[dict[str, Any]]:
-    errors: dict[Seat, str] = {}
+    errors: dict[Seat, str] = {}  # the last one of each
     counts: dict[Seat, int] = {}
-    taken: dict[Seat, list[tuple[float, float]]] = {seat: [] for seat in all_seats}
-    for number, seat in enumerate(all_seats):
-        try:
-            seat.begin([servers[seat.contestant.redis]], tasks)
-            seat.worker.order(call=row.method, size=row.size, prefix=f"{number:02d}")
-            wall, _ = seat.worker.order(run=FEWEST)
-            counts[seat] = max(FEWEST, int(milliseconds * 1e6 * FEWEST / max(wall, 1)))
-        except RuntimeError as error:
-            errors[seat] = str(error)
+    taken: dict[Seat, dict[int, tuple[float, float]]] = {seat: {} for seat in all_seats}  # by round
+
+    def begin(seat: Seat) -> None:
+        prefix = f"{all_seats.index(seat):02d}"
+        seat.begin([servers[seat.contestant.redis]], tasks)
+        seat.worker.order(call=row.method, size=row.size, prefix=prefix)
+        wall, _ = seat.worker.order(run=FEWEST)
+        counts.setdefault(seat, max(FEWEST, int(milliseconds * 1e6 * FEWEST / max(wall, 1))))
+
     for number in range(rounds):
         first = number % len(all_seats)
         for seat in all_seats[first:] + all_seats[:first]:
-            if seat in errors:
-                continue
             try:
+                if not seat.worker:
+                    begin(seat)
                 wall, cpu = seat.worker.order(run=counts[seat])
             except RuntimeError as error:
                 errors[seat] = str(error)
+                seat.end()
                 continue
             calls = counts[seat] * tasks * 1000
-            taken[seat].append((cpu / calls, wall / calls))
+            taken[seat][number] = cpu / calls, wall / calls
     for seat in all_seats:
         seat.end()
-    floors = {seat.loop: taken[seat] for seat in all_seats if seat.name == FLOOR and seat not in errors}
+    floors = {seat.loop: taken[seat] for seat in all_seats if seat.name == FLOOR}
     points = []
     for seat in all_seats:
         point: dict[str, Any] = {"call": row.name, "tasks": tasks, "loop": seat.loop, "client": seat.name}
-        if seat in errors:
+        if len(taken[seat]) < max(2, rounds // 2):
             point["error"] = errors[seat]
-        else:
-            for place, clock in enumerate(("cpu", "wall")):
-                figures = [figure[place] for figure in taken[seat]]
-                low, median, high = statistics.quantiles(figures, n=4)
-                point[clock] = {"median": round(median, 3), "low": round(low, 3), "high": round(high, 3)}
-                if seat.loop in floors:
-                    floor = [figure[place] for figure in floors[seat.loop]]
-                    ratio = statistics.median(a / b for a, b in zip(figures, floor, strict=True))
-                    point[clock]["ratio"] = round(ratio, 3)
+            points.append(point)
+            continue
+        if len(taken[seat]) < rounds:
+            point["failed_rounds"] = rounds - len(taken[seat])
+        for place, clock in enumerate(("cpu", "wall")):
+            low, median, high = statistics.quantiles([figures[place] for figures in taken[seat].values()], n=4)
+            point[clock] = {"median": round(median, 3), "low": round(low, 3), "high": round(high, 3)}
+            floor = floors.get(seat.loop, {})
+            ratios = [taken[seat][number][place] / floor[number][place] for number in taken[seat] if number in floor]
+            if ratios:
+                point[clock]["ratio"] = round(statistics.median(ratios), 3)
         points.append(point)
     return points
 
@@ -267,7 +270,8 @@ def measure_late(all_seats: list[Seat], rounds: int, progress: Progress) -> list
         else:
             for late, title in ((False, "well"), (True, "late")):
                 columns = zip(*taken[seat, late], strict=True)
-                row[title] = [round(statistics.median(column) / 1e6, 3) for column in columns]
+                *times, failed = columns
+                row[title] = [*(round(statistics.median(column) / 1e6, 3) for column in times), sum(failed)]
         rows.append(row)
     return rows
 

@@ -335,9 +335,8 @@ class Redis(Contestant):
         import redis.asyncio as redis
 
         host, port = host_and_port(servers[0])
-        # Its other pool opens a connection for each task.
-        pool = redis.BlockingConnectionPool(host=host, port=port, max_connections=2, timeout=None)
-        self.client = redis.Redis(connection_pool=pool)
+        # Its pool has a connection for each call that is under way, and a call that gets none fails.
+        self.client = redis.Redis(host=host, port=port, max_connections=max(100, tasks))
         self.get, self.set, self.incr = self.client.get, self.client.set, self.client.incr
         self.delete, self.get_many = self.client.delete, self.client.mget
 
@@ -346,7 +345,6 @@ class Redis(Contestant):
 
     async def close(self) -> None:
         await self.client.aclose()
-        await self.client.connection_pool.disconnect()
 
 
 FLOOR = Floor.name

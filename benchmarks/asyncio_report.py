@@ -52,12 +52,16 @@ def tables(measured: dict[str, Any]) -> list[Table]:
     late = []
     for row in measured["late"]:
         if "error" in row:
-            late.append([f"{row['client']}, {row['loop']}", *["failed"] * 6])
+            late.append([f"{row['client']}, {row['loop']}", *["failed"] * 8])
         else:
-            figures = [f"{figure:,.2f}" for title in ("well", "late") for figure in row[title]]
-            late.append([f"{row['client']}, {row['loop']}", *figures])
+            cells = []
+            for title in ("well", "late"):
+                *times, failed = row[title]
+                cells += [*(f"{figure:,.2f}" for figure in times), str(failed)]
+            late.append([f"{row['client']}, {row['loop']}", *cells])
     if late:
-        columns = [f"{title}, {name}" for title in ("all well", "one late") for name in ("median", "99 %", "greatest")]
+        names = ("median", "99 %", "greatest", "failed")
+        columns = [f"{title}, {name}" for title in ("all well", "one late") for name in names]
         title = "A get from nine servers by 90 tasks, ms: all are well; ten tasks wait for a tenth that is stopped"
         made.append((title, ["client", *columns], late))
     return made

@@ -6,7 +6,7 @@ and output, a JSON object a line. Arguments: the contestant, the loop, and --che
 {"run": count}                                each task does the call count times; [time, CPU time] in nanoseconds
 {"place": prefix, "server": address}          finds the keys that belong to that server and those that do not
 {"others": count, "late": bool}               gets of keys on the other servers, while ten tasks wait for that one or
-                                              not: [median, 99 of 100, greatest] in nanoseconds
+                                              not: [median, 99 of 100, greatest] in nanoseconds, and the failures
 {"close": true}                               closes it; the floor says whether it counted all bytes
 
 The answer to all else is null, and after a failure {"error": text}.
@@ -153,14 +153,20 @@ class Side:
             second = self.value if self.method == "set" else 1
             bodies = [call_with_two(call, key, second, count, gate) for key in self.arguments]
         running = [loop.create_task(body) for body in bodies]
-        first, _ = await asyncio.wait([gate.all_here, *running], return_when=asyncio.FIRST_COMPLETED)
-        for done in first:
-            done.result()
-        wall, cpu = time.perf_counter_ns(), time.process_time_ns()
-        gate.opened.set_result(None)
-        for task in running:
-            await task
-        cpu, wall = time.process_time_ns() - cpu, time.perf_counter_ns() - wall
+        try:
+            first, _ = await asyncio.wait([gate.all_here, *running], return_when=asyncio.FIRST_COMPLETED)
+            for done in first:
+                done.result()
+            wall, cpu = time.perf_counter_ns(), time.process_time_ns()
+            gate.opened.set_result(None)
+            for task in running:
+                await task
+            cpu, wall = time.process_time_ns() - cpu, time.perf_counter_ns() - wall
+        except BaseException:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            raise
         return [wall, cpu]
 
     # ---- one late server of ten
@@ -177,16 +183,21 @@ class Side:
             raise RuntimeError(f"of {len(names)} keys {len(there)} belong to the late server")
         client.plan("get", keys, some_bytes(100))
 
-    async def around(self, count: int, late: bool) -> list[float]:
+    async def around(self, count: int, late: bool) -> list[int]:
         get, clock = self.client.get, time.perf_counter_ns
         taken: list[int] = []
+        failed = 0
         for key in self.others:  # so that all connections are open
             await get(key)
 
         async def ask(key: Any) -> None:
+            nonlocal failed
             for _ in itertools.repeat(None, count):
                 begin = clock()
-                await get(key)
+                try:
+                    await get(key)
+                except Exception:
+                    failed += 1
                 taken.append(clock() - begin)
 
         async def ask_late(key: Any) -> None:
@@ -198,7 +209,7 @@ class Side:
         await asyncio.gather(*(ask(key) for key in self.others))
         await asyncio.gather(*waiting)
         taken.sort()
-        return [taken[len(taken) // 2], taken[len(taken) * 99 // 100], taken[-1]]
+        return [taken[len(taken) // 2], taken[len(taken) * 99 // 100], taken[-1], failed]
 
 
 async def obey(side: Side, order: dict[str, Any]) -> Any:
