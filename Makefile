@@ -33,7 +33,7 @@ help:
 	@echo "make chaos     a million calls under each fault of the network, and a hundred thousand over TLS"
 	@echo "make leaks     a million calls of each kind and each failure leave memory, references and descriptors level"
 	@echo "make nightly   20,000 sequences of calls beside python-memcached"
-	@echo "make bench     the tables and the plot of docs/performance.md"
+	@echo "make bench     the tables and the plots of docs/performance.md and docs/asyncio.md"
 	@echo "make clean     removes all that these made"
 
 demo:

@@ -347,7 +347,6 @@ def main() -> int:
     results = {
         "date": datetime.date.today().isoformat(),
         "machine": environment.machine(),
-        "clients": [],
         "left_out": missing,
         "asyncio": measured,
     }

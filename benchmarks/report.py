@@ -45,7 +45,7 @@ def setting_title(transport: str, server_count: int) -> str:
 def ratio_tables(results: dict[str, Any]) -> list[Table]:
     tables = []
     rows = results.get("ratios", [])
-    clients = results["clients"]
+    clients = results.get("clients", [])
     clock = results.get("clock", "wall")
     for transport, server_count in dict.fromkeys(setting_of(row) for row in rows):
         cells = {(row["call"], row["client"]): row for row in rows if setting_of(row) == (transport, server_count)}
