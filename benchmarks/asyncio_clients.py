@@ -219,7 +219,7 @@ def measure_row(
             points.append(point)
             continue
         if len(taken[seat]) < rounds:
-            point["failed_rounds"] = rounds - len(taken[seat])
+            point |= {"failed_rounds": rounds - len(taken[seat]), "why": errors[seat]}
         for place, clock in enumerate(("cpu", "wall")):
             low, median, high = statistics.quantiles([figures[place] for figures in taken[seat].values()], n=4)
             point[clock] = {"median": round(median, 3), "low": round(low, 3), "high": round(high, 3)}

@@ -142,7 +142,7 @@ class CountingProtocol(asyncio.BufferedProtocol):
 
 class Floor(Contestant):
     name = "floor"
-    key = staticmethod(str.encode)  # type: ignore[assignment]
+    key = staticmethod(str.encode)
 
     async def open(self, servers: list[str], tasks: int) -> None:
         loop = asyncio.get_running_loop()
@@ -244,13 +244,47 @@ class Threads(Contestant):
         self.cache.close()
 
 
+class Blocking(Contestant):
+    """The client that is no asyncio client, called as it is: nothing else runs meanwhile. What its calls cost is what
+    asyncio can add to; a value of 1 MB is to be as fast as here."""
+
+    name = "mcext.Cache, blocking"
+    many_servers = False
+
+    async def open(self, servers: list[str], tasks: int) -> None:
+        import mcext
+
+        self.cache = mcext.Cache(servers)
+
+    async def get(self, key: str) -> Any:
+        return self.cache.get(key)
+
+    async def set(self, key: str, value: Any) -> Any:
+        return self.cache.set(key, value)
+
+    async def incr(self, key: str, delta: int) -> Any:
+        return self.cache.incr(key, delta)
+
+    async def delete(self, key: str) -> Any:
+        return self.cache.delete(key)
+
+    async def get_many(self, keys: Sequence[str]) -> Any:
+        return self.cache.get_many(keys)
+
+    def number(self, number: int) -> Any:
+        return number
+
+    async def close(self) -> None:
+        self.cache.close()
+
+
 # ---- the others
 
 
 class Emcache(Contestant):
     name = "emcache"
     packages = ("emcache",)
-    key = staticmethod(str.encode)  # type: ignore[assignment]
+    key = staticmethod(str.encode)
     autobatching = False
 
     async def open(self, servers: list[str], tasks: int) -> None:
@@ -279,7 +313,7 @@ class Aiomcache(Contestant):
     name = "aiomcache"
     packages = ("aiomcache",)
     many_servers = False
-    key = staticmethod(str.encode)  # type: ignore[assignment]
+    key = staticmethod(str.encode)
 
     async def open(self, servers: list[str], tasks: int) -> None:
         import aiomcache
@@ -300,7 +334,7 @@ class Aiomcache(Contestant):
 class Memcachio(Contestant):
     name = "memcachio"
     packages = ("memcachio",)
-    key = staticmethod(str.encode)  # type: ignore[assignment]
+    key = staticmethod(str.encode)
 
     async def open(self, servers: list[str], tasks: int) -> None:
         import memcachio
@@ -349,7 +383,8 @@ class Redis(Contestant):
 
 FLOOR = Floor.name
 CONTESTANTS: dict[str, type[Contestant]] = {
-    one.name: one for one in (Floor, AsyncCache, Emcache, EmcacheBatching, Aiomcache, Memcachio, Threads, Redis)
+    one.name: one
+    for one in (Floor, AsyncCache, Emcache, EmcacheBatching, Aiomcache, Memcachio, Threads, Blocking, Redis)
 }
 LOOPS = {"asyncio": "", "uvloop": "uvloop"}  # the package of each
 
@@ -361,7 +396,7 @@ def check(name: str) -> None:
     contestant = CONTESTANTS[name]
     for package in contestant.packages:
         importlib.import_module(package)
-    if contestant in (AsyncCache, Threads):
+    if contestant in (AsyncCache, Threads, Blocking):
         import mcext
 
         wanted = "AsyncCache" if contestant is AsyncCache else "Cache"

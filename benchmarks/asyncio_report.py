@@ -68,12 +68,15 @@ def tables(measured: dict[str, Any]) -> list[Table]:
 
 
 def failures(measured: dict[str, Any]) -> list[str]:
-    """A line for each row that failed, with its reason."""
+    """A line for each row that failed, with its reason, and for each of which some rounds did."""
     lines = []
     for one in [*measured.get("points", []), *measured.get("late", [])]:
         if "error" in one:
             what = f"{one['call']}, {one['tasks']} tasks" if "call" in one else "one late server of ten"
             lines.append(f"{one['client']}, {one['loop']}, {what}: {one['error']}")
+        elif "failed_rounds" in one:
+            what = f"{one['call']}, {one['tasks']} tasks"
+            lines.append(f"{one['client']}, {one['loop']}, {what}: {one['failed_rounds']} rounds failed: {one['why']}")
     return lines
 
 

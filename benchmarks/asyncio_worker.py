@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -234,6 +235,7 @@ def main() -> None:
         loop.close()
         return
     asyncio.set_event_loop(loop)
+    logging.disable(logging.CRITICAL)  # emcache tells of each connection that it closes
     side = Side(name)
     for line in sys.stdin:
         try:
