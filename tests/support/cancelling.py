@@ -23,6 +23,7 @@ import time
 
 from scripted_server import ScriptedServer
 
+LATE = (TimeoutError, asyncio.TimeoutError)  # the same from Python 3.11 on
 REPLY_FIRST, REPLY_LATER = "before the next call", "after the next call was made"
 COMMANDS = ("get", "get_many", "set", "incr", "delete")
 PATIENCE = 5.0  # seconds for a call of a server that answers
@@ -41,7 +42,7 @@ class AsyncCacheClient:
 
         if not hasattr(mcext, "AsyncCache"):
             raise ImportError("mcext has no AsyncCache")
-        self.client = mcext.AsyncCache([address], timeout=timeout, connections=connections)
+        self.client = mcext.AsyncCache([address], timeout=timeout, connections=connections, dead_retry=0)
 
     async def open(self):
         pass
@@ -473,7 +474,7 @@ def of_timed_out(seen):
     words = [] if seen.connections > 1 else ["the connection is kept"]
     for when, got in (("the next get", seen.after), ("a get when the server has answered", seen.later)):
         if isinstance(got, Exception):
-            words.append(f"{when} times out, too" if isinstance(got, TimeoutError) else f"{when} raises")
+            words.append(f"{when} times out, too" if isinstance(got, LATE) else f"{when} raises")
         elif got is None:
             words.append(f"{when} misses what is there")
     return "; ".join(words) or "ok; the connection is closed"
