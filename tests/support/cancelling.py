@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 
+import plain_socket
 from scripted_server import ScriptedServer
 
 LATE = (TimeoutError, asyncio.TimeoutError)  # the same from Python 3.11 on
@@ -370,9 +371,7 @@ class Storm:
 
 
 def total_connections(server):
-    import socket
-
-    with socket.create_connection((server.host, server.port)) as sock, sock.makefile("rb") as file:
+    with plain_socket.connect(server) as sock, sock.makefile("rb") as file:
         sock.sendall(b"stats\r\n")
         for line in file:
             if line.startswith(b"STAT total_connections"):
