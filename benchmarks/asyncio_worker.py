@@ -10,6 +10,8 @@ and output, a JSON object a line. Arguments: the contestant, the loop, and --che
 {"close": true}                               closes it; the floor says whether it counted all bytes
 
 The answer to all else is null, and after a failure {"error": text}.
+
+It imports nothing that makes large objects and frees them (see values.py).
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from typing import Any
 
 import asyncio_contestants as contestants
 from placement import key_names, present
-from workload import COUNTER, some_bytes
+from values import COUNTER, some_bytes
 
 MANY = 100  # keys of one get_many
 OTHERS, LATE = 90, 10  # tasks

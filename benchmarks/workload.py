@@ -11,15 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from placement import connect, key_names, server_order
+from values import COUNTER, some_bytes
 
 SMALL_DICT = {"id": 1234, "name": "a small dict", "tags": ["a", "b", "c"], "ratio": 0.5}
 TEXT = "a short text"
 NUMBER = 1_234_567
-COUNTER = 1_000_000_000  # so large that no run of incr changes the number of digits
-
-
-def some_bytes(size: int) -> bytes:
-    return (bytes(range(32, 127)) * (size // 95 + 1))[:size]
 
 
 @dataclass(frozen=True)
