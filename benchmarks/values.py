@@ -1,5 +1,5 @@
 """The values that are stored. Nothing large is made here: in a process that has freed a large block, malloc no longer
-asks the system for each buffer of asyncio's reads, and they cost a third less."""
+asks the system for each buffer of asyncio's reads, and they cost half as much."""
 
 COUNTER = 1_000_000_000  # so large that no run of incr changes the number of digits
 
