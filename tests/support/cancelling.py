@@ -520,7 +520,11 @@ def table():
                 both = [asyncio.run(cancelled_then_sentinel(make, what, reply)) for reply in (REPLY_FIRST, REPLY_LATER)]
                 cells.append(" / ".join(dict.fromkeys(map(of_cancelled, both))))
         package = name.split(",")[0].split(".")[0]
-        columns[name.replace(package, f"{package} {importlib.metadata.version(package)}", 1)] = cells
+        try:
+            version = f" {importlib.metadata.version(package)}"
+        except importlib.metadata.PackageNotFoundError:  # ours, in a folder that it was built in
+            version = ""
+        columns[name.replace(name.split(",")[0], name.split(",")[0] + version, 1)] = cells
     lines = ["| what happens | " + " | ".join(columns) + " |", "| --- |" + " --- |" * len(columns)]
     for number, (title, _) in enumerate(ROWS):
         lines.append("| " + " | ".join([title, *(cells[number] for cells in columns.values())]) + " |")
