@@ -1,7 +1,7 @@
 #include "core/flow/row.h"
 
 /* What is asked of the system at once where no body is waited for. */
-#define RECEIVE ((size_t)16384)
+#define RECEIVE ((size_t)262144)
 
 void mc_row_add(mc_row *row, mc_asking *asking)
 {
