@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 
+import ports
 import pytest
 from scripted_server import CLOSE, PATIENCE, RESET, STALL, ScriptedServer
 
@@ -65,7 +66,7 @@ class Server(ScriptedServer):
 def refuse(server):
     """From now on it takes no connection."""
     server.listener.shutdown(socket.SHUT_RDWR)
-    server.listener = socket.create_server(("127.0.0.1", 0))  # for its end
+    server.listener = ports.listen()  # for its end
 
 
 def only(error):
@@ -217,7 +218,7 @@ def test_an_error_line_is_a_server_error_with_its_words(name, line):
 
 
 def closed_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with ports.listen() as listener:
         return f"127.0.0.1:{listener.getsockname()[1]}"
 
 
@@ -249,9 +250,7 @@ def test_a_server_that_cannot_be_connected_is_unavailable_and_nothing_has_run(na
 def test_a_connect_that_takes_too_long_is_a_timeout_and_nothing_has_run(name):
     """A listener whose queue is full answers no connect."""
     call, command, right, result, missed = CALLS[name]
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
+    with ports.listen(backlog=0) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         waiting = []
         try:
@@ -313,7 +312,7 @@ def test_what_ran_is_never_said_not_to_have(name):
 
 def test_a_large_value_that_goes_out_in_part_is_a_connection_lost():
     """The server closes while the value is still on its way."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with ports.listen() as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
 
         def serve():

@@ -18,6 +18,9 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(sys.path[0], "support"))
+import ports
+
 from chaos import plans, records
 
 HIGH_WATER = 8 << 20
@@ -183,7 +186,7 @@ class Proxy:
         self.pairs = []
         self.listeners = []
         for _ in range(listeners):
-            listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+            listener = ports.listen(backlog=1024)
             listener.setblocking(False)
             self.selector.register(listener, selectors.EVENT_READ, listener)
             self.listeners.append(listener)

@@ -17,6 +17,7 @@ import zlib
 from datetime import timedelta
 from pathlib import Path
 
+import ports
 import pytest
 from scripted_server import CLOSE, RESET, STALL, ScriptedServer
 
@@ -526,7 +527,7 @@ def test_an_error_line_is_an_answer_to_every_call():
 
 
 def test_a_refused_connect_marks_dead():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with ports.listen() as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
     client = memcache.Client([address])
     assert client.get("a") is None
@@ -1556,9 +1557,7 @@ def test_without_allow_pickle_no_pickle_is_made_or_read(server, capsys):
 
 
 def test_the_connect_timeout_is_the_budget_of_all_connects():
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
+    with ports.listen(backlog=0) as full:
         address = full.getsockname()
         waiting = []
         try:

@@ -19,6 +19,7 @@ import warnings
 import weakref
 from pathlib import Path
 
+import ports
 import pytest
 from scripted_server import STALL, ScriptedServer
 
@@ -489,7 +490,7 @@ def test_a_fork_by_a_sockets_own_connect(monkeypatch):
 
 
 def test_a_dead_mark_is_not_lost_in_a_child():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with ports.listen() as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
     mc = mcext.Client([address], dead_retry=1000)
     assert mc.get("key1") is None

@@ -12,6 +12,7 @@ import threading
 import time
 from types import SimpleNamespace
 
+import ports
 import pytest
 from scripted_server import CLOSE, PATIENCE, STALL, ScriptedServer
 from waits import at_once
@@ -55,7 +56,7 @@ class Trickle:
     def __init__(self, pieces, pause=DEADLINE / 5):
         self.pieces, self.pause = pieces, pause
         self.stop = threading.Event()
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.listener = ports.listen(backlog=128)
         self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
 
     def __enter__(self):
@@ -154,9 +155,8 @@ def test_a_server_that_takes_ten_megabytes_slowly(socket_class, monkeypatch):
                 if not sock.recv(20000):
                     return
 
-    with socket.socket() as listener:
+    with ports.bound() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-        listener.bind(("127.0.0.1", 0))
         listener.listen()
         thread = threading.Thread(target=serve, args=(listener,), daemon=True)
         thread.start()
@@ -175,9 +175,7 @@ def black_holes(count):
     with contextlib.ExitStack() as stack:
         addresses = []
         for _ in range(count):
-            listener = stack.enter_context(socket.socket())
-            listener.bind(("127.0.0.1", 0))
-            listener.listen(0)
+            listener = stack.enter_context(ports.listen(backlog=0))
             for _ in range(4):
                 sock = stack.enter_context(socket.socket())
                 sock.setblocking(False)
@@ -335,9 +333,7 @@ def test_the_connect_of_a_retry_prolongs_a_multi_call_by_what_it_took():
             sockets[-1].connect_ex(listener.getsockname())
         first.close()
 
-    with socket.socket() as listener, ScriptedServer(lambda command, number: STALL) as silent:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
+    with ports.listen(backlog=0) as listener, ScriptedServer(lambda command, number: STALL) as silent:
         threading.Thread(target=serve, daemon=True).start()
         addresses = [f"127.0.0.1:{listener.getsockname()[1]}", silent.address]
         mc = mcext.Client(addresses, socket_timeout=DEADLINE, connect_timeout=1)
@@ -426,9 +422,8 @@ def test_a_send_that_had_to_wait_leaves_the_reply_the_rest_of_the_deadline(socke
                     while sock.recv(1 << 20):
                         continue
 
-        with socket.socket() as listener:
+        with ports.bound() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
-            listener.bind(("127.0.0.1", 0))
             listener.listen()
             thread = threading.Thread(target=serve, args=(listener,), daemon=True)
             thread.start()

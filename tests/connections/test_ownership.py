@@ -15,6 +15,7 @@ import time
 import zlib
 
 import over_tls
+import ports
 import pytest
 from scripted_server import CLOSE, PATIENCE, RESET, STALL, ScriptedServer
 
@@ -468,9 +469,7 @@ def test_a_noreply_call_that_lost_its_connection_spoils_no_other(end):
 
 def full_server():
     """A listener whose queue is full: a connect to it is neither taken nor refused."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(0)
+    listener = ports.listen(backlog=0)
     waiting = []
     for _ in range(4):
         sock = socket.socket()
@@ -511,7 +510,7 @@ def test_a_request_sent_in_part_is_never_completed_by_another(noreply):
             for line in file:
                 sock.sendall(good_answer(line))
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with ports.listen() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         thread = threading.Thread(target=serve, args=(listener,), daemon=True)
         thread.start()
@@ -631,7 +630,7 @@ def test_an_exception_from_a_signal_handler_ends_a_connect():
 
 
 def test_an_exception_from_a_signal_handler_ends_a_send():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with ports.listen() as listener:
         mc = mcext.Client([f"127.0.0.1:{listener.getsockname()[1]}"], socket_timeout=LONG)
         mc.server_max_value_length = 0
         with pytest.raises(KeyboardInterrupt), raising(KeyboardInterrupt):
@@ -732,7 +731,7 @@ def test_a_request_is_not_completed_on_a_connection_of_the_signal_handler():
                 received.append(line)
                 second.sendall(good_answer(line))
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with ports.listen() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         thread = threading.Thread(target=serve, args=(listener,), daemon=True)
         thread.start()

@@ -13,6 +13,7 @@ import threading
 import time
 from types import SimpleNamespace
 
+import ports
 import pytest
 import server_contexts
 import shim
@@ -275,7 +276,7 @@ def test_who_has_no_certificate_is_refused_and_leaves_the_server_alone(kind, ver
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_handshake_that_stalls_ends_with_the_time_for_connects(kind):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    with ports.listen() as silent:
         client = KINDS[kind](f"127.0.0.1:{silent.getsockname()[1]}", connect_timeout=SHORT)
         began = time.monotonic()
         assert client.get("k") is None
@@ -287,7 +288,7 @@ def test_a_handshake_that_stalls_ends_with_the_time_for_connects(kind):
 
 
 def test_what_a_cache_says_of_a_handshake_that_stalls(context):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    with ports.listen() as silent:
         cache = mcext.Cache([f"127.0.0.1:{silent.getsockname()[1]}"], tls_context=context, connect_timeout=SHORT)
         with pytest.raises(mcext.ServerTimeout, match="the connect timed out"):
             cache.get("k")
@@ -341,7 +342,7 @@ def test_a_handshake_that_stalls_at_a_byte(at):
 def test_who_waits_for_a_turn_until_the_time_is_over_marks_nobody_dead(kind, context):
     """Four are in the handshake; a fifth waits for longer than it may, and says so. Over sockets of another class it is
     connected, waits with its socket, and in the end tries without a turn."""
-    with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
+    with ports.listen(backlog=50) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         cache = KINDS[kind](address, tls_context=context, connect_timeout=AT_ONCE, errors="raise", dead_retry=100)
         [host] = [host for host, _ in cache._hosts.values()]
@@ -468,7 +469,7 @@ class ByHand:
 
     def __init__(self, version="-tls1_3"):
         chain = certificates.of_this_process().chain
-        with socket.create_server(("127.0.0.1", 0)) as free:
+        with ports.listen() as free:
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         self.heard = b""
         self.process = subprocess.Popen(
@@ -827,7 +828,7 @@ def test_a_receive_that_forks(at, doing):
 
 def test_a_fork_while_a_turn_is_waited_for(doing):
     """In the child nobody is in a handshake, and turns are its own."""
-    with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
+    with ports.listen(backlog=50) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         cache = KINDS["Cache"](address, connect_timeout=AT_ONCE, dead_retry=100)
         [host] = [host for host, _ in cache._hosts.values()]
@@ -880,7 +881,7 @@ def test_a_signal_handler_raises_into_a_wait(kind, where, context):
                     client.get("k") if where == "reply" else get_many(client, ["k", "l"])
                 close(client)
         else:
-            with socket.create_server(("127.0.0.1", 0)) as silent:
+            with ports.listen() as silent:
                 client = KINDS[kind](f"127.0.0.1:{silent.getsockname()[1]}", tls_context=context)
                 timer.start()
                 with pytest.raises(Mine):

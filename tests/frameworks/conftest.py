@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 
+import ports
 import pytest
 
 from mcext.testing import memcached as start_memcached
@@ -235,8 +236,8 @@ def greenlets(request, tmp_path_factory, environment):
 def stalling_addresses():
     """One address that takes connections and never answers, one that does not even take them."""
     with contextlib.ExitStack() as stack:
-        silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        silent = stack.enter_context(ports.listen())
+        full = stack.enter_context(ports.listen(backlog=0))
         for _ in range(8):
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)

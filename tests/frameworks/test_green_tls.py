@@ -2,9 +2,9 @@
 
 import contextlib
 import json
-import socket
 import time
 
+import ports
 import pytest
 import server_contexts
 from dripping_proxy import DrippingProxy
@@ -49,7 +49,7 @@ def test_greenlets_share_clients_over_tls(run_app, library, order):
         enter = stack.enter_context
         server = enter(memcached(tls=True))
         strict = enter(memcached("-o", "ssl_verify_mode=2", tls=True))
-        silent = enter(socket.create_server(("127.0.0.1", 0)))
+        silent = enter(ports.listen())
         crowded = enter(SlowServer(long_value, tls=tls))
         again = enter(ScriptedServer(long_value, tls=tls))
         at_once = enter(DrippingProxy(again))

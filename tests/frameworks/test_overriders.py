@@ -9,6 +9,7 @@ import ssl
 import threading
 from unittest import mock
 
+import ports
 import pytest
 
 import memcache
@@ -289,7 +290,7 @@ class Proxy:
         self.seen = bytearray()
         self.connections = 0
         self.sockets = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener = ports.listen()
         self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
         self.threads = []
 

@@ -1,9 +1,9 @@
 """A Twisted application that calls the client by deferToThread: the example web server, and a reactor under load."""
 
 import http.client
-import socket
 import sys
 
+import ports
 import pytest
 
 pytestmark = pytest.mark.frameworks
@@ -35,7 +35,7 @@ def test_the_example_web_server_gives_each_path_its_own_value(start_program, ser
 
 
 def test_the_reactor_keeps_ticking_and_no_value_is_wrong(run_app, server, server_view):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    with ports.listen() as silent:
         result = run_app("twisted_app.py", server.address, 40, f"127.0.0.1:{silent.getsockname()[1]}")
     assert result["failures"] == []
     assert result["wrong"] == []

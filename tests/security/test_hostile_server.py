@@ -14,6 +14,7 @@ import threading
 import time
 import zlib
 
+import ports
 import pytest
 from over_tls import server_end
 from scripted_server import PATIENCE
@@ -38,7 +39,7 @@ class Hostile:
         self.connections = 0
         self.open = set()
         self.threads = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener = ports.listen()
         self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
 
     def __enter__(self):

@@ -14,6 +14,7 @@ from fractions import Fraction
 from types import FunctionType
 
 import plain_socket
+import ports
 import pytest
 from over_tls import server_end
 
@@ -60,7 +61,7 @@ class Capture:
         self.commands = []
         self.broken = []
         self.threads = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener = ports.listen()
         self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
         self.last = None
         self.start(self.accept)

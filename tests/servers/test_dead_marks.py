@@ -7,6 +7,7 @@ import threading
 import time
 from types import SimpleNamespace
 
+import ports
 import pytest
 from scripted_server import CLOSE, PATIENCE, STALL, ScriptedServer
 from waits import at_once
@@ -96,9 +97,7 @@ def test_a_try_of_a_dead_server_that_times_out_leaves_it_dead(way):
 def full_server():
     """A listener whose queue is full: a connect to it is neither taken nor refused."""
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
+        listener = stack.enter_context(ports.listen(backlog=0))
         for _ in range(4):
             sock = stack.enter_context(socket.socket())
             sock.setblocking(False)

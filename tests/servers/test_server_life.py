@@ -6,6 +6,7 @@ import socket
 import threading
 import zlib
 
+import ports
 import pytest
 import shim
 from scripted_server import CLOSE, PATIENCE, RESET, STALL, ScriptedServer
@@ -153,9 +154,7 @@ def test_what_may_be_repeated_is_repeated_once():
 @contextlib.contextmanager
 def unused_port():
     """A port that refuses connects until it is listened on, by us alone."""
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(("127.0.0.1", 0))
+    with ports.bound() as sock:
         yield sock
 
 
@@ -377,15 +376,7 @@ def script(name):
     return answer
 
 with ScriptedServer(script(b"one")) as one:
-    two = ScriptedServer.__new__(ScriptedServer)
-    import socket
-    real = socket.create_server
-    def there(address, **options):
-        return real(("127.0.0.2", one.port), **options)
-    socket.create_server = there
-    two.__init__(script(b"two"))
-    socket.create_server = real
-    with two:
+    with ScriptedServer(script(b"two"), host="127.0.0.2", port=one.port):
         mc = mcext.Client([f"moving.test:{one.port}"], dead_retry=0)
         assert mc.get("where") == b"one"
         set_address("127.0.0.2")

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 import over_tls
+import ports
 import pytest
 from endpoint import Endpoint
 from hypothesis import given
@@ -207,7 +208,7 @@ def test_silence_costs_the_time_that_there_is(said):
 def test_an_endpoint_that_sends_for_ever_costs_the_time_that_there_is():
     """Each byte comes soon enough; all of them do not."""
     enough = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with ports.listen() as listener:
 
         def serve():
             stream = over_tls.server_end(listener.accept()[0])
@@ -246,7 +247,7 @@ class Encrypted:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(self.certificate, str(folder / "key.pem"))
         self._endpoint = endpoint
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = ports.listen()
         self.host, self.port = self._listener.getsockname()
         self._thread = threading.Thread(target=self._serve)
 

@@ -15,6 +15,8 @@ import socket
 import struct
 import threading
 
+import ports
+
 TO_CLIENT, TO_SERVER = "to client", "to server"
 
 FIN = "fin"  # both ends are closed
@@ -27,7 +29,7 @@ DROP = "drop"  # the next byte is left out
 class CuttingProxy:
     def __init__(self, server):
         self._server = (server.host, server.port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = ports.listen()
         self.host, self.port = self._listener.getsockname()
         self.address = f"{self.host}:{self.port}"
         self.passed = {TO_CLIENT: 0, TO_SERVER: 0}

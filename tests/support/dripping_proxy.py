@@ -8,13 +8,15 @@ with DrippingProxy(server) as proxy:
 import socket
 import threading
 
+import ports
+
 PAUSE = 0.004
 
 
 class DrippingProxy:
     def __init__(self, server):
         self._server = (server.host, server.port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = ports.listen()
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.drips = threading.Event()
         self._ended = threading.Event()

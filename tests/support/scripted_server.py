@@ -18,6 +18,7 @@ import socket
 import struct
 import threading
 
+import ports
 from tls_end import TlsEnd
 
 # How much longer all may take than on a machine at rest: under a checker that slows it down.
@@ -94,7 +95,7 @@ class ScriptedServer:
         self._threads = []
         self._tls = tls
         self.connections = []
-        self.listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self.listener = ports.listen(host, port)
         self.host, self.port = self.listener.getsockname()[:2]
         self.address = f"inet6:[{self.host}]:{self.port}" if ":" in host else f"{self.host}:{self.port}"
 

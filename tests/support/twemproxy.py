@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import ports
 import pytest
 
 PROGRAM = shutil.which("nutcracker", path=os.environ.get("PATH", "") + ":/usr/sbin")
@@ -56,7 +57,7 @@ class Twemproxy:
 
 
 def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with ports.listen() as listener:
         return listener.getsockname()[1]
 
 
