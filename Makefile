@@ -32,7 +32,7 @@ help:
 	@echo "make fuzz      each fuzz target for SECONDS=60"
 	@echo "make chaos     a million calls under each fault of the network, and a hundred thousand over TLS"
 	@echo "make leaks     a million calls of each kind and each failure leave memory, references and descriptors level"
-	@echo "make nightly   20,000 sequences of calls beside python-memcached"
+	@echo "make nightly   20,000 new sequences of calls beside python-memcached, and new examples for hypothesis' other tests"
 	@echo "make bench     the tables and the plots of docs/performance.md and docs/asyncio.md"
 	@echo "make clean     removes all that these made"
 
@@ -109,7 +109,8 @@ leaks:
 
 nightly:
 	@tools/setup.sh
-	@MCEXT_SEQUENCES=20000 $(PY) -m pytest tests/compatibility/test_differential.py --timeout=0
+	@MCEXT_SEQUENCES=20000 MCEXT_SEED=$$(shuf -n 1 -i 1-4000000000) $(PY) -m pytest --hypothesis-profile=random --timeout=0 \
+		$$(grep -rlE '^from hypothesis import .*\bgiven\b' tests)
 
 clean:
 	rm -rf .venv build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
