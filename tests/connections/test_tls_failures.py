@@ -94,18 +94,32 @@ EACH = int(os.environ.get("MCEXT_TLS_EACH", "5"))  # of a handshake's bytes; 1: 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("direction", [TO_CLIENT, TO_SERVER])
 def test_a_handshake_cut_at_every_byte(kind, direction):
+    """The reply's bytes are not among them, and come where a later handshake is a shorter one: signatures have 70 to 72
+    bytes."""
     with ScriptedServer(by_key, tls=server_contexts.server()) as server, CuttingProxy(server) as proxy:
         client = KINDS[kind](proxy.address)
         assert client.get("k") == b"k"
-        length = proxy.passed[direction]
+        with_reply = proxy.passed[direction]
+        assert client.get("k") == b"k"
+        length = with_reply - (proxy.passed[direction] - with_reply)
         for at in range(0, length, EACH if kind == "Client" else 17):
             close(client)
+            server.wait_for(lambda s: s.connections[-1].closed.is_set())  # its goodbye is not to be cut
             client = KINDS[kind](proxy.address)  # without a session
             proxy.cut(direction, at)
             assert client.get("k") in (None, b"k"), at
             assert proxy.done.wait(AT_ONCE)
             assert client.get("k2") == b"k2", at
         close(client)
+
+
+def call_until_done(client, proxy):
+    """One call; and others where a slow machine lets its time be over before the byte that is meant has come."""
+    assert client.get("k") in (None, b"k")
+    deadline = time.monotonic() + AT_ONCE
+    while not proxy.done.wait(SHORT):
+        assert time.monotonic() < deadline
+        assert client.get("k") in (None, b"k")
 
 
 @pytest.mark.parametrize("how", [FIN, RESET, FLIP])
@@ -122,8 +136,7 @@ def test_a_reply_cut_at_every_byte(kind, how):
             client.get("k")
             proxy.cut(TO_CLIENT, at, how)
             within(client, SHORT if how == FLIP else AT_ONCE)
-            assert client.get("k") in (None, b"k"), at
-            assert proxy.done.wait(AT_ONCE)
+            call_until_done(client, proxy)
             within(client, AT_ONCE)
             assert client.get("k2") == b"k2", at
         close(client)
@@ -158,8 +171,7 @@ def test_a_byte_that_is_lost_ends_the_call(kind):
             client.get("k")
             proxy.cut(TO_CLIENT, at, DROP)
             within(client, SHORT)
-            assert client.get("k") in (None, b"k")
-            assert proxy.done.wait(AT_ONCE)
+            call_until_done(client, proxy)
             within(client, AT_ONCE)
             assert client.get("k2") == b"k2"
         close(client)
