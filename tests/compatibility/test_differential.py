@@ -124,6 +124,7 @@ class Call:
 SINGLE_STORES = ("set", "add", "replace", "append", "prepend", "cas")
 SINGLE = (*SINGLE_STORES, "get", "gets", "delete", "touch", "incr", "decr")
 MULTI = ("get_multi", "set_multi", "delete_multi")
+CLOSING = ("set_servers", "disconnect_all", "quit_all", "mark_dead", "close_socket")
 
 short_keys = ["a", "b", "c", "Key", b"b", b"raw", "schlüssel", "鍵", "1", Text("t"), Raw(b"r"), b"\x80\xff"]
 limit_keys = ["k" * 9, "k" * 10, "k" * 11, "k" * 249, "k" * 250, "k" * 251, "é" * 125, "é" * 125 + "x", b"\xff" * 250]
@@ -586,13 +587,14 @@ class Side:
 
     def open(self, configuration):
         addresses = self.addresses(list(enumerate(configuration.weights)))
-        self.client = self.module.Client(addresses, socket_timeout=5, **configuration.options)
+        self.client = self.module.Client(addresses, socket_timeout=20, **configuration.options)
 
     def call(self, call):
         """(what was returned or raised, the error or None, the debug lines with no address in them)"""
         arguments, options = call.real()
-        if call.name == "set_servers":
+        if call.name in CLOSING:
             self.settle()
+        if call.name == "set_servers":
             arguments = [self.addresses(*arguments)]
         log = io.StringIO()
         error = None
@@ -675,7 +677,10 @@ class Side:
         return left
 
     def settle(self):
-        """Wait until the servers have taken what this client sent without waiting for an answer."""
+        """Wait until the servers have taken what this client sent without waiting for an answer.
+
+        A memcached that finds the connection closed when it has an error line to send drops the commands behind it.
+        """
         if self.client.buckets:
             self.client.get_multi([(number, "settle") for number in range(len(self.client.buckets))])
 
