@@ -261,8 +261,10 @@ static int flush_soon(mcx_astream *stream)
 mcx_errand *mcx_astream_gets(mcx_astream *stream, mc_command command)
 {
     mcx_errand *errand = stream->gets[command == MC_GETS];
+    /* Where memory was out for that, nothing is to write it yet. */
+    bool is_lost = stream->state == MCX_STREAM_OPEN && !stream->is_paused && !stream->is_flush_due;
 
-    return errand != NULL && errand->count < MC_KEYS_PER_GET ? errand : NULL;
+    return errand != NULL && errand->count < MC_KEYS_PER_GET && !is_lost ? errand : NULL;
 }
 
 int mcx_astream_send(mcx_astream *stream, mcx_errand *errand)
