@@ -116,7 +116,8 @@ def answer(request):
             said.append(b"MN\r\n")
         elif words[0] == b"mg":
             flags, value = VALUES.get(words[1], (0, None))
-            said.append(b"EN\r\n" if value is None else b"VA %d k%s f%d c9\r\n%s\r\n" % (len(value), words[1], flags, value))
+            hit = (len(value or b""), words[1], flags, value)
+            said.append(b"EN\r\n" if value is None else b"VA %d k%s f%d c9\r\n%s\r\n" % hit)
         else:
             said.append({b"touch": b"TOUCHED\r\n", b"delete": b"NOT_FOUND\r\n"}.get(words[0], b"ERROR\r\n"))
     return b"".join(said)
@@ -147,6 +148,13 @@ def one(make):
     return lambda cache: run_all(make(cache))
 
 
+def several(cache):
+    calls = []
+    for n in range(12):  # a comprehension makes a cell, at which CPython before 3.13 loses what the frame holds
+        calls.append(cache.get(f"k{n % 3}"))
+    return run_all(*calls)
+
+
 def cancelled(cache):
     call = cache.get("k1")
     began = outcome(call)
@@ -161,7 +169,7 @@ ASYNC_CALLS = {
     "get, missing": (one(lambda c: c.get("nothing", "none")), ["none"]),
     "get, large": (one(lambda c: c.get("big")), [big]),
     "get, pickled": (one(lambda c: c.get("pickled")), [5]),
-    "several in a line": (lambda c: run_all(*[c.get(f"k{n % 3}") for n in range(12)]), [0, 1, 2] * 4),
+    "several in a line": (several, [0, 1, 2] * 4),
     "closed": (cancelled, ["closed"]),
     "set": (one(lambda c: c.set("k5", b"5")), [True]),
     "set, large": (one(lambda c: c.set("big", big)), [True]),
@@ -181,6 +189,7 @@ ASYNC_CALLS = {
     "items": (one(lambda c: c._items(["nothing"])), [({}, [])]),
     "probe": (one(lambda c: c._probe(c._cache._hosts[address][0])), [3]),
 }
+EXCUSES = (MemoryError, mcext.MemcacheError, SystemError)  # the last is CPython's, without memory for a frame
 address = "10.0.0.1:1"
 loop = Loop()
 asyncio._set_running_loop(loop)
@@ -211,7 +220,7 @@ def each_allocation(name):
             if None in ends:
                 return f"allocation {number}: a call is left waiting"
             for end, value in zip(ends, wanted):
-                if not is_right(end, value) and not (hit and isinstance(end[1], (MemoryError, mcext.MemcacheError, SystemError))):
+                if not (is_right(end, value) or (hit and isinstance(end[1], EXCUSES))):
                     return f"allocation {number}: {end!r:.200}"
         run_all(cache.get("k1"))  # the stream of the call that failed may end with this one
         following = run_all(cache.get("k1"))
