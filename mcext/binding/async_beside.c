@@ -22,8 +22,8 @@ static int send_beside(mcx_acall *self, mcx_call *call, mc_slice suffix, mc_slic
     mcx_errand *errand = NULL;
     PyObject *owner, *name = NULL;
     mc_slice text;
-    mcx_lane *lane;
-    bool is_probe;
+    mcx_lane *lane = NULL;
+    bool is_probe = false;
     int there = mcx_async_key(call, self->arguments[0], &text, &owner);
 
     if (there < 0) {

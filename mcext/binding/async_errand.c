@@ -186,7 +186,7 @@ int mcx_errand_add(mcx_errand *errand, mc_slice key, PyObject *owner, size_t beg
 /* A power of two, twice as many as a line has keys. */
 #define PLACES ((size_t)2048)
 
-_Static_assert(PLACES >= 2 * MC_KEYS_PER_GET, "there are always free places");
+_Static_assert(PLACES >= (size_t)2 * MC_KEYS_PER_GET, "there are always free places");
 
 /* Of its bytes: a str and a bytes object with the same ones have the same hash. No code of a
  * class that derives from these is run. */

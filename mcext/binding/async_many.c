@@ -216,8 +216,8 @@ static int place(placing *all, size_t number, mc_command command, const mcx_stor
     mcx_akey *key = &many->keys[number];
     mcx_key text = {.text = key->text};
     mcx_errand *errand;
-    mcx_lane *lane;
-    bool is_probe;
+    mcx_lane *lane = NULL;
+    bool is_probe = false;
     int there = mcx_lane_choose(all->self->client, all->call, &text, NULL, &lane, &is_probe);
 
     if (there <= 0) {

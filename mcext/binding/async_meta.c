@@ -29,8 +29,8 @@ static PyObject *async_meta_level(PyObject *object, PyObject *given)
     PyObject *owner, *result = NULL;
     mcx_call call;
     mcx_key key = {.hash = NULL};
-    mcx_lane *lane;
-    bool is_probe;
+    mcx_lane *lane = NULL;
+    bool is_probe = false;
     int64_t now;
 
     if (mcx_async_enter(self) < 0 || mcx_cache_begin(&call, (PyObject *)self->cache, MC_MG) < 0) {

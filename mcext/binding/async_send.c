@@ -123,8 +123,8 @@ static bool lay_out_keys(mcx_errand *errand)
     return true;
 }
 
-/* What goes out, and a large value with the end of its line behind it: at once, and not copied where
- * the transport can do that. */
+/* What goes out, and a large value with the end of its line behind it: at once, and not copied
+ * where the transport can do that. */
 static int write_with(mcx_astream *stream, PyObject *value)
 {
     size_t length = mc_buffer_length(&stream->out);

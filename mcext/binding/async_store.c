@@ -70,7 +70,7 @@ static int send(mcx_acall *self, mcx_call *call, const mcx_store_order *what, mc
                 mcx_stored *stored)
 {
     mcx_errand *errand;
-    mcx_lane *lane;
+    mcx_lane *lane = NULL;
     PyObject *owner;
     mc_slice text;
     bool is_probe, is_big = stored->text.length >= BIG;

@@ -63,10 +63,10 @@ static int send_get(mcx_acall *self, mcx_lane *lane, bool is_probe, mc_slice key
 
 int mcx_async_start_get(mcx_acall *self, mcx_call *call)
 {
-    mcx_lane *lane;
+    mcx_lane *lane = NULL;
     PyObject *owner;
     mc_slice text;
-    bool is_probe;
+    bool is_probe = false;
     int there = mcx_async_key(call, self->arguments[0], &text, &owner);
 
     if (LIKELY(there == 0)) {
@@ -144,10 +144,10 @@ static PyObject *async_gets(PyObject *self, PyObject *key)
 int mcx_async_line(mcx_acall *self, mcx_call *call, mc_command command, mc_slice argument)
 {
     mcx_errand *errand = NULL;
-    mcx_lane *lane;
+    mcx_lane *lane = NULL;
     PyObject *owner;
     mc_slice text;
-    bool is_probe;
+    bool is_probe = false;
     int there = mcx_async_key(call, self->arguments[0], &text, &owner);
 
     if (LIKELY(there == 0)) {

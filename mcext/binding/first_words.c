@@ -199,7 +199,7 @@ PyObject *mcx_words_bytes(const mcx_words *words)
     PyObject *bytes = NULL;
 
     /* With room for all of it: nothing is moved, and left behind. */
-    if (mc_buffer_reserve(&request, 2 * MCX_PAYLOAD_AT_MOST) != NULL &&
+    if (mc_buffer_reserve(&request, (size_t)2 * MCX_PAYLOAD_AT_MOST) != NULL &&
         mc_request_store(&request, MC_SET, KEY, 0, GONE_AT_ONCE, words->data.length, NULL, false) &&
         mc_buffer_append(&request, words->data.bytes, words->data.length) &&
         mc_buffer_append(&request, "\r\n", 2)) {
