@@ -11,6 +11,7 @@ makes no calls of its own.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -168,7 +169,7 @@ class AsyncCache(_core._AsyncCache[T]):
     # ---- what belongs to a loop
 
     def _start_over(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], _Stream] = {}  # connects under way
         self._streams: set[_Stream] = set()
         self._flights: dict[bytes, Any] = {}
         self._readying: asyncio.Future[None] | None = None
@@ -188,13 +189,18 @@ class AsyncCache(_core._AsyncCache[T]):
     # ---- connects
 
     def _open(self, stream: _Stream, host: Any) -> None:
-        """A stream is needed: it is told when it is there, or why not."""
-        task = self._enter().create_task(self._connect(stream, host))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        """A stream is needed: it is told when it is there, or why not.
+
+        What its first caller has among his context variables is not kept for as long as the connection is.
+        """
+        task = contextvars.Context().run(self._enter().create_task, self._connect(stream, host))
+        tasks = self._tasks
+        tasks[task] = stream
+        task.add_done_callback(lambda task: tasks.pop(task, None))
 
     async def _connect(self, stream: _Stream, host: Any) -> None:
         failed: tuple[str, str, BaseException | None]
+        await asyncio.sleep(0)  # an eager task would fail before anybody waits for it
         try:
             refused = await asyncio.wait_for(self._make_connection(stream, host), host.connect_timeout)
             if refused is None:
@@ -205,8 +211,8 @@ class AsyncCache(_core._AsyncCache[T]):
                 failed = "AuthenticationError", *refused
         except asyncio.TimeoutError:
             failed = "ServerTimeout", "the connect timed out", None
-        except asyncio.CancelledError:
-            stream._failed("ServerUnavailable", "the connect was cancelled", None)
+        except asyncio.CancelledError:  # the loop ends: it says nothing about the server
+            stream._given_up()
             raise
         except Exception as error:
             text = str(error.args[0]) if isinstance(error, MemcacheError) else _words(error)
@@ -250,8 +256,13 @@ class AsyncCache(_core._AsyncCache[T]):
         if self._loop is not self._enter():
             return
         self._retire(True)
-        while self._tasks or self._streams:
-            await asyncio.wait({*self._tasks, *(stream.gone for stream in self._streams)})
+        # Those of now: a call that is made up of several and goes on opens new ones.
+        tasks, streams = list(self._tasks), [*self._tasks.values(), *self._streams]
+        if tasks:
+            await asyncio.wait(tasks)
+        ends = [stream.gone for stream in streams if hasattr(stream, "gone")]
+        if ends:
+            await asyncio.wait(ends)
 
     async def __aenter__(self) -> Self:
         return self
@@ -482,7 +493,7 @@ class AsyncCache(_core._AsyncCache[T]):
     def set_servers(self, servers: str | Iterable[str | tuple[str, int] | Server]) -> None:
         """From now on these servers; see Cache.set_servers."""
         self._cache.set_servers(servers)
-        if self._loop is not None:
+        if self._loop is not None and not self._loop.is_closed():
             self._retire(False)
 
     async def refresh_servers(self) -> None:

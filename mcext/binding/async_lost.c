@@ -39,6 +39,10 @@ static void end_errand(mcx_astream *stream, mcx_errand *errand, mcx_lost how, bo
                                 mc_asking_may_be_repeated(&errand->asking));
     mcx_afault lost = {.host = stream->host, .may_have_run = errand->is_written};
 
+    if (how == MCX_LOST_GIVEN_UP) {
+        mcx_errand_fail(client, errand, fault);
+        return;
+    }
     if (how == MCX_LOST_CONNECT) {
         mcx_errand_part(client, errand, stream->host, true, fault);
         return;
@@ -138,7 +142,8 @@ void mcx_astream_lose(mcx_astream *stream, mcx_lost how, const mcx_afault *fault
     if (stream->state == MCX_STREAM_OVER) {
         return;
     }
-    if (stream->state == MCX_STREAM_OPENING && how != MCX_LOST_CONNECT && how != MCX_LOST_RETIRED) {
+    if (stream->state == MCX_STREAM_OPENING && how != MCX_LOST_CONNECT &&
+        how != MCX_LOST_GIVEN_UP && how != MCX_LOST_RETIRED) {
         end_greeting(stream, fault);
         return;
     }

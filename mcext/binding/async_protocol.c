@@ -260,14 +260,6 @@ static PyObject *stream_opened(PyObject *self, PyObject *unused)
     }
     stream->state = MCX_STREAM_OPEN;
     stream->last_used = mc_clock_now();
-    if (stream->first == NULL && stream->is_probing) { /* who wanted to try it is gone */
-        stream->is_probing = false;
-        mc_server_give_up_probe(&stream->host->server);
-    }
-    if (stream->first == NULL && stream->lane == NULL) {
-        mcx_astream_lose(stream, MCX_LOST_RETIRED, NULL);
-        Py_RETURN_TRUE;
-    }
     if (mcx_astream_wake_at(stream, stream->last_used + IDLE_FOR) < 0) {
         mcx_unraisable(self);
     }
@@ -290,6 +282,23 @@ static PyObject *stream_failed(PyObject *self, PyObject *args)
                         .host = stream->host};
 
     mcx_astream_lose(stream, MCX_LOST_CONNECT, &fault);
+    Py_RETURN_NONE;
+}
+
+/* _given_up(): it is not opened after all. */
+static PyObject *stream_given_up(PyObject *self, PyObject *unused)
+{
+    mcx_astream *stream = (mcx_astream *)self;
+    mcx_afault fault = {.name = "ServerUnavailable",
+                        .text = PyUnicode_FromString("the connect was cancelled"),
+                        .host = stream->host};
+
+    (void)unused;
+    if (fault.text == NULL) {
+        return NULL;
+    }
+    mcx_astream_lose(stream, MCX_LOST_GIVEN_UP, &fault);
+    Py_DECREF(fault.text);
     Py_RETURN_NONE;
 }
 
@@ -372,6 +381,10 @@ static PyObject *stream_tick(PyObject *self, PyObject *unused)
         Py_RETURN_NONE;
     }
     expire_queue(stream, now);
+    mcx_astream_rest(stream);
+    if (stream->state == MCX_STREAM_OVER) {
+        Py_RETURN_NONE;
+    }
     at = next_deadline(stream);
     if (stream->state == MCX_STREAM_OPEN && stream->row.first == NULL && stream->first == NULL) {
         mc_buffer_trim(&stream->row.in, 0);
@@ -397,6 +410,7 @@ static PyMethodDef stream_methods[] = {
     {"resume_writing", resume_writing, METH_NOARGS, NULL},
     {"_opened", stream_opened, METH_NOARGS, NULL},
     {"_failed", stream_failed, METH_VARARGS, NULL},
+    {"_given_up", stream_given_up, METH_NOARGS, NULL},
     {"_flush", stream_flush, METH_NOARGS, NULL},
     {"_tick", stream_tick, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

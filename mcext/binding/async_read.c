@@ -220,6 +220,7 @@ static void fail_retrieval(mcx_astream *stream, mcx_errand *errand, int64_t now)
     mcx_afault fault = {0};
 
     fault_of_line(stream, &errand->asking.exchange.reply, &fault);
+    errand->has_failed = true;
     for (size_t i = 0; i < errand->count; i++) {
         bool asks_again = errand->owner == NULL && !errand->is_alone && errand->count > 1 &&
                           errand->slots[i].waiters != NULL;
@@ -402,9 +403,7 @@ int mcx_astream_read(mcx_astream *stream)
             lose_broken(stream, errand);
             break;
         default:
-            if (stream->lane == NULL && stream->row.first == NULL && stream->first == NULL) {
-                mcx_astream_lose(stream, MCX_LOST_RETIRED, NULL);
-            }
+            mcx_astream_rest(stream);
             return 0;
         }
     }

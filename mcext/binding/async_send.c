@@ -2,6 +2,7 @@
  * once, and the single gets among them as one line. */
 #include <string.h>
 
+#include "core/fleet/server.h"
 #include "core/net/clock.h"
 #include "core/wire/command.h"
 #include "core/wire/request.h"
@@ -210,6 +211,21 @@ static mcx_errand *take_first(mcx_astream *stream)
     return errand;
 }
 
+void mcx_astream_rest(mcx_astream *stream)
+{
+    if (LIKELY(stream->row.first != NULL) || stream->first != NULL ||
+        stream->state != MCX_STREAM_OPEN) {
+        return;
+    }
+    if (stream->is_probing) { /* who wanted to try the server is gone */
+        stream->is_probing = false;
+        mc_server_give_up_probe(&stream->host->server);
+    }
+    if (stream->lane == NULL) {
+        mcx_astream_lose(stream, MCX_LOST_RETIRED, NULL);
+    }
+}
+
 int mcx_astream_flush(mcx_astream *stream)
 {
     size_t batch = 0;
@@ -241,7 +257,9 @@ int mcx_astream_flush(mcx_astream *stream)
     if (UNLIKELY(result < 0)) { /* a part of a request may be out */
         mcx_unraisable(stream);
         mcx_astream_lose(stream, MCX_LOST_CLOSED, NULL);
+        return 0;
     }
+    mcx_astream_rest(stream);
     return 0;
 }
 

@@ -39,6 +39,10 @@ void mcx_astream_expect(mcx_astream *stream, mcx_errand *errand);
 /* Writes what is in the queue. -1 with an exception. */
 int mcx_astream_flush(mcx_astream *stream);
 
+/* Where nothing is under way on an open stream any more: a server that it was to try is left to the
+ * next one, and it ends where it takes no more. */
+void mcx_astream_rest(mcx_astream *stream);
+
 /* Bytes that are no errand's: the caller's, who wipes what has to be. */
 int mcx_astream_write(mcx_astream *stream, PyObject *bytes);
 
@@ -57,6 +61,7 @@ typedef enum {
     MCX_LOST_BROKEN,  /* by what the server said */
     MCX_LOST_LATE,    /* the server did not answer in time */
     MCX_LOST_CONNECT, /* it could not be opened */
+    MCX_LOST_GIVEN_UP, /* nobody opens it any more, which says nothing about the server */
     MCX_LOST_RETIRED  /* it was to be closed, and nothing was under way */
 } mcx_lost;
 

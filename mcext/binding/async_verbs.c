@@ -49,6 +49,7 @@ static int send_get(mcx_acall *self, mcx_lane *lane, bool is_probe, mc_slice key
             return -1;
         }
         mcx_errand_wait(errand, (size_t)slot, self);
+        stream->is_probing |= is_probe;
         return 1;
     }
     errand = mcx_errand_new(self->client, command, mcx_acall_deadline(self));
