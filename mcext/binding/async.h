@@ -165,6 +165,7 @@ enum {
     MCX_ACALL_NEW,
     MCX_ACALL_READIES, /* it waits until there are servers */
     MCX_ACALL_WAITS,
+    MCX_ACALL_IS_FORGOTTEN, /* its loop has ended, and nobody counts it as pending any more */
     MCX_ACALL_IS_ANSWERED,
     MCX_ACALL_IS_OVER
 };

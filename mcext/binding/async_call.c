@@ -387,7 +387,7 @@ static PySendResult go_on(mcx_acall *self, PyObject **result)
     }
     if (LIKELY(sent == PYGEN_RETURN)) {
         Py_CLEAR(*result);
-        if (UNLIKELY(self->state == MCX_ACALL_WAITS)) {
+        if (UNLIKELY(self->state < MCX_ACALL_IS_ANSWERED)) {
             PyErr_SetString(PyExc_RuntimeError, "the future of a call was set by somebody else");
         }
         else {
@@ -499,6 +499,18 @@ static PyObject *acall_close(PyObject *object, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+/* As a coroutine: one at a time awaits it. */
+static PyObject *acall_await(PyObject *object)
+{
+    mcx_acall *self = (mcx_acall *)object;
+
+    if (UNLIKELY(self->iterator != NULL)) {
+        PyErr_SetString(PyExc_RuntimeError, "coroutine is being awaited already");
+        return NULL;
+    }
+    return Py_NewRef(object);
+}
+
 static PyObject *acall_repr(PyObject *object)
 {
     mcx_acall *self = (mcx_acall *)object;
@@ -526,6 +538,14 @@ static PyObject *get_running(PyObject *object, void *closure)
     return PyBool_FromLong(((mcx_acall *)object)->is_running);
 }
 
+static PyObject *get_suspended(PyObject *object, void *closure)
+{
+    mcx_acall *self = (mcx_acall *)object;
+
+    (void)closure;
+    return PyBool_FromLong(self->iterator != NULL && !self->is_running);
+}
+
 static PyObject *get_await(PyObject *object, void *closure)
 {
     PyObject *future = ((mcx_acall *)object)->future;
@@ -549,10 +569,15 @@ static PyMethodDef acall_methods[] = {
 };
 
 static PyGetSetDef acall_getset[] = {
-    {"__name__", get_name, NULL, NULL, NULL},      {"__qualname__", get_qualname, NULL, NULL, NULL},
-    {"cr_running", get_running, NULL, NULL, NULL}, {"cr_await", get_await, NULL, NULL, NULL},
-    {"cr_frame", get_none, NULL, NULL, NULL},      {"cr_code", get_none, NULL, NULL, NULL},
-    {"cr_origin", get_none, NULL, NULL, NULL},     {NULL, NULL, NULL, NULL, NULL},
+    {"__name__", get_name, NULL, NULL, NULL},
+    {"__qualname__", get_qualname, NULL, NULL, NULL},
+    {"cr_running", get_running, NULL, NULL, NULL},
+    {"cr_suspended", get_suspended, NULL, NULL, NULL},
+    {"cr_await", get_await, NULL, NULL, NULL},
+    {"cr_frame", get_none, NULL, NULL, NULL},
+    {"cr_code", get_none, NULL, NULL, NULL},
+    {"cr_origin", get_none, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyType_Slot acall_slots[] = {
@@ -565,7 +590,7 @@ static PyType_Slot acall_slots[] = {
     {Py_tp_getset, acall_getset},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, acall_next},
-    {Py_am_await, PyObject_SelfIter},
+    {Py_am_await, acall_await},
     {Py_am_send, acall_am_send},
     {Py_tp_doc, "A call of mcext.AsyncCache: awaitable, once."},
     {0, NULL},

@@ -312,10 +312,19 @@ mcx_acall *mcx_errand_take_waiters(mcx_errand *errand, size_t slot)
     return waiters;
 }
 
+static void forget_call(mcx_async *client, mcx_acall *call)
+{
+    if (call->state == MCX_ACALL_WAITS) {
+        call->state = MCX_ACALL_IS_FORGOTTEN;
+        client->pending--;
+    }
+}
+
 void mcx_errand_forget(mcx_async *client, mcx_errand *errand)
 {
     if (errand->owner != NULL) {
         errand->owner->many->errands--;
+        forget_call(client, errand->owner);
     }
     for (size_t i = 0; i < errand->count; i++) {
         mcx_acall *waiters = mcx_errand_take_waiters(errand, i);
@@ -324,6 +333,7 @@ void mcx_errand_forget(mcx_async *client, mcx_errand *errand)
             mcx_acall *next = waiters->next;
 
             waiters->next = NULL;
+            forget_call(client, waiters);
             Py_DECREF((PyObject *)waiters);
             waiters = next;
         }
