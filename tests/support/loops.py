@@ -1,8 +1,8 @@
 """Event loops for tests of asyncio: asyncio's own, and uvloop's where that is installed.
 
-    @pytest.mark.parametrize("loop", LOOPS)
-    def test(loop):
-        run(loop, coroutine())
+@pytest.mark.parametrize("loop", LOOPS)
+def test(loop):
+    run(loop, coroutine())
 """
 
 import asyncio
