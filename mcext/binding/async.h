@@ -201,15 +201,17 @@ struct mcx_many {
 /* The type `_AsyncCache`, from which mcext.async_cache.AsyncCache derives. */
 struct mcx_async {
     PyObject_HEAD
-    mcx_module *module;      /* borrowed: the type keeps it */
-    mcx_cache *cache;        /* strong: options, servers, counters */
-    PyObject *loop;          /* strong or NULL: that of the first use */
-    PyObject *find_loop;     /* strong: asyncio.get_running_loop */
-    PyObject *future_type;   /* strong or NULL: where the loop's futures are plain ones */
-    PyObject *make_future;   /* strong or NULL: the loop's create_future, where they are not */
-    PyObject *keywords;      /* ("loop",) */
-    PyObject *set_result;    /* strong: the name */
-    PyObject *invalid_state; /* strong: asyncio.InvalidStateError */
+    mcx_module *module;        /* borrowed: the type keeps it */
+    mcx_cache *cache;          /* strong: options, servers, counters */
+    PyObject *loop;            /* strong or NULL: that of the first use */
+    PyObject *find_loop;       /* strong: asyncio.get_running_loop */
+    PyObject *future_type;     /* strong or NULL: where the loop's futures are plain ones */
+    PyObject *make_future;     /* strong or NULL: the loop's create_future, where they are not */
+    PyObject *keywords;        /* ("loop",) */
+    PyObject *context;         /* strong: an empty one, for what outlives its caller's */
+    PyObject *context_keyword; /* ("context",) */
+    PyObject *set_result;      /* strong: the name */
+    PyObject *invalid_state;   /* strong: asyncio.InvalidStateError */
     PyObject *call_soon, *call_later; /* strong or NULL */
     PyObject *weak_references;
     uint32_t generation; /* of the process */

@@ -52,8 +52,10 @@ static int async_init(PyObject *object, PyObject *args, PyObject *keywords)
     self->invalid_state = mcx_import("asyncio", "InvalidStateError");
     self->set_result = PyUnicode_InternFromString("set_result");
     self->keywords = Py_BuildValue("(s)", "loop");
+    self->context = PyContext_New();
+    self->context_keyword = Py_BuildValue("(s)", "context");
     if (self->find_loop == NULL || self->invalid_state == NULL || self->set_result == NULL ||
-        self->keywords == NULL) {
+        self->keywords == NULL || self->context == NULL || self->context_keyword == NULL) {
         return -1;
     }
     self->cache = (mcx_cache *)Py_NewRef(cache);
@@ -72,6 +74,7 @@ static int async_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(self->make_future);
     Py_VISIT(self->call_soon);
     Py_VISIT(self->call_later);
+    Py_VISIT(self->context);
     for (mcx_errand *each = self->homeless; each != NULL; each = each->next) {
         int result = mcx_errand_traverse(each, visit, arg);
 
@@ -111,6 +114,8 @@ static void async_dealloc(PyObject *object)
     Py_CLEAR(self->invalid_state);
     Py_CLEAR(self->set_result);
     Py_CLEAR(self->keywords);
+    Py_CLEAR(self->context);
+    Py_CLEAR(self->context_keyword);
     while (self->spare != NULL) {
         mcx_errand *errand = self->spare;
 

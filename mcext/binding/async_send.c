@@ -39,9 +39,10 @@ int mcx_astream_wake_at(mcx_astream *stream, int64_t at)
     seconds = PyFloat_FromDouble(left > 0 ? (double)left / 1e9 : 0);
     tick = seconds ? PyObject_GetAttrString((PyObject *)stream, "_tick") : NULL;
     if (tick != NULL) {
-        PyObject *arguments[] = {seconds, tick};
+        PyObject *arguments[] = {seconds, tick, stream->client->context};
 
-        timer = PyObject_Vectorcall(stream->client->call_later, arguments, 2, NULL);
+        timer = PyObject_Vectorcall(stream->client->call_later, arguments, 2,
+                                    stream->client->context_keyword);
         Py_DECREF(tick);
     }
     Py_XDECREF(seconds);
