@@ -29,6 +29,9 @@ static void give_value(mcx_acall *call, const mc_reply *reply, mc_slice text, Py
     got->found = as_bytes || !mcx_is_stub(reply->flags, (size_t)reply->length);
     got->flags = reply->flags;
     got->cas = reply->cas;
+    if (!got->found) { /* a stub is no value */
+        return;
+    }
     if (body != NULL) {
         got->body = Py_NewRef(body);
     }

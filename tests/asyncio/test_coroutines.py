@@ -6,6 +6,7 @@ import contextvars
 import functools
 import gc
 import inspect
+import socket
 import sys
 import tracemalloc
 import types
@@ -331,6 +332,22 @@ async def test_results_that_stop_iteration_would_take_apart(cache):
             call.send(None)
         assert stopped.value.value == value
     assert await cache.get("missing", (1, 2)) == (1, 2)
+
+
+@in_a_loop
+async def test_a_lease_that_somebody_has_on_a_cold_key_is_no_value(server):
+    """It is an item of no bytes and no flags: for each of those that share its line, too."""
+    with socket.create_connection((server.host, server.port)) as raw:
+        raw.sendall(b"mg cold v N30\r\n")
+        assert raw.recv(100).startswith(b"VA 0 W")
+    async with mcext.AsyncCache([server.address]) as cache:
+        assert await cache.get("cold", "missed") == "missed"
+        got = await asyncio.gather(*[cache.get(key, "missed") for key in ("cold", "k", "cold", "cold", "none")])
+        assert got == ["missed", "value", "missed", "missed", "missed"]
+        assert await cache.get_many(["cold", "k"]) == {"k": "value"}
+        assert await cache.get_item("cold") is None
+        assert await cache.set("cold", b"") and await cache.get("cold") == b""
+        await cache.delete("cold")
 
 
 # ---- nothing is leaked
