@@ -30,7 +30,7 @@ help:
 	@echo "make model     the ownership of connections, checked exhaustively by spin"
 	@echo "make mutants   the C core changed at random, COUNT=200 times, one small change at a time: do the tests notice?"
 	@echo "make fuzz      each fuzz target for SECONDS=60"
-	@echo "make chaos     a million calls under each fault of the network, and a hundred thousand over TLS"
+	@echo "make chaos     a million calls under each fault of the network, and a hundred thousand over TLS; and of tasks"
 	@echo "make leaks     a million calls of each kind and each failure leave memory, references and descriptors level"
 	@echo "make nightly   20,000 new sequences of calls beside python-memcached, and new examples for hypothesis' other tests"
 	@echo "make bench     the tables and the plots of docs/performance.md and docs/asyncio.md"
@@ -102,6 +102,7 @@ chaos:
 	@tools/setup.sh
 	@$(PY) -m tests.chaos --long
 	@$(PY) -m tests.chaos --tls --calls 100000 --waiting-calls 5000
+	@MCEXT_ASYNC_CHAOS_CALLS=1000000 $(PY) -m pytest -q -s tests/asyncio/test_async_chaos.py --timeout=0
 
 leaks:
 	@tools/setup.sh

@@ -1,0 +1,22 @@
+"""Everything at once: tests/support/async_chaos.py. MCEXT_ASYNC_CHAOS_CALLS: how many calls."""
+
+import asyncio
+import os
+import random
+
+import pytest
+from async_chaos import chaos
+
+CALLS = int(os.environ.get("MCEXT_ASYNC_CHAOS_CALLS", "30000"))
+
+
+@pytest.mark.filterwarnings("error", "ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_no_answer_is_wrong_and_nothing_hangs_or_is_left():
+    seed = int(os.environ.get("MCEXT_ASYNC_CHAOS_SEED", random.randrange(1 << 31)))
+    result = asyncio.run(chaos(CALLS, seed))
+    print(f"seed {seed}: {result}")
+    assert result.verdicts() == [], f"seed {seed}: {result}"
+    counts = result.counts
+    assert counts["calls"] == CALLS
+    assert counts["answered"] > CALLS / 5 and counts["cancelled"] > CALLS / 50, result
+    assert counts["forks"] and counts["kills"] and sum(result.injected.values()) > CALLS / 1000, result
