@@ -311,24 +311,32 @@ static PyObject *stream_flush(PyObject *self, PyObject *unused)
 /* Those of the queue whose time is over fail. */
 static void expire_queue(mcx_astream *stream, int64_t now)
 {
-    mcx_errand **at = &stream->first, *last = NULL;
+    mcx_errand **at = &stream->first, *expired = NULL, **end = &expired;
     bool is_opening = stream->state == MCX_STREAM_OPENING;
     mcx_afault fault = {.name = "ServerTimeout", .host = stream->host};
 
-    while (*at != NULL) {
+    stream->last = NULL;
+    while (*at != NULL) { /* one that has lost another stream may stand behind newer ones */
         mcx_errand *errand = *at;
 
         if (errand->deadline > now) {
-            last = errand;
+            stream->last = errand;
             at = &errand->next;
             continue;
         }
         *at = errand->next;
         errand->next = NULL;
-        stream->last = last; /* right also where what it runs puts more to the queue */
+        *end = errand;
+        end = &errand->next;
         for (int i = 0; i < 2; i++) {
             stream->gets[i] = stream->gets[i] == errand ? NULL : stream->gets[i];
         }
+    }
+    while (expired != NULL) {
+        mcx_errand *errand = expired;
+
+        expired = errand->next;
+        errand->next = NULL;
         Py_XSETREF(fault.text,
                    PyUnicode_FromString(is_opening ? "the connect timed out" : "timed out"));
         mcx_errand_fail(stream->client, errand, &fault);
