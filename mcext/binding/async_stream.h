@@ -30,8 +30,9 @@ void mcx_lanes_drop(mcx_async *client);
  * sends. -1 with an exception: it is in the queue all the same. */
 int mcx_astream_send(mcx_astream *stream, mcx_errand *errand);
 
-/* The errand of this turn that takes keys of other calls, too: borrowed; NULL: there is none. */
-mcx_errand *mcx_astream_gets(mcx_astream *stream, mc_command command);
+/* The errand of this turn that takes keys of other calls, too: borrowed; NULL: there is none, or it
+ * has waited so long for the stream that it ends well before that deadline. */
+mcx_errand *mcx_astream_gets(mcx_astream *stream, mc_command command, int64_t deadline);
 
 /* From now on it waits for its reply. */
 void mcx_astream_expect(mcx_astream *stream, mcx_errand *errand);

@@ -36,7 +36,8 @@ static int send_get(mcx_acall *self, mcx_lane *lane, bool is_probe, mc_slice key
 {
     mc_command command = self->verb->command;
     mcx_astream *stream = mcx_lane_stream(self->client, lane, false);
-    mcx_errand *errand = stream != NULL ? mcx_astream_gets(stream, command) : NULL;
+    mcx_errand *errand =
+        stream != NULL ? mcx_astream_gets(stream, command, mcx_acall_deadline(self)) : NULL;
 
     if (UNLIKELY(stream == NULL)) {
         return -1;
