@@ -6,6 +6,7 @@ It harms nobody: the next calls on the same stream have their own answers, and t
 import asyncio
 import contextlib
 import itertools
+import socket
 import sys
 import time
 
@@ -552,6 +553,34 @@ async def test_cancelled_while_it_is_closed(server, loop):
             assert proxy.open_connections == 0
             await are_right(cache)
             await cache.aclose()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@in_a_loop
+async def test_each_call_has_its_own_time_while_the_stream_is_opened(loop):
+    """A connect may take longer than a call; some calls give up while others have come behind them."""
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(8):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        cache = mcext.AsyncCache(["{}:{}".format(*full.getsockname())], timeout=0.4, connect_timeout=3)
+
+        async def one(call):
+            began = time.monotonic()
+            with pytest.raises((mcext.ServerTimeout, mcext.PartialFailure)):
+                await call
+            return time.monotonic() - began
+
+        tasks = []
+        for i in range(6):
+            for call in (cache.set(f"k{i}", i), cache.get(f"k{i}"), cache.get_many([f"k{i}"]), cache.delete("k")):
+                tasks.append(asyncio.ensure_future(one(call)))
+            await asyncio.sleep(0.15)
+        for took in await asyncio.gather(*tasks):
+            assert 0.35 < took < 2.5
+        assert cache._pending == 0
 
 
 @pytest.mark.parametrize("loop", LOOPS)

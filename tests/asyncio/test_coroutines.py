@@ -1,4 +1,4 @@
-"""A call of an AsyncCache is a coroutine object of its own kind: what asyncio and others do with coroutines it takes."""
+"""A call of an AsyncCache is a coroutine object of its own kind, which all takes that takes coroutines."""
 
 import asyncio
 import collections.abc
