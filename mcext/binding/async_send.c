@@ -280,7 +280,9 @@ static int flush_soon(mcx_astream *stream)
 mcx_errand *mcx_astream_gets(mcx_astream *stream, mc_command command, int64_t deadline)
 {
     mcx_errand *errand = stream->gets[command == MC_GETS];
-    bool may_join = errand != NULL && errand->count < MC_KEYS_PER_GET &&
+    /* Where memory was out for that, nothing is to write it yet. */
+    bool is_lost = stream->state == MCX_STREAM_OPEN && !stream->is_paused && !stream->is_flush_due;
+    bool may_join = !is_lost && errand != NULL && errand->count < MC_KEYS_PER_GET &&
                     deadline - errand->deadline <= stream->client->timeout / 16;
 
     return may_join ? errand : NULL;
