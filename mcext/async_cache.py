@@ -13,12 +13,22 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from mcext import _core, async_fill
 from mcext.cache import Cache, ServerState
-from mcext.errors import ConflictError, ConnectionLost, MemcacheError, ProtocolError, ServerError, partial_failure
+from mcext.errors import (
+    ConflictError,
+    ConnectionLost,
+    MemcacheError,
+    PartialFailure,
+    ProtocolError,
+    ServerError,
+    ServerUnavailable,
+    partial_failure,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -80,6 +90,12 @@ def _count(name: str, value: Any, most: int) -> int:
     return value
 
 
+def _since(start: int, call: Any) -> Any:
+    """The call as a step of one that began then, by time.monotonic_ns(): its time is the same."""
+    call._start = start
+    return call
+
+
 def _words(error: BaseException) -> str:
     """What is told of a connect that failed."""
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ssl.SSLError):
@@ -108,7 +124,7 @@ class AsyncCache(_core._AsyncCache[T]):
     Raises TypeError or ValueError for a wrong argument.
     """
 
-    __slots__ = ("_cache", "_flights", "_leases", "_made_in", "_readying", "_streams", "_tasks")
+    __slots__ = ("_cache", "_flights", "_leases", "_made_in", "_readying", "_streams", "_tasks", "_timeout")
 
     _stream_class = _Stream
 
@@ -162,6 +178,7 @@ class AsyncCache(_core._AsyncCache[T]):
         finally:
             del username, password  # no traceback has them among its locals
         super().__init__(self._cache, timeout, max_value_length, connections, max_pending)
+        self._timeout = int(timeout * 1e9)
         self._made_in: tuple[Any, int] = (None, 0)
         self._start_over()
         self._leases: dict[bytes, tuple[int, float]] = {}
@@ -275,36 +292,96 @@ class AsyncCache(_core._AsyncCache[T]):
 
     # ---- composed of several calls
 
-    async def _level(self, key: str | bytes) -> int:
-        """What the server of key has of the meta protocol; it is asked where that is not known."""
+    async def _level(self, key: str | bytes, start: int, is_md: bool) -> int:
+        """What the server of key has of the meta protocol; it is asked where that is not known. is_md: of that command
+        is told what fails, else of mg."""
         known = self._meta_level(key)
         if known is None:
-            return _NONE  # there is no server, which the classic call tells
+            return _STABLE  # there is no server, which the call behind this tells
         level, host = known
-        if level == _UNKNOWN:
-            try:
-                level = await self._probe(host)
-            except (ConnectionLost, ProtocolError):  # twemproxy and mcrouter close
-                level = _NONE
-            self._set_meta(host, level)
+        return await self._ask_level(host, start, is_md) if level == _UNKNOWN else level
+
+    async def _ask_level(self, host: Any, start: int, is_md: bool) -> int:
+        try:
+            level = await _since(start, self._probe(host, None, is_md))
+        except (ConnectionLost, ProtocolError):  # twemproxy and mcrouter close
+            level = _NONE
+        self._set_meta(host, level)
         return level
+
+    def _is_late(self, start: int) -> bool:
+        return time.monotonic_ns() - start >= self._timeout
+
+    async def _by_level(
+        self, key: str | bytes, ask: Callable[[int, int], Awaitable[Any]], missed: Any, is_md: bool = False
+    ) -> Any:
+        """ask(level, start), by what the server of key has. Where a server cannot be asked what it has, the next one
+        that there is for key is."""
+        start = time.monotonic_ns()
+        failed: MemcacheError | None = None
+        level = None
+        while level is None:
+            try:
+                level = await self._level(key, start, is_md)
+            except MemcacheError as error:
+                is_last = self._is_late(start) or (failed is not None and failed.server == error.server)
+                failed = failed or error
+                if is_last and not is_md and not self._is_late(start):
+                    level = _LEASES  # mg harms no server; the call finds the next one itself
+                elif is_last:
+                    if self.errors == "miss":
+                        return missed
+                    raise failed from None
+        try:
+            return await ask(level, start)
+        except ServerUnavailable as error:
+            if failed is None or error.server not in (None, failed.server):
+                raise
+            raise failed from None  # which says why
 
     async def get_item(self, key: str | bytes) -> _core.Item[T] | None:
         """Fetch an Item; see Cache.get_item."""
-        if await self._guarded_level(key) != _NONE:
-            found = await self._item(key)
-            if found is not NotImplemented:
-                if found is None:  # a miss, by errors
-                    return None
-                item, is_won, token = found
-                return await self._without_lease(key, item, token) if is_won else item
-        return await self._gets_item(key)
+
+        async def ask(level: int, start: int) -> Any:
+            if level != _NONE:
+                found = await _since(start, self._item(key))
+                if found is not NotImplemented:
+                    if found is None:  # a miss, by errors
+                        return None
+                    item, is_won, token = found
+                    return await self._without_lease(key, item, token) if is_won else item
+            return await _since(start, self._gets_item(key))
+
+        return await self._by_level(key, ask, None)  # type: ignore[no-any-return]
+
+    async def _sort_by_level(
+        self, keys: Iterable[str | bytes], start: int
+    ) -> tuple[dict[bool, list[str | bytes]], dict[str | bytes, MemcacheError]]:
+        """Keys by whether their servers have the meta protocol, and those whose servers cannot be asked."""
+        known = [(key, self._meta_level(key)) for key in keys]
+        hosts = list({id(at[1]): at[1] for _, at in known if at and at[0] == _UNKNOWN}.values())
+        asked = await asyncio.gather(*(self._ask_level(host, start, False) for host in hosts), return_exceptions=True)
+        levels = dict(zip(map(id, hosts), asked, strict=True))
+        by_meta: dict[bool, list[str | bytes]] = {True: [], False: []}
+        failed: dict[str | bytes, MemcacheError] = {}
+        for key, at in known:
+            level = _STABLE if at is None else levels.get(id(at[1]), at[0])
+            if isinstance(level, MemcacheError):
+                failed[key] = level
+            elif isinstance(level, BaseException):
+                raise level
+            else:
+                by_meta[level != _NONE].append(key)
+        return by_meta, failed
 
     async def get_items(self, keys: Iterable[str | bytes]) -> dict[str | bytes, _core.Item[T]]:
         """Fetch many Items, from all their servers at once; see Cache.get_items."""
-        by_meta: dict[bool, list[str | bytes]] = {True: [], False: []}
-        for key in keys:
-            by_meta[await self._guarded_level(key) != _NONE].append(key)
+        start = time.monotonic_ns()
+        by_meta, unasked = await self._sort_by_level(keys, start)
+        if unasked and not self._is_late(start):  # the next servers that there are for these
+            by_meta[True] += unasked
+        elif self.errors == "miss":
+            unasked = {}
         result: dict[str | bytes, _core.Item[T]] = {}
         failed: list[Any] = []
         won: list[tuple[str | bytes, int]] = []
@@ -312,11 +389,12 @@ class AsyncCache(_core._AsyncCache[T]):
             if not some:
                 continue
             try:
-                found = await (self._items(some) if is_meta else self._gets_items(some))
+                found = await _since(start, self._items(some) if is_meta else self._gets_items(some))
                 if found is NotImplemented:
-                    found = await self._gets_items(some)
-            except MemcacheError as error:
+                    found = await _since(start, self._gets_items(some))
+            except PartialFailure as error:
                 failed.append(error)
+                result.update(error.result)
                 continue
             result.update(found[0])
             won += found[1]
@@ -324,12 +402,18 @@ class AsyncCache(_core._AsyncCache[T]):
             renewed = await self._without_lease(key, result.get(key), token)
             if renewed is not None:
                 result[key] = renewed
-        if failed:
-            for failure in failed:
-                result.update(failure.result)
-            errors = {server: each for failure in failed for server, each in failure.errors.items()}
-            raise partial_failure("mg", result, errors, [key for failure in failed for key in failure.keys])
-        return result
+        undone = [key for failure in failed for key in failure.keys]
+        errors = {server: each for failure in failed for server, each in failure.errors.items()}
+        for key, why in unasked.items():
+            if key in undone or key not in by_meta[True]:
+                there = errors.get(why.server)
+                if there is None or isinstance(there, ServerUnavailable):
+                    errors[why.server] = why
+                if key not in undone:
+                    undone.append(key)
+        if not undone:
+            return result
+        raise partial_failure("mg", result, errors, undone)
 
     async def _without_lease(self, key: str | bytes, item: _core.Item[T] | None, token: int) -> _core.Item[T] | None:
         """An mg of a stale item is given the lease on it, which nobody asked for: it goes back, which gives the item
@@ -345,38 +429,42 @@ class AsyncCache(_core._AsyncCache[T]):
 
     async def get_and_touch(self, key: str | bytes, ttl: float | timedelta | None, default: Any = None) -> Any:
         """Fetch the value of key, and set a new time to live; see Cache.get_and_touch."""
-        if await self._guarded_level(key) != _NONE:
-            found = await self._touched(key, ttl)
-            if found is None:  # a miss, by errors
-                return default
-            if found is not NotImplemented:
-                is_there, value, is_won, token = found
-                if is_won:
-                    await self._without_lease(key, None, token)
-                return value if is_there else default
-        return await self.get(key, default) if await self.touch(key, ttl) else default
 
-    async def _guarded_level(self, key: str | bytes) -> int:
-        """The same; what fails is for the call behind it to find, and to tell by errors."""
-        try:
-            return await self._level(key)
-        except MemcacheError:
-            return _NONE
+        async def ask(level: int, start: int) -> Any:
+            if level != _NONE:
+                found = await _since(start, self._touched(key, ttl))
+                if found is None:  # a miss, by errors
+                    return default
+                if found is not NotImplemented:
+                    is_there, value, is_won, token = found
+                    if is_won:
+                        await self._without_lease(key, None, token)
+                    return value if is_there else default
+            if not await _since(start, self.touch(key, ttl)):
+                return default
+            try:
+                return await _since(start, self.get(key, default))
+            except MemcacheError as error:
+                error.may_have_run = True  # the touch has
+                raise
+
+        return await self._by_level(key, ask, default)
 
     async def _delete_by_token(self, key: str | bytes, token: int) -> bool:
         _core._check_token(token)
-        try:
-            if await self._level(key) == _STABLE:
-                done = await self._md(key, b"C%d" % token)
+
+        async def ask(level: int, start: int) -> bool:
+            if level == _STABLE:
+                done = await _since(start, self._md(key, b"C%d" % token))
                 if done is not NotImplemented:
                     return bool(done)
+            if self.errors == "miss":
+                return False
             raise ServerError(
                 "the server has no meta protocol (memcached 1.6.10)", server=self.server_for(key), command="md"
             )
-        except MemcacheError:
-            if self.errors == "raise":
-                raise
-            return False
+
+        return await self._by_level(key, ask, False, is_md=True)  # type: ignore[no-any-return]
 
     async def _count(self, name: str, key: str | bytes, delta: Any, initial: Any, ttl: Any) -> int | None:
         """incr and decr with initial."""
@@ -401,21 +489,27 @@ class AsyncCache(_core._AsyncCache[T]):
     # ---- what mcext.async_fill asks
 
     async def _look(self, key: str | bytes, lease: int, refresh: int) -> Any:
-        if await self._level(key) != _NONE:
-            found = await super()._look(key, lease, refresh)
-            if found is not NotImplemented:
-                return found
-        return _NO_META, None, 0, False
+        look = super()._look
+
+        async def ask(level: int, start: int) -> Any:
+            found = await _since(start, look(key, lease, refresh)) if level != _NONE else NotImplemented
+            return (_NO_META, None, 0, False) if found is NotImplemented else found
+
+        return await self._by_level(key, ask, None)
 
     async def _release(self, key: str | bytes, token: int, has_value: bool) -> Any:
         return await self._md(key, b"I C%d" % token if has_value else b"C%d" % token)
 
     async def _invalidate(self, key: str | bytes, seconds: int) -> bool | None:
         """None: the server has no meta protocol."""
-        if await self._guarded_level(key) == _NONE:
-            return None
-        done = await self._md(key, b"I T%d" % seconds if seconds >= 0 else b"I")
-        return None if done is NotImplemented else bool(done)
+
+        async def ask(level: int, start: int) -> bool | None:
+            if level == _NONE:
+                return None
+            done = await _since(start, self._md(key, b"I T%d" % seconds if seconds >= 0 else b"I"))
+            return None if done is NotImplemented else bool(done)
+
+        return await self._by_level(key, ask, False, is_md=True)  # type: ignore[no-any-return]
 
     def _count_fill(self, key: str | bytes, which: int) -> None:
         self._cache._count_fill(key, which)

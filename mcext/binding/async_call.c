@@ -1,5 +1,8 @@
 #include "async_call.h"
 
+#include <stddef.h>
+#include <structmember.h>
+
 #include "core/net/clock.h"
 #include "core/wire/meta.h"
 
@@ -23,6 +26,7 @@ PyObject *mcx_acall_new(mcx_async *client, const mcx_verb *verb, PyObject *const
     if (self != NULL) {
         self->verb = verb;
         self->client = (mcx_async *)Py_NewRef((PyObject *)client);
+        self->command = verb->command;
         for (int i = 0; i < count; i++) {
             self->arguments[i] = Py_XNewRef(arguments[i]);
         }
@@ -277,7 +281,9 @@ static int begin(mcx_acall *self, PyObject **result)
         return 0;
     }
     call.raises |= self->verb->raises;
-    self->start = call.clock.start;
+    if (self->start == 0) { /* else it is a step of a longer one */
+        self->start = call.clock.start;
+    }
     if (UNLIKELY(client->pending >= client->max_pending) && !self->verb->greets) {
         started = overloaded(self, &call);
     }
@@ -285,6 +291,7 @@ static int begin(mcx_acall *self, PyObject **result)
         self->state = MCX_ACALL_WAITS;
         client->pending++;
         started = self->verb->start(self, &call);
+        self->command = call.command;
         if (started > 0 && call.host != NULL && self->host == NULL) {
             self->host = (mcx_server *)Py_NewRef((PyObject *)call.host);
         }
@@ -315,6 +322,7 @@ static int note_fault(mcx_acall *self, mcx_call *call)
         }
         return 0;
     }
+    self->fault.may_have_run &= !self->verb->is_ahead;
     return self->fault.name != NULL ? mcx_fault_note(call, &self->fault) : 0;
 }
 
@@ -331,7 +339,7 @@ static PyObject *finish(mcx_acall *self)
         self->got.value = NULL;
         return result;
     }
-    if (mcx_cache_begin(&call, (PyObject *)cache, self->verb->command) < 0) {
+    if (mcx_cache_begin(&call, (PyObject *)cache, self->command) < 0) {
         return NULL;
     }
     call.raises |= self->verb->raises;
@@ -580,6 +588,11 @@ static PyGetSetDef acall_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
+static PyMemberDef acall_members[] = {
+    {"_start", T_LONGLONG, offsetof(mcx_acall, start), 0, NULL}, /* by time.monotonic_ns() */
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyType_Slot acall_slots[] = {
     {Py_tp_dealloc, acall_dealloc},
     {Py_tp_traverse, acall_traverse},
@@ -588,6 +601,7 @@ static PyType_Slot acall_slots[] = {
     {Py_tp_repr, acall_repr},
     {Py_tp_methods, acall_methods},
     {Py_tp_getset, acall_getset},
+    {Py_tp_members, acall_members},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, acall_next},
     {Py_am_await, acall_await},

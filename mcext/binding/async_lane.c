@@ -49,14 +49,21 @@ static bool is_busy(const mcx_astream *stream)
 }
 
 /* An idle stream that the server has closed is found so before anything is sent on it. */
-static void look_at(mcx_astream *stream)
+static void look_at(mcx_astream *stream, int64_t after)
 {
     bool is_idle = stream->state == MCX_STREAM_OPEN && stream->row.first == NULL &&
                    stream->first == NULL && stream->fd >= 0 &&
-                   mc_clock_now() - stream->last_used >= MCX_LOOK_AFTER;
+                   mc_clock_now() - stream->last_used >= after;
 
     if (UNLIKELY(is_idle) && !mc_socket_is_quiet(stream->fd)) {
         mcx_astream_lose(stream, MCX_LOST_CLOSED, NULL);
+    }
+}
+
+void mcx_lane_look(mcx_lane *lane)
+{
+    if (lane != NULL && lane->streams[0] != NULL) {
+        look_at(lane->streams[0], 0);
     }
 }
 
@@ -88,7 +95,7 @@ mcx_astream *mcx_lane_stream(mcx_async *client, mcx_lane *lane, bool is_big)
     }
     number = choose_number(client, lane, is_big);
     if (LIKELY(lane->streams[number] != NULL)) {
-        look_at(lane->streams[number]);
+        look_at(lane->streams[number], MCX_LOOK_AFTER);
     }
     if (LIKELY(lane->streams[number] != NULL)) {
         return lane->streams[number];
@@ -110,11 +117,11 @@ mcx_astream *mcx_lane_stream(mcx_async *client, mcx_lane *lane, bool is_big)
 
 /* ---- the server of a key -------------------------------------------------------------------- */
 
-/* 1, or 0 where its dead mark stands; -1 with an exception. */
-static int check_server(mcx_call *call, mcx_server *host, bool *probe)
+int mcx_lane_check(mcx_call *call, mcx_server *host, bool *probe)
 {
     int64_t now;
 
+    *probe = false;
     if (LIKELY(atomic_load_explicit(&host->server.dead_until, memory_order_relaxed) == 0)) {
         return 1;
     }
@@ -142,7 +149,7 @@ int mcx_lane_choose(mcx_async *client, mcx_call *call, const mcx_key *key, mcx_s
     *probe = false;
     while (there > 0) {
         mcx_server *host = (mcx_server *)snapshot->bucket[bucket];
-        int usable = host == tried ? 0 : check_server(call, host, probe);
+        int usable = host == tried ? 0 : mcx_lane_check(call, host, probe);
 
         if (LIKELY(usable != 0)) {
             there = usable;

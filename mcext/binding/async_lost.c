@@ -43,6 +43,10 @@ static void end_errand(mcx_astream *stream, mcx_errand *errand, mcx_lost how, bo
         mcx_errand_fail(client, errand, fault);
         return;
     }
+    if (how == MCX_LOST_CONNECT && errand->is_repeated) {
+        mcx_errand_fail(client, errand, fault); /* another server is not the one that has read it */
+        return;
+    }
     if (how == MCX_LOST_CONNECT) {
         mcx_errand_part(client, errand, stream->host, true, fault);
         return;
@@ -52,7 +56,8 @@ static void end_errand(mcx_astream *stream, mcx_errand *errand, mcx_lost how, bo
         mcx_errand_fail(client, errand, &lost);
         return;
     }
-    if (may_repeat && !is_late && !is_to_blame) {
+    if (may_repeat && !is_late && !is_to_blame &&
+        !(how == MCX_LOST_LATE && errand->is_repeated)) {
         errand->is_repeated |= errand->is_written;
         lost.name = how == MCX_LOST_LATE ? "ServerUnavailable" : "ConnectionLost";
         lost.text = PyUnicode_FromString(how == MCX_LOST_LATE ? DEAD : CLOSED);

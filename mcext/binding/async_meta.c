@@ -73,6 +73,18 @@ static PyObject *async_set_meta(PyObject *object, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* arguments: the server, None, and whether it is md that is to be asked behind it, not mg: of that
+ * command is told what fails. */
+static int start_probe(mcx_acall *self, mcx_call *call)
+{
+    call->command = self->arguments[2] == Py_True ? MC_MD : MC_MG;
+    if (mcx_is_server(call->module, self->arguments[0])) {
+        /* One that has ended while it was idle is no server that closes at the probe. */
+        mcx_lane_look(((mcx_server *)self->arguments[0])->lane);
+    }
+    return mcx_async_start_server(self, call);
+}
+
 /* The level that a probe's answers say. */
 static PyObject *finish_probe(mcx_acall *self, mcx_call *call)
 {
@@ -185,10 +197,11 @@ static PyObject *finish_md(mcx_acall *self, mcx_call *call)
 
 static const mcx_verb probe_verb = {.name = "_probe",
                                     .command = MC_META_PROBE,
-                                    .start = mcx_async_start_server,
+                                    .start = start_probe,
                                     .finish = finish_probe,
                                     .raises = true,
-                                    .once = true},
+                                    .once = true,
+                                    .is_ahead = true},
                       look_verb = {.name = "_look",
                                    .command = MC_MG,
                                    .start = start_look,
@@ -232,7 +245,7 @@ static PyObject *method(PyObject *self, const mcx_verb *verb, const char *format
 
 static PyObject *async_probe(PyObject *self, PyObject *args)
 {
-    return method(self, &probe_verb, "O", args);
+    return method(self, &probe_verb, "OOO", args);
 }
 
 static PyObject *async_look(PyObject *self, PyObject *args)

@@ -115,9 +115,12 @@ static void end_value(mcx_astream *stream, mcx_errand *errand, int64_t now)
 /* ---- lines ---------------------------------------------------------------------------------- */
 
 /* An error line as a fault: its text is a new reference. */
-static void fault_of_line(mcx_astream *stream, const mc_reply *reply, mcx_afault *fault)
+static void fault_of_line(mcx_astream *stream, const mcx_errand *errand, mcx_afault *fault)
 {
+    const mc_reply *reply = &errand->asking.exchange.reply;
+
     fault->name = mcx_line_fault(reply, &fault->may_have_run);
+    fault->may_have_run |= errand->is_repeated; /* on the stream that was closed */
     fault->text =
         PyUnicode_DecodeUTF8(reply->line.bytes, (Py_ssize_t)reply->line.length, "replace");
     fault->host = stream->host;
@@ -209,7 +212,7 @@ static bool answer_call(mcx_astream *stream, mcx_errand *errand, size_t index, m
     if (UNLIKELY(mc_reply_is_error(reply->type))) {
         call->is_refused = is_refused(stream, errand, reply);
         if (!call->is_refused) {
-            fault_of_line(stream, reply, &call->fault);
+            fault_of_line(stream, errand, &call->fault);
             Py_INCREF((PyObject *)stream->host);
         }
     }
@@ -222,7 +225,7 @@ static void fail_retrieval(mcx_astream *stream, mcx_errand *errand, int64_t now)
 {
     mcx_afault fault = {0};
 
-    fault_of_line(stream, &errand->asking.exchange.reply, &fault);
+    fault_of_line(stream, errand, &fault);
     errand->has_failed = true;
     for (size_t i = 0; i < errand->count; i++) {
         bool asks_again = errand->owner == NULL && !errand->is_alone && errand->count > 1 &&
@@ -239,6 +242,7 @@ static void fail_retrieval(mcx_astream *stream, mcx_errand *errand, int64_t now)
         }
     }
     if (errand->owner != NULL) {
+        errand->has_failed = true;
         errand->owner->many->errands++; /* the end of the errand settles it */
         mcx_many_settle(errand->owner, &fault, now);
     }
@@ -262,7 +266,7 @@ static void answer_many(mcx_astream *stream, mcx_errand *errand, size_t index, i
     }
     mcx_afault fault = {0};
 
-    fault_of_line(stream, reply, &fault);
+    fault_of_line(stream, errand, &fault);
     many->errands++;
     mcx_many_settle(errand->owner, &fault, now);
     Py_XDECREF(fault.text);

@@ -17,6 +17,13 @@ mcx_astream *mcx_lane_stream(mcx_async *client, mcx_lane *lane, bool is_big);
 int mcx_lane_choose(mcx_async *client, mcx_call *call, const mcx_key *key, mcx_server *tried,
                     mcx_lane **lane, bool *probe);
 
+/* Whether a server may be asked: 1; 0 where its dead mark stands, with call->faults; -1 with an
+ * exception. *probe: as above. */
+int mcx_lane_check(mcx_call *call, mcx_server *host, bool *probe);
+
+/* Where its first stream is idle and has ended, that is noticed now. lane: NULL: it has none. */
+void mcx_lane_look(mcx_lane *lane);
+
 /* All lanes, or those of servers that are not the cache's any more: their streams end when what is
  * under way on them is answered. */
 int mcx_lanes_retire(mcx_async *client, bool all);

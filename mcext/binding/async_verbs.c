@@ -318,6 +318,8 @@ int mcx_async_start_server(mcx_acall *self, mcx_call *call)
     mc_slice argument = MCX_NOTHING;
     mcx_errand *errand;
     Py_ssize_t length;
+    bool is_probe;
+    int there;
 
     if (!mcx_is_server(call->module, self->arguments[0])) {
         PyErr_SetString(PyExc_TypeError, "a _Server is needed");
@@ -330,6 +332,11 @@ int mcx_async_start_server(mcx_acall *self, mcx_call *call)
         }
         argument.length = (size_t)length;
     }
+    call->host = (mcx_server *)self->arguments[0];
+    there = mcx_lane_check(call, call->host, &is_probe);
+    if (there <= 0) {
+        return there;
+    }
     errand = mcx_errand_new(self->client, command, mcx_acall_deadline(self));
     if (errand == NULL) {
         return -1;
@@ -340,8 +347,7 @@ int mcx_async_start_server(mcx_acall *self, mcx_call *call)
         mcx_errand_free(self->client, errand);
         return PyErr_Occurred() ? -1 : (PyErr_NoMemory(), -1);
     }
-    call->host = (mcx_server *)self->arguments[0];
-    return mcx_acall_send(self, errand, mcx_lane_of(self->client, call->host), false, false);
+    return mcx_acall_send(self, errand, mcx_lane_of(self->client, call->host), is_probe, false);
 }
 
 static PyObject *finish_server(mcx_acall *self, mcx_call *call)

@@ -126,12 +126,14 @@ void mcx_errand_count(mcx_server *host, const mcx_errand *errand, mc_status stat
 void mcx_errand_fail(mcx_async *client, mcx_errand *errand, const mcx_afault *fault)
 {
     int64_t now = mc_clock_now();
+    mcx_afault told = *fault; /* its references are the caller's */
 
+    told.may_have_run |= errand->is_repeated; /* on the stream that was closed */
     if (errand->owner != NULL) {
-        mcx_many_settle(errand->owner, fault, now);
+        mcx_many_settle(errand->owner, &told, now);
     }
     for (size_t i = 0; i < errand->count; i++) {
-        mcx_acalls_fail(mcx_errand_take_waiters(errand, i), fault, now);
+        mcx_acalls_fail(mcx_errand_take_waiters(errand, i), &told, now);
     }
     mcx_errand_free(client, errand);
 }

@@ -34,6 +34,36 @@ static PyObject *list_undone(mcx_multi *all)
     return list;
 }
 
+static int may_have_run(PyObject *error)
+{
+    PyObject *value = PyObject_GetAttrString(error, "may_have_run");
+    int result = value != NULL ? PyObject_IsTrue(value) : -1;
+
+    Py_XDECREF(value);
+    return result;
+}
+
+/* Whether errors has one of that server that may have run, where this one has not: it stays, for it
+ * is of other keys. -1 with an exception. */
+static int says_more(PyObject *errors, PyObject *server, PyObject *error)
+{
+    PyObject *other = PyDict_GetItemWithError(errors, server); /* borrowed */
+    int other_may;
+
+    if (other == NULL) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    Py_INCREF(other);
+    other_may = may_have_run(other);
+    Py_DECREF(other);
+    if (other_may <= 0) {
+        return other_may;
+    }
+    int may = may_have_run(error);
+
+    return may < 0 ? -1 : !may;
+}
+
 /* {server: the last that failed there} */
 static PyObject *errors_by_server(PyObject *faults)
 {
@@ -43,7 +73,9 @@ static PyObject *errors_by_server(PyObject *faults)
         PyObject *error = PyList_GET_ITEM(faults, i);
         PyObject *server = PyObject_GetAttrString(error, "server");
 
-        if (server == NULL || PyDict_SetItem(errors, server, error) < 0) {
+        int stays = server != NULL ? says_more(errors, server, error) : -1;
+
+        if (stays < 0 || (stays == 0 && PyDict_SetItem(errors, server, error) < 0)) {
             Py_CLEAR(errors);
         }
         Py_XDECREF(server);
