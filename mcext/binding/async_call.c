@@ -286,6 +286,9 @@ static int begin(mcx_acall *self, PyObject **result)
     }
     if (UNLIKELY(client->pending >= client->max_pending) && !self->verb->greets) {
         started = overloaded(self, &call);
+        if (started == 0 && !call.raises && self->verb->missed == NULL) {
+            started = self->verb->start(self, &call); /* of many keys: the miss is made of them */
+        }
     }
     else if (LIKELY(wait_for(self, mcx_async_future(client)) == 0)) {
         self->state = MCX_ACALL_WAITS;

@@ -313,7 +313,7 @@ static int start_many(mcx_acall *self, mcx_call *call)
     }
     all.exptime = exptime.text;
     self->many->is_placing = true;
-    result = place_all(&all);
+    result = call->faults == NULL ? place_all(&all) : 0; /* it may be refused already */
     result = send_all(&all, result == 0) < 0 ? -1 : result;
     self->many->is_placing = false;
     call->host = NULL;

@@ -1,0 +1,341 @@
+"""What an AsyncCache puts on its streams: what is merged, what goes out at once, and what waits."""
+
+import asyncio
+import os
+import threading
+import time
+
+import pytest
+from scripted_server import PATIENCE, STALL, ScriptedServer
+
+import mcext
+from mcext.testing import memcached as start_memcached
+
+AT_ONCE = 20 * PATIENCE
+
+
+def cache_of(*servers, **options):
+    options = {"timeout": AT_ONCE, **options}
+    return mcext.AsyncCache([each if isinstance(each, str) else each.address for each in servers], **options)
+
+
+def found(command, number):
+    """Each key that is asked for has a value, which names it."""
+    words = command.split()
+    if words[0] != b"get":
+        return None
+    return b"".join(b"VALUE %b 0 %d\r\n%b\r\n" % (key, len(key), key) for key in words[1:]) + b"END\r\n"
+
+
+class Lists:
+    """A codec: a new list for each decoding."""
+
+    def encode(self, value):
+        return value, 0
+
+    def decode(self, data, flags):
+        return [data]
+
+
+# ---- gets of one turn ----------------------------------------------------------------------------------------------
+
+
+def test_equal_keys_of_one_turn_are_asked_once_and_decoded_for_each():
+    async def main(server):
+        async with cache_of(server, codec=Lists()) as cache:
+            await asyncio.gather(*map(cache.get, "abc"))  # from now on a turn waits for all of its calls
+            cache.metrics(reset=True)
+            got = await asyncio.gather(*(cache.get(f"k{number % 5}") for number in range(50)))
+            assert got == [[b"k%d" % (number % 5)] for number in range(50)]
+            assert len({id(each) for each in got}) == 50, "what one changes no other sees"
+            counted = cache.metrics()
+            assert (counted["calls"], counted["keys"]) == ({"get": 50}, 5)
+
+    with ScriptedServer(found) as server:
+        asyncio.run(main(server))
+        assert server.commands[-1] == b"get k0 k1 k2 k3 k4\r\n"
+        assert len(server.commands) <= 3
+
+
+def test_gets_of_one_turn_share_lines_of_at_most_16000_bytes():
+    keys = [f"{number:04}" + "k" * 200 for number in range(1000)]
+
+    async def main(server):
+        async with cache_of(server) as cache:
+            assert await asyncio.gather(*map(cache.get, keys)) == [key.encode() for key in keys]
+
+    with ScriptedServer(found) as server:
+        asyncio.run(main(server))
+        assert max(map(len, server.commands)) <= 16_000
+        assert len(server.commands) == -(-1000 * 205 // 15_990)
+        assert [key for command in server.commands for key in command.split()[1:]] == [key.encode() for key in keys]
+        assert len(server.connections) == 1
+
+
+def test_what_one_turn_asks_leaves_in_one_write(monkeypatch):
+    written = []
+    write = asyncio.selector_events._SelectorSocketTransport.write
+
+    def recording(transport, data):
+        written.append(bytes(data))
+        write(transport, data)
+
+    async def main(server):
+        async with cache_of(server) as cache:
+            await cache.get("first")
+            await asyncio.gather(
+                *(cache.get(f"k{number}") for number in range(20)),
+                *(cache.set(f"s{number}", b"v") for number in range(20)),
+                *(cache.incr(f"n{number}") for number in range(20)),
+            )
+            await asyncio.gather(*(cache.get(f"k{number}") for number in range(20)))
+
+    monkeypatch.setattr(asyncio.selector_events._SelectorSocketTransport, "write", recording)
+    with ScriptedServer(found) as server:
+        asyncio.run(main(server))
+        assert written[0] == b"get first\r\n"
+        assert len(written) <= 4, "the first of a turn need not wait for the others"
+        assert b"".join(written) == server.received
+
+
+def test_what_gather_asks_twice_in_one_turn_after_a_set_sees_the_set():
+    """A get that is made behind a set of the same key, in one turn, is not asked before it."""
+
+    async def main():
+        async with cache_of(server, connections=1) as cache:
+            for number in range(200):
+                got = await asyncio.gather(cache.get("other"), cache.set("k", number), cache.get("k"))
+                assert got[1] is True
+                assert got[2] in (number, number - 1, None)
+
+    with start_memcached() as server:
+        asyncio.run(main())
+
+
+# ---- big values ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["set", "get"])
+def test_small_calls_overtake_a_large_value(what):
+    """It goes, or comes, by another stream; here it does not end."""
+    gate = threading.Event()
+
+    def script(command, number):
+        if command.startswith(b"set big"):
+            gate.wait(AT_ONCE)
+            return b"STORED\r\n"
+        if command.startswith(b"get big"):
+            return b"VALUE big 0 10000000\r\n" + b"x" * 100_000, STALL
+        return found(command, number)
+
+    async def main(server):
+        async with cache_of(server) as cache:
+            await cache.get("first")
+            big = asyncio.ensure_future(cache.set("big", b"x" * 1_000_000) if what == "set" else cache.get("big"))
+            server_has_it = asyncio.get_running_loop().run_in_executor(
+                None, server.wait_for, lambda server: any(b"big" in each for each in server.commands)
+            )
+            if what == "get":
+                await server_has_it
+                await asyncio.sleep(0.1 * PATIENCE)
+            for _ in range(10):
+                assert await asyncio.wait_for(cache.get("small"), 5 * PATIENCE) == b"small"
+            assert await asyncio.wait_for(cache.set("small", 1), 5 * PATIENCE) is True
+            assert not big.done()
+            gate.set()
+            await server_has_it
+            if what == "get":
+                big.cancel()
+            else:
+                assert await big is True
+
+    with ScriptedServer(script) as server:
+        try:
+            asyncio.run(main(server))
+        finally:
+            gate.set()
+        assert len(server.connections) == 2
+
+
+# ---- a server that does not read -----------------------------------------------------------------------------------
+
+
+def test_a_server_that_does_not_read_holds_back_what_is_not_written():
+    """What waits behind a full socket is not sent, and has certainly not run; a value that goes out may have."""
+
+    async def main(server):
+        async with cache_of(server, timeout=0.5 * PATIENCE, dead_retry=1000) as cache:
+            begun = time.monotonic()
+            calls = [cache.set(f"k{number}", b"x" * 1_000_000) for number in range(60)]
+            ends = await asyncio.gather(*calls, return_exceptions=True)
+            assert time.monotonic() - begun < 2 * PATIENCE
+            assert all(isinstance(each, (mcext.ServerTimeout, mcext.ServerUnavailable)) for each in ends), ends
+            held_back = [each for each in ends if not each.may_have_run]
+            assert 0 < len(held_back) < 60
+            assert cache.servers[0].alive is False
+            assert cache._pending == 0
+
+    def never(command, number):
+        return STALL
+
+    with ScriptedServer(never) as server:
+        read_nothing = threading.Event()
+        server._serve = lambda connection: read_nothing.wait(60)
+        try:
+            asyncio.run(main(server))
+        finally:
+            read_nothing.set()
+
+
+def test_writing_goes_on_when_the_server_reads_again():
+    go_on = threading.Event()
+
+    def script(command, number):
+        go_on.wait(AT_ONCE)
+
+    async def main(server):
+        async with cache_of(server) as cache:
+            calls = [asyncio.ensure_future(cache.set(f"k{number}", b"x" * 1_000_000)) for number in range(40)]
+            await asyncio.sleep(0.2)
+            assert not any(each.done() for each in calls)
+            go_on.set()
+            assert await asyncio.gather(*calls) == [True] * 40
+
+    with ScriptedServer(script) as server:
+        asyncio.run(main(server))
+        assert sum(command.startswith(b"set") for command in server.commands) == 40
+
+
+# ---- max_pending ---------------------------------------------------------------------------------------------------
+
+FULL = {
+    "get": (lambda cache: cache.get("k", 7), 7),
+    "set": (lambda cache: cache.set("k", 1), False),
+    "add": (lambda cache: cache.add("k", 1), False),
+    "delete": (lambda cache: cache.delete("k"), False),
+    "incr": (lambda cache: cache.incr("k"), None),
+    "touch": (lambda cache: cache.touch("k", 1), False),
+    "get_item": (lambda cache: cache.get_item("k"), None),
+    "get_and_touch": (lambda cache: cache.get_and_touch("k", 10, 7), 7),
+    "get_many": (lambda cache: cache.get_many(["k"]), {}),
+    "get_items": (lambda cache: cache.get_items(["k"]), {}),
+    "set_many": (lambda cache: cache.set_many({"k": 1}), ["k"]),
+    "delete_many": (lambda cache: cache.delete_many(["k"]), 0),
+    "version": (lambda cache: cache.version(), {}),
+    "stats": (lambda cache: cache.stats(), {}),
+    "flush_all": (lambda cache: cache.flush_all(), None),
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_one_call_too_many_is_refused_at_once_and_nothing_of_it_is_sent(name):
+    call, missed = FULL[name]
+
+    async def main(server):
+        for errors in ("raise", "miss"):
+            cache = cache_of(server, max_pending=3, errors=errors, timeout=1 * PATIENCE)
+            waiting = [asyncio.ensure_future(cache.get(f"k{number}")) for number in range(3)]
+            await asyncio.sleep(0.05)
+            begun = time.monotonic()
+            if errors == "raise":
+                with pytest.raises(mcext.MemcacheError) as raised:
+                    await call(cache)
+                error = raised.value
+                if isinstance(error, mcext.PartialFailure):
+                    (error,) = error.errors.values()
+                assert type(error) is mcext.Overloaded
+                assert raised.value.may_have_run is error.may_have_run is False
+                assert "3" in str(error)
+            else:
+                assert await call(cache) == missed
+            assert time.monotonic() - begun < 0.5 * PATIENCE
+            for each in waiting:
+                each.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            assert cache._pending == 0
+            await cache.aclose()
+
+    with ScriptedServer(lambda command, number: STALL) as server:
+        asyncio.run(main(server))
+        assert all(command.startswith(b"get k") for command in server.commands), server.commands
+
+
+# ---- noreply -------------------------------------------------------------------------------------------------------
+
+
+def test_noreply_does_not_wait_and_is_carried_out():
+    async def main(server):
+        async with cache_of(server) as cache:
+            for number in range(100):
+                assert await cache.set(f"k{number}", number, noreply=True) is True
+            assert await cache.get_many([f"k{number}" for number in range(100)]) == {
+                f"k{number}": number for number in range(100)
+            }
+            assert await cache.add("k1", 5, noreply=True) is True
+            assert await cache.append("text", "x", noreply=True) is True
+            assert await cache.get("k1") == 1
+
+    with start_memcached() as server:
+        asyncio.run(main(server))
+
+
+def test_what_noreply_does_not_wait_for_goes_out_before_the_cache_is_closed():
+    async def main(server):
+        cache = cache_of(server)
+        assert await cache.set("k", b"v" * 100_000, noreply=True) is True
+        await cache.aclose()
+        assert await cache.get("k") == b"v" * 100_000
+        await cache.aclose()
+
+    with start_memcached() as server:
+        asyncio.run(main(server))
+
+
+# ---- closing -------------------------------------------------------------------------------------------------------
+
+
+def test_aclose_lets_calls_end_and_a_later_call_opens_anew():
+    async def main(server):
+        cache = cache_of(server)
+        await cache.get("first")
+        calls = [asyncio.ensure_future(cache.incr(f"n{number}")) for number in range(50)]
+        await asyncio.sleep(0)
+        await cache.aclose()
+        assert await asyncio.gather(*calls) == [None] * 50
+        assert cache.servers[0].connections == 0
+        assert await cache.get("k") == b"k"
+        assert cache.servers[0].connections == 1
+        await cache.aclose()
+        await cache.aclose()
+
+    with ScriptedServer(found) as server:
+        before = len(os.listdir("/proc/self/fd"))
+        asyncio.run(main(server))
+        assert sum(command.startswith(b"incr") for command in server.commands) == 50
+        server.wait_for(lambda server: all(each.closed.is_set() for each in server.connections))
+        assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_set_servers_under_load_fails_no_call():
+    async def main(servers):
+        async with cache_of(*servers) as cache:
+            ended = False
+
+            async def load(number):
+                count = 0
+                while not ended:
+                    assert await cache.set(f"k{number}", number) is True
+                    assert await cache.get(f"k{number}") in (number, None)
+                    count += 1
+                return count
+
+            loads = [asyncio.ensure_future(load(number)) for number in range(50)]
+            for turn in range(40):
+                cache.set_servers([servers[turn % 3].address, servers[(turn + 1) % 3].address])
+                await asyncio.sleep(0.01)
+            ended = True
+            assert all(await asyncio.gather(*loads))
+            assert len(cache.servers) == 2
+
+    with start_memcached() as one, start_memcached() as two, start_memcached() as three:
+        asyncio.run(main([one, two, three]))
