@@ -1,0 +1,441 @@
+"""What a failure does to the calls that share a stream with it, and what it does not; time; servers that are down.
+
+What fails in one call alone is in tests/cache/test_failures.py, for Cache and AsyncCache.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+
+import pytest
+from scripted_server import CLOSE, PATIENCE, RESET, STALL, ScriptedServer
+
+import mcext
+from mcext.testing import memcached as start_memcached
+
+AT_ONCE = 20 * PATIENCE
+SOON = 0.4 * PATIENCE
+
+
+def cache_of(*servers, **options):
+    options = {"timeout": AT_ONCE, **options}
+    return mcext.AsyncCache([each if isinstance(each, str) else each.address for each in servers], **options)
+
+
+async def ends(*calls):
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+
+def key_of(cache, server, prefix="k"):
+    """A key of that server."""
+    number = 0
+    while cache.server_for(f"{prefix}{number}") != server.address:
+        number += 1
+    return f"{prefix}{number}"
+
+
+# ---- a stream that breaks ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rubbish", [b"garbage\r\n", b"VALUE other 0 1\r\nx\r\nEND\r\n", b"\x00\xff\r\n"])
+def test_rubbish_harms_the_call_it_belongs_to_and_no_other_gets_its_value(rubbish):
+    ran = []
+
+    def script(command, number):
+        ran.append(command.split(b"\r\n")[0])
+        if command.startswith(b"incr bad"):
+            return rubbish
+        if command.startswith(b"incr"):
+            return command.split()[1][1:] + b"\r\n"
+        if command.startswith(b"get"):
+            keys = command.split()[1:]
+            return b"".join(b"VALUE %b 0 %d\r\n%b\r\n" % (key, len(key), key) for key in keys) + b"END\r\n"
+        return None
+
+    async def main(server):
+        async with cache_of(server) as cache:
+            await ends(cache.get("a"), cache.get("b"))
+            ran.clear()
+            numbers = list(range(100, 150))
+            got = await ends(
+                *(cache.incr(f"n{number}") for number in numbers[:25]),
+                cache.incr("bad"),
+                *(cache.incr(f"n{number}") for number in numbers[25:]),
+                *(cache.get(f"g{number}") for number in range(20)),
+                *(cache.set(f"s{number}", number) for number in range(20)),
+            )
+            assert got[:25] == numbers[:25]
+            bad = got[25]
+            assert isinstance(bad, mcext.MemcacheError), bad
+            assert bad.may_have_run is True
+            for number, each in zip(numbers[25:], got[26:51], strict=True):
+                assert each == number or type(each) is mcext.ConnectionLost
+                command = b"incr n%d 1" % number
+                assert ran.count(command) <= 1, "it may have run: it is not asked again"
+                if command in ran and each != number:
+                    assert each.may_have_run is True
+            assert got[51:71] == [b"g%d" % number for number in range(20)], "what only reads is asked again"
+            assert got[71:] == [True] * 20
+            assert await cache.incr("n7") == 7
+
+    with ScriptedServer(script) as server:
+        asyncio.run(main(server))
+
+
+@pytest.mark.parametrize("end", [CLOSE, RESET])
+def test_a_stream_that_ends_repeats_nothing_that_changes_what_is_there(end):
+    def script(command, number):
+        if number == 0 and command.startswith(b"get last"):
+            return end
+        return b"5\r\n" if command.startswith(b"incr") else STALL if number == 0 and not command.startswith(b"version") else None
+
+    async def main(server):
+        async with cache_of(server) as cache:
+            await cache.version()
+            got = await ends(
+                cache.get("last"), cache.incr("n"), cache.add("a", 1), cache.append("b", "x"), cache.delete("d"),
+                cache.touch("t", 5), cache.set("s", 1), cache.get("g"), cache.set("c", 1, cas=7),
+            )  # fmt: skip
+            missed, incr, add, append, delete, touch, stored, read, swapped = got
+            assert missed is None and read is None and stored is True
+            for each in (incr, add, append, swapped):
+                assert type(each) is mcext.ConnectionLost and each.may_have_run is True, each
+            for each in (delete, touch):
+                assert each is False or type(each) is mcext.ConnectionLost
+
+    with ScriptedServer(script) as server:
+        asyncio.run(main(server))
+        words = [command.split()[0] for command in server.connections[1].commands]
+        assert not {b"incr", b"add", b"append", b"cas"} & set(words), words
+
+
+@pytest.mark.parametrize("end", ["restart", "close"])
+def test_a_stream_that_ended_while_it_was_idle_costs_no_call(end):
+    async def main(server):
+        async with cache_of(server, dead_retry=1000) as cache:
+            for round in range(3):
+                await cache.set("n", 1)
+                server.restart()
+                if round:
+                    await asyncio.sleep(0.05)
+                assert await cache.get("n") is None
+                server.restart()
+                await asyncio.sleep(0)
+                assert await cache.set("n", 5) is True
+                server.restart()
+                await asyncio.sleep(0.05)
+                assert await cache.incr("n") is None, "the loop has seen it"
+                await cache.set("n", 5)
+                server.restart()
+                time.sleep(1.1)  # the loop has not seen it
+                assert await cache.incr("n") is None
+            assert cache.metrics()["dead_marks"] == 0
+
+    async def closed(server):
+        async with cache_of(server, dead_retry=1000) as cache:
+            assert await cache.incr("n") is None
+            server.close_connection()
+            time.sleep(1.1)
+            assert await cache.incr("n") is None
+            server.close_connection()
+            await asyncio.sleep(0.05)
+            assert await cache.incr("n") is None
+            server.close_connection()
+            assert await cache.get("n") is None
+            server.close_connection()
+            assert await cache.set("n", 1) is True
+
+    if end == "close":
+        with ScriptedServer() as server:
+            asyncio.run(closed(server))
+    else:
+        with start_memcached() as server:
+            asyncio.run(main(server))
+
+
+def test_an_error_line_to_gets_of_one_turn_is_each_ones_own():
+    """Behind a proxy it is about one key: the others are asked once more, alone."""
+
+    def script(command, number):
+        if b"bad" in command:
+            return b"SERVER_ERROR oops\r\n"
+        keys = command.split()[1:]
+        return b"".join(b"VALUE %b 0 %d\r\n%b\r\n" % (key, len(key), key) for key in keys) + b"END\r\n"
+
+    async def main(server):
+        async with cache_of(server) as cache:
+            await ends(cache.get("a"), cache.get("b"))
+            good, bad, other = await ends(cache.get("good"), cache.get("bad"), cache.get("other"))
+            assert (good, other) == (b"good", b"other")
+            assert type(bad) is mcext.ServerError
+
+    with ScriptedServer(script) as server:
+        asyncio.run(main(server))
+
+
+# ---- time ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_silent_server_ends_all_its_calls_in_time_and_is_left_alone():
+    async def main(silent, live):
+        async with cache_of(silent, live, timeout=SOON, dead_retry=3 * SOON, on_dead="miss") as cache:
+            mine = [f"k{number}" for number in range(200) if cache.server_for(f"k{number}") == silent.address]
+            others = [f"k{number}" for number in range(200) if cache.server_for(f"k{number}") == live.address]
+            for key in others:
+                await cache.set(key, key)
+            begun = time.monotonic()
+            got = await ends(*map(cache.get, mine), *(cache.incr(key) for key in mine), *map(cache.get, others))
+            took = time.monotonic() - begun
+            assert SOON * 0.9 <= took < 2 * SOON
+            assert got[len(mine) * 2 :] == others
+            for each in got[: len(mine) * 2]:
+                assert type(each) is mcext.ServerTimeout
+                assert (each.server, each.may_have_run) == (silent.address, True)
+            assert {each.address: each.alive for each in cache.servers} == {silent.address: False, live.address: True}
+            connections = len(silent.connections)
+            silent.wait_for(lambda server: all(each.closed.is_set() for each in server.connections))
+            begun = time.monotonic()
+            with pytest.raises(mcext.ServerUnavailable) as raised:
+                await cache.get(mine[0])
+            assert raised.value.may_have_run is False and "dead" in str(raised.value)
+            assert time.monotonic() - begun < SOON / 4
+            assert len(silent.connections) == connections
+            await asyncio.sleep(3 * SOON)
+            # The mark has run out: one call tries, and the others do not wait for it.
+            begun = time.monotonic()
+            got = await ends(*map(cache.get, mine))
+            kinds = [type(each) for each in got]
+            assert kinds.count(mcext.ServerTimeout) >= 1
+            assert set(kinds) <= {mcext.ServerTimeout, mcext.ServerUnavailable}
+            assert len(silent.connections) == connections + 1
+            assert cache.metrics()["dead_marks"] == 2
+
+    with ScriptedServer(lambda command, number: STALL) as silent, start_memcached() as live:
+        asyncio.run(main(silent, live))
+
+
+def test_a_server_that_is_stopped_does_not_slow_the_nine_others():
+    async def main(servers):
+        async with cache_of(*servers, timeout=SOON, on_dead="miss") as cache:
+            stopped = servers[0]
+            keys = {server.address: [] for server in servers}
+            for number in range(1000):
+                keys[cache.server_for(f"k{number}")].append(f"k{number}")
+            await ends(*(cache.set(f"k{number}", 1) for number in range(1000)))
+            os.kill(stopped.pid, signal.SIGSTOP)
+            try:
+                slowest = 0
+                hanging = [asyncio.ensure_future(cache.get(key)) for key in keys[stopped.address]]
+                for _ in range(20):
+                    begun = time.monotonic()
+                    some = [key for server in servers[1:] for key in keys[server.address][:5]]
+                    assert await asyncio.gather(*map(cache.get, some)) == [1] * len(some)
+                    slowest = max(slowest, time.monotonic() - begun)
+                assert slowest < SOON / 2
+                for each in await ends(*hanging):
+                    assert type(each) is mcext.ServerTimeout
+            finally:
+                os.kill(stopped.pid, signal.SIGCONT)
+
+    servers = [start_memcached() for _ in range(10)]
+    try:
+        for server in servers:
+            server.__enter__()
+        asyncio.run(main(servers))
+    finally:
+        for server in servers:
+            server.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("what", ["get", "set", "many", "large"])
+def test_a_loop_that_was_busy_longer_than_the_timeout_finds_its_answers(what):
+    async def main(server):
+        async with cache_of(server, timeout=SOON) as cache:
+            await cache.set("k", b"v")
+            await cache.set("large", b"v" * 900_000)
+            for _ in range(3):
+                calls = {
+                    "get": [cache.get("k")],
+                    "set": [cache.set("k", b"v")],
+                    "many": [cache.get("k") for _ in range(500)] + [cache.incr("none") for _ in range(500)],
+                    "large": [cache.get("large")],
+                }[what]
+                tasks = [asyncio.ensure_future(each) for each in calls]
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                time.sleep(1.5 * SOON)
+                got = await ends(*tasks)
+                assert not [each for each in got if isinstance(each, Exception)], got[:3]
+            assert cache.metrics()["dead_marks"] == 0
+
+    with start_memcached() as server:
+        asyncio.run(main(server))
+
+
+@pytest.mark.parametrize("name", ["get", "set", "incr", "get_item", "get_items", "get_and_touch", "get_many", "version"])
+@pytest.mark.parametrize("dead_retry", [0, 1000])
+def test_the_timeout_is_for_the_whole_call(name, dead_retry):
+    """Also where several commands are one call, and where the first of them takes most of the time."""
+    calls = {
+        "get": lambda cache: cache.get("k"),
+        "set": lambda cache: cache.set("k", 1),
+        "incr": lambda cache: cache.incr("k", initial=5),
+        "get_item": lambda cache: cache.get_item("k"),
+        "get_items": lambda cache: cache.get_items([f"k{number}" for number in range(20)]),
+        "get_and_touch": lambda cache: cache.get_and_touch("k", 10),
+        "get_many": lambda cache: cache.get_many([f"k{number}" for number in range(20)]),
+        "version": lambda cache: cache.version(),
+    }
+
+    async def main(one, other):
+        async with cache_of(one, other, timeout=SOON, dead_retry=dead_retry) as cache:
+            begun = time.monotonic()
+            with pytest.raises(mcext.MemcacheError) as raised:
+                await calls[name](cache)
+            assert time.monotonic() - begun < 1.8 * SOON
+            error = raised.value
+            if isinstance(error, mcext.PartialFailure):
+                assert {type(each) for each in error.errors.values()} == {mcext.ServerTimeout}
+            else:
+                assert type(error) is mcext.ServerTimeout
+
+    def never(command, number):
+        return STALL
+
+    with ScriptedServer(never) as one, ScriptedServer(never) as other:
+        asyncio.run(main(one, other))
+
+
+def test_a_connect_that_hangs_ends_its_calls_in_time():
+    async def main(address):
+        async with cache_of(address, timeout=SOON, dead_retry=1000) as cache:
+            begun = time.monotonic()
+            got = await ends(cache.get("a"), cache.set("b", 1), cache.incr("c"), cache.get_many(["d"]), cache.version())
+            assert time.monotonic() - begun < 2 * SOON
+            for each in got:
+                each = next(iter(each.errors.values())) if isinstance(each, mcext.PartialFailure) else each
+                assert type(each) is mcext.ServerTimeout
+                assert (each.server, each.may_have_run) == (address, False)
+            assert cache.servers[0].alive is False
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        waiting = []
+        try:
+            for _ in range(4):
+                waiting.append(socket.socket())
+                waiting[-1].setblocking(False)
+                waiting[-1].connect_ex(listener.getsockname())
+            asyncio.run(main(f"127.0.0.1:{listener.getsockname()[1]}"))
+        finally:
+            for each in waiting:
+                each.close()
+
+
+# ---- servers that are down -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_dead", ["walk", "miss", "next"])
+def test_a_server_that_is_down_is_treated_by_on_dead(on_dead):
+    placement = mcext.placement.rendezvous() if on_dead == "next" else None
+
+    async def main(servers):
+        async with cache_of(*servers, on_dead=on_dead, placement=placement, dead_retry=1000) as cache:
+            down = servers[0]
+            key = key_of(cache, down)
+            assert await cache.set(key, 1) is True
+            down.stop()
+            await asyncio.sleep(0.05)
+            calls = [cache.set(key, 2), cache.get(key), cache.get_many([key]), cache.get_item(key), cache.incr(key)]
+            if on_dead == "miss":
+                for each in await ends(*calls):
+                    assert isinstance(each, mcext.MemcacheError) and each.may_have_run is False
+            else:
+                got = await ends(*calls)
+                assert not [each for each in got if isinstance(each, Exception)], got
+                assert await cache.set(key, 5) is True
+                assert await cache.get(key) == 5
+                assert (await cache.get_item(key)).value == 5
+                assert await cache.get_items([key]) != {}
+                assert await cache.set_many({key: 6, "other": 7}) == []
+                assert await cache.get_many([key, "other"]) == {key: 6, "other": 7}
+                assert await cache.delete_many([key]) == 1
+            assert cache.metrics()["dead_marks"] == 1
+
+    with start_memcached() as one, start_memcached() as two, start_memcached() as three:
+        asyncio.run(main([one, two, three]))
+
+
+@pytest.mark.parametrize("name", ["get_many", "set_many", "delete_many", "get_items"])
+def test_of_a_call_for_many_a_server_that_dies_fails_its_own_keys(name):
+    def script(command, number):
+        return CLOSE if command.split()[0] in (b"get", b"set", b"delete", b"mg") and b"AA==" not in command else {
+            b"mn": b"MN\r\n", b"mg": b"EN\r\n"}.get(command.split()[0])  # fmt: skip
+
+    async def main(bad, live):
+        async with cache_of(bad, live, on_dead="miss") as cache:
+            keys = [f"k{number}" for number in range(300)]
+            its = {key for key in keys if cache.server_for(key) == bad.address}
+            for key in keys:
+                if key not in its:
+                    await cache.set(key, key)
+            ask = {"set_many": lambda: cache.set_many(dict.fromkeys(keys, 1))}.get(
+                name, lambda: getattr(cache, name)(keys)
+            )
+            with pytest.raises(mcext.PartialFailure) as raised:
+                await ask()
+            error = raised.value
+            assert set(error.keys) == its
+            assert len(error.keys) == len(its)
+            assert list(error.errors) == [bad.address]
+            assert error.may_have_run is True
+            if name in ("get_many", "get_items"):
+                assert set(error.result) == set(keys) - its
+            elif name == "delete_many":
+                assert error.result == 300 - len(its)
+
+    with ScriptedServer(script) as bad, start_memcached() as live:
+        asyncio.run(main(bad, live))
+
+
+# ---- values too large ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["us", "the server"])
+@pytest.mark.parametrize("name", ["set", "replace", "cas", "set_many"])
+def test_a_value_that_is_too_large_leaves_no_old_one(by, name):
+    async def main(server):
+        options = {"max_value_length": 1000} if by == "us" else {}
+        async with cache_of(server, **options) as cache:
+            value = b"x" * (1001 if by == "us" else 2_000_000)
+            for errors in ("raise", "miss"):
+                forgiving = cache_of(server, errors=errors, **options)
+                await cache.set("k", b"old")
+                token = (await cache.get_item("k")).cas
+                call = {
+                    "set": lambda: forgiving.set("k", value),
+                    "replace": lambda: forgiving.replace("k", value),
+                    "cas": lambda token=token: forgiving.set("k", value, cas=token),
+                    "set_many": lambda: forgiving.set_many({"other": b"v", "k": value}),
+                }[name]
+                if errors == "raise":
+                    with pytest.raises(mcext.MemcacheError) as raised:
+                        await call()
+                    error = raised.value
+                    if name == "set_many":
+                        assert error.keys == ["k"]
+                        (error,) = error.errors.values()
+                    assert type(error) is mcext.ValueTooLarge
+                    assert error.command == {"set_many": "set"}.get(name, name)
+                else:
+                    assert await call() == (["k"] if name == "set_many" else False)
+                assert await cache.get("k") is None
+                if name == "set_many":
+                    assert await cache.get("other") == b"v"
+                await forgiving.aclose()
+
+    with start_memcached() as server:
+        asyncio.run(main(server))
