@@ -242,7 +242,6 @@ static void fail_retrieval(mcx_astream *stream, mcx_errand *errand, int64_t now)
         }
     }
     if (errand->owner != NULL) {
-        errand->has_failed = true;
         errand->owner->many->errands++; /* the end of the errand settles it */
         mcx_many_settle(errand->owner, &fault, now);
     }
