@@ -216,7 +216,7 @@ static void an_address_that_takes_no_connect_leaves_time_for_the_next(void)
     first->ai_next = addresses_of(server, 1);
     state.list = state.next = first;
     connection->transport = &mc_native_transport;
-    mc_clock_start(&clock, LONG, 20 * SHORT); /* the second one needs a part of it on a busy machine */
+    mc_clock_start(&clock, LONG, 20 * SHORT);
     CHECK(mc_connection_connect(connection, &state, &nowhere, &clock) == MC_OK);
     mc_pool_opened(connection);
     drop(connection, -1);
