@@ -84,9 +84,30 @@ static COLD void give_back(mcx_acall *self)
     PyErr_Restore(type, value, traceback);
 }
 
+/* The leases that have come with some of many keys. */
+static COLD void give_back_many(mcx_acall *self)
+{
+    PyObject *type, *value, *traceback;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    for (size_t i = 0; i < self->many->count; i++) {
+        const mcx_akey *key = &self->many->keys[i];
+
+        if (key->got.found && key->reply != NULL && key->host != NULL &&
+            mc_meta_has(key->reply, 'W')) {
+            mcx_lease_back(self->client, key->host, key->text, key->owner, key->reply);
+        }
+    }
+    PyErr_Restore(type, value, traceback);
+}
+
 /* It waits for nothing any more. */
 static void leave(mcx_acall *self)
 {
+    if (UNLIKELY(self->many != NULL) && self->verb->gives_back && !self->is_told &&
+        (self->state == MCX_ACALL_WAITS || self->state == MCX_ACALL_IS_ANSWERED)) {
+        give_back_many(self);
+    }
     if (self->state == MCX_ACALL_WAITS) {
         self->client->pending--;
         mcx_errand_leave(self);

@@ -262,14 +262,17 @@ void mcx_errand_wait(mcx_errand *errand, size_t slot, mcx_acall *call)
     errand->waiting++;
 }
 
-static void leave_all(mcx_many *many)
+static void leave_all(const mcx_acall *call)
 {
+    const mcx_many *many = call->many;
+
     for (size_t i = 0; i < many->errand_count; i++) {
         mcx_errand *errand = many->errand[i];
 
         if (errand != NULL) {
             errand->waiting = 0;
-            if (errand->is_written) {
+            errand->gives_back = call->verb->gives_back;
+            if (errand->is_written && !errand->gives_back) {
                 mc_row_drop(&errand->asking);
             }
         }
@@ -282,7 +285,7 @@ void mcx_errand_leave(mcx_acall *call)
     mcx_acall **at;
 
     if (call->many != NULL) {
-        leave_all(call->many);
+        leave_all(call);
     }
     if (errand == NULL) {
         return;

@@ -53,7 +53,14 @@ static void deliver_value(mcx_astream *stream, mcx_errand *errand, size_t index,
     mcx_acall *waiters;
 
     errand->good += !mcx_is_stub(reply->flags, (size_t)reply->length);
+    if (UNLIKELY(errand->waiting == 0) && errand->gives_back && mc_meta_has(reply, 'W')) {
+        mcx_lease_back(stream->client, stream->host, errand->keys[index],
+                       errand->slots[index].owner, reply);
+    }
     if (errand->owner != NULL) {
+        if (UNLIKELY(errand->waiting == 0)) {
+            return;
+        }
         mcx_akey *key = &errand->owner->many->keys[errand->slots[index].number];
 
         give_value(errand->owner, reply, text, body, &key->got, as_bytes);
@@ -66,10 +73,6 @@ static void deliver_value(mcx_astream *stream, mcx_errand *errand, size_t index,
         return;
     }
     waiters = mcx_errand_take_waiters(errand, index);
-    if (UNLIKELY(waiters == NULL) && errand->gives_back && mc_meta_has(reply, 'W')) {
-        mcx_lease_back(stream->client, stream->host, errand->keys[index],
-                       errand->slots[index].owner, reply);
-    }
     for (mcx_acall *each = waiters; each != NULL; each = each->next) {
         if (each != waiters && waiters->got.value != NULL) { /* what is plain never changes */
             each->got = waiters->got;

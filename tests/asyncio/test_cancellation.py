@@ -202,6 +202,35 @@ async def test_a_lease_that_a_cancelled_caller_won_is_given_back(server, other, 
                 assert other.get_or_set(key, compute, wait=0, fallback="raise") == "computed", cut
 
 
+LOOKS = {
+    "get_item": lambda cache, key: cache.get_item(key),
+    "get_items": lambda cache, key: cache.get_items(["k", key, "none"]),
+    "get_and_touch": lambda cache, key: cache.get_and_touch(key, 1000),
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("name", LOOKS)
+@in_a_loop
+async def test_a_lease_that_came_with_an_old_value_is_given_back(server, other, loop, name):
+    """memcached gives it to whoever first looks at an item that was invalidated, and he may be cancelled."""
+    async with through_proxy(server, connections=1) as (cache, proxy):
+        await are_right(cache)
+        for cut in range(0, 120, 2):
+            other.set("stale", "old")
+            other.invalidate("stale", stale=60)
+            proxy.hold(cut)
+            task = asyncio.ensure_future(LOOKS[name](cache, "stale"))
+            await asyncio.wait([asyncio.ensure_future(proxy.held.wait())], timeout=0.01)
+            await turns()
+            task.cancel()
+            await cancelled(drained(task, proxy))
+            proxy.release()
+            await are_right(cache)
+            assert other.get_or_set("stale", compute, 60, stale=60) == "computed", cut
+        assert len(proxy.connections) == 1
+
+
 # ---- before it was written
 
 
