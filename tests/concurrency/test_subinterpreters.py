@@ -377,3 +377,49 @@ def test_the_main_client_outlives_interpreters_that_imported(memcached):
             interpreter.run("import mcext, memcache\nassert memcache.Client is mcext.Client")
         assert mc.set("key", i)
         assert mc.get("key") == i
+
+
+ASYNC_CALLS = """
+import asyncio
+
+import mcext
+
+
+async def main():
+    async with mcext.AsyncCache([{address!r}], timeout=60) as cache:
+        for i in range({count}):
+            calls = cache.set("{name}", ["{name}", i]), cache.get("{name}"), cache.get_many(["{name}"])
+            got = await asyncio.gather(*calls)
+            assert got == [True, ["{name}", i], {{"{name}": ["{name}", i]}}]
+            call = asyncio.ensure_future(cache.get("{name}"))
+            await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.wait([call])
+        assert await cache.get_or_set("{name}", lambda: None) == ["{name}", i]
+
+
+for _ in range(2):
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 13), reason="asyncio of Python 3.12 frees memory twice at the end, whatever is run in it"
+)
+@not_under_thread_sanitizer("Python 3.13 itself has races where an interpreter begins or ends while others run")
+def test_asyncio_in_interpreters_at_the_same_time(memcached):
+    failures = []
+
+    def work(name):
+        try:
+            with Interpreter() as interpreter:
+                interpreter.run(ASYNC_CALLS.format(address=memcached.address, name=name, count=50))
+        except BaseException as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=work, args=(f"loop{i}",)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures[0]
