@@ -102,6 +102,7 @@ static void drop_slots(mcx_errand *errand)
         errand->slots[kept] = errand->slots[i];
         errand->keys[kept++] = errand->keys[i];
     }
+    errand->is_indexed &= kept == errand->count; /* it may take keys again, on another stream */
     errand->count = kept;
 }
 
