@@ -1,19 +1,20 @@
 """Everything at once: tests/support/async_chaos.py. MCEXT_ASYNC_CHAOS_CALLS: how many calls."""
 
-import asyncio
 import os
 import random
 
 import pytest
 from async_chaos import chaos
+from loops import LOOPS, run
 
 CALLS = int(os.environ.get("MCEXT_ASYNC_CHAOS_CALLS", "30000"))
 
 
 @pytest.mark.filterwarnings("error", "ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_no_answer_is_wrong_and_nothing_hangs_or_is_left():
+@pytest.mark.parametrize("loop", LOOPS)
+def test_no_answer_is_wrong_and_nothing_hangs_or_is_left(loop):
     seed = int(os.environ.get("MCEXT_ASYNC_CHAOS_SEED", random.randrange(1 << 31)))
-    result = asyncio.run(chaos(CALLS, seed))
+    result = run(loop, chaos(CALLS, seed), patience=100 + CALLS / 50)
     print(f"seed {seed}: {result}")
     assert result.verdicts() == [], f"seed {seed}: {result}"
     counts = result.counts

@@ -338,6 +338,40 @@ async def test_of_several_that_share_a_line_some_are_cancelled(server, loop, whi
         assert len(proxy.connections) == 1
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+@in_a_loop
+async def test_a_line_that_was_cut_short_and_goes_out_again_takes_more_keys(server, other, loop):
+    """Some were cancelled before it was written, its stream is lost, and while the next one is opened more gets come."""
+    keys = [f"line-{i}" for i in range(40)]
+    other.set_many({key: key for key in keys})
+    async with through_proxy(server, connections=1) as (cache, proxy):
+        for dropped in (slice(0, 5), slice(3, 20, 3), slice(30, 40)):
+            await are_right(cache)
+            proxy.hold(0)
+            first = asyncio.ensure_future(cache.get("sentinel"))
+            await proxy.held.wait()
+            calls = {key: cache.get(key) for key in keys}
+            futures = {key: call.send(None) for key, call in calls.items()}
+            for key in keys[dropped]:
+                calls.pop(key).close()
+            await turns(3)
+            proxy.connections[-1].transport.abort()
+            proxy.release()
+            while cache.servers[0].connections:
+                await asyncio.sleep(0)
+            tasks = []
+            for _ in range(12):
+                tasks += [asyncio.ensure_future(cache.get(key)) for key in reversed(keys)]
+                await asyncio.sleep(0)
+            assert await asyncio.wait_for(asyncio.gather(*tasks), 15) == 12 * keys[::-1]
+            for key, call in calls.items():
+                await asyncio.wait([futures[key]])
+                with pytest.raises(StopIteration) as stopped:
+                    call.send(None)
+                assert stopped.value.value == key
+            assert await first == "right"
+
+
 # ---- large values
 
 
