@@ -15,8 +15,8 @@ import mcext
 
 class DrivenCache:
     def __init__(self, *arguments, **options):
-        self.loop = asyncio.new_event_loop()
-        self.cache = mcext.AsyncCache(*arguments, **options)
+        self.__dict__["loop"] = asyncio.new_event_loop()
+        self.__dict__["cache"] = mcext.AsyncCache(*arguments, **options)
 
     def run(self, awaitable):
         async def wait():
@@ -26,7 +26,7 @@ class DrivenCache:
 
     def __getattr__(self, name):
         value = getattr(self.cache, name)
-        if not callable(value) or name in ("on_event",):
+        if not callable(value) or name == "on_event":
             return value
 
         def call(*arguments, **options):
@@ -34,6 +34,9 @@ class DrivenCache:
             return self.run(result) if inspect.isawaitable(result) else result
 
         return call
+
+    def __setattr__(self, name, value):
+        setattr(self.cache, name, value)
 
     def __repr__(self):
         return repr(self.cache)
