@@ -181,7 +181,7 @@ static PyObject *buffer_updated(PyObject *self, PyObject *count)
     if (size < 0) {
         return NULL;
     }
-    if (UNLIKELY(stream->state == MCX_STREAM_OVER)) {
+    if (UNLIKELY(stream->state == MCX_STREAM_OVER || stream->transport == NULL)) {
         Py_RETURN_NONE;
     }
     mc_row_received(&stream->row, (size_t)size);

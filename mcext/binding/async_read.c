@@ -382,7 +382,8 @@ int mcx_astream_read(mcx_astream *stream)
 
     stream->last_used = now;
     said_something(stream);
-    while (stream->state != MCX_STREAM_OVER) {
+    /* One that ends before it is open has no transport any more, but is not over yet. */
+    while (stream->state != MCX_STREAM_OVER && stream->transport != NULL) {
         mc_asking *whose;
 
         read_run(stream, now);

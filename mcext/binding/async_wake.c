@@ -118,6 +118,9 @@ void mcx_errand_count(mcx_server *host, const mcx_errand *errand, mc_status stat
                            .status = status};
 
         mcx_counters_add(host->counters, &tally);
+        if (errand->owner != NULL) { /* of others each call counts its own */
+            mcx_count_duration(host->counters, mc_clock_now() - errand->owner->start);
+        }
     }
 }
 
