@@ -231,6 +231,12 @@ class AsyncCache(_core._AsyncCache[T]):
         except asyncio.CancelledError:  # the loop ends: it says nothing about the server
             stream._given_up()
             raise
+        except ProtocolError:  # to name and password: nothing else is asked before it is open
+            failed = (
+                "AuthenticationError",
+                "the server's answer to the username and the password is not one of memcached's",
+                None,
+            )
         except Exception as error:
             text = str(error.args[0]) if isinstance(error, MemcacheError) else _words(error)
             failed = "ServerUnavailable", text, None if isinstance(error, MemcacheError) else error

@@ -135,6 +135,22 @@ static PyObject *extra_info(PyObject *transport, const char *name)
     return PyObject_CallMethod(transport, "get_extra_info", "s", name);
 }
 
+static int tell_of_connect(mcx_astream *stream)
+{
+    mcx_call call;
+    int result;
+
+    if (stream->host->counters != NULL) {
+        mcx_count_up(&stream->host->counters->connects, 1);
+    }
+    if (mcx_cache_begin(&call, (PyObject *)stream->client->cache, MC_VERSION) < 0) {
+        return -1;
+    }
+    result = mcx_event(&call, "connect", stream->host, NULL, 0);
+    Py_XDECREF(mcx_cache_end(&call, Py_NewRef(Py_None), NULL));
+    return result;
+}
+
 static PyObject *connection_made(PyObject *self, PyObject *transport)
 {
     mcx_astream *stream = (mcx_astream *)self;
@@ -158,7 +174,13 @@ static PyObject *connection_made(PyObject *self, PyObject *transport)
     PyErr_Clear(); /* there is none to look at */
     Py_XSETREF(stream->transport, Py_NewRef(transport));
     Py_XSETREF(stream->write, PyObject_GetAttrString(transport, "write"));
-    return stream->write != NULL ? Py_NewRef(Py_None) : NULL;
+    if (stream->write == NULL) {
+        return NULL;
+    }
+    if (tell_of_connect(stream) < 0) { /* also of one that will not be let in */
+        mcx_unraisable(self);
+    }
+    Py_RETURN_NONE;
 }
 
 static PyObject *get_buffer(PyObject *self, PyObject *hint)
@@ -227,22 +249,6 @@ static PyObject *resume_writing(PyObject *self, PyObject *unused)
 
 /* ---- what mcext.async_cache says ------------------------------------------------------------ */
 
-static int tell_of_connect(mcx_astream *stream)
-{
-    mcx_call call;
-    int result;
-
-    if (stream->host->counters != NULL) {
-        mcx_count_up(&stream->host->counters->connects, 1);
-    }
-    if (mcx_cache_begin(&call, (PyObject *)stream->client->cache, MC_VERSION) < 0) {
-        return -1;
-    }
-    result = mcx_event(&call, "connect", stream->host, NULL, 0);
-    Py_XDECREF(mcx_cache_end(&call, Py_NewRef(Py_None), NULL));
-    return result;
-}
-
 /* _opened(): everything that comes before requests is done. */
 static PyObject *stream_opened(PyObject *self, PyObject *unused)
 {
@@ -251,9 +257,6 @@ static PyObject *stream_opened(PyObject *self, PyObject *unused)
     (void)unused;
     if (stream->state != MCX_STREAM_OPENING) {
         Py_RETURN_NONE;
-    }
-    if (tell_of_connect(stream) < 0) {
-        mcx_unraisable(self);
     }
     if (stream->transport == NULL) { /* it was lost meanwhile */
         Py_RETURN_FALSE;

@@ -369,8 +369,10 @@ static void lose_broken(mcx_astream *stream, const mcx_errand *errand)
         PyErr_NoMemory();
         mcx_unraisable(stream);
     }
-    fault.text =
-        mcx_protocol_text(errand != NULL ? errand->asking.exchange.reply.line : MCX_NOTHING);
+    /* A server that sends name and password back does not get them into a text. */
+    bool shows = errand != NULL && stream->state == MCX_STREAM_OPEN;
+
+    fault.text = mcx_protocol_text(shows ? errand->asking.exchange.reply.line : MCX_NOTHING);
     mcx_unraisable(stream);
     mcx_astream_lose(stream, MCX_LOST_BROKEN, &fault);
     Py_XDECREF(fault.text);

@@ -89,7 +89,13 @@ def test_a_stream_that_ends_repeats_nothing_that_changes_what_is_there(end):
     def script(command, number):
         if number == 0 and command.startswith(b"get last"):
             return end
-        return b"5\r\n" if command.startswith(b"incr") else STALL if number == 0 and not command.startswith(b"version") else None
+        return (
+            b"5\r\n"
+            if command.startswith(b"incr")
+            else STALL
+            if number == 0 and not command.startswith(b"version")
+            else None
+        )
 
     async def main(server):
         async with cache_of(server) as cache:
@@ -274,7 +280,9 @@ def test_a_loop_that_was_busy_longer_than_the_timeout_finds_its_answers(what):
         asyncio.run(main(server))
 
 
-@pytest.mark.parametrize("name", ["get", "set", "incr", "get_item", "get_items", "get_and_touch", "get_many", "version"])
+@pytest.mark.parametrize(
+    "name", ["get", "set", "incr", "get_item", "get_items", "get_and_touch", "get_many", "version"]
+)
 @pytest.mark.parametrize("dead_retry", [0, 1000])
 def test_the_timeout_is_for_the_whole_call(name, dead_retry):
     """Also where several commands are one call, and where the first of them takes most of the time."""
