@@ -128,7 +128,7 @@ typedef struct {
     bool raises;                                /* whatever errors says */
     bool greets;                                /* it is the first thing that is said on a stream */
     bool gives_back;                            /* a lease that comes when nobody waits any more */
-    bool once; /* it changes something that is not to be changed twice */
+    bool once;     /* it changes something that is not to be changed twice */
     bool is_ahead; /* a question ahead of what the caller asked for, which has not run then */
 } mcx_verb;
 
@@ -154,7 +154,7 @@ struct mcx_acall {
     uint64_t number;
     mc_reply_type types[2];
     mcx_afault fault;
-    const char *words; /* why a server refused the password */
+    const char *words;  /* why a server refused the password */
     mc_command command; /* what is asked, which the verb alone does not say of a store */
     unsigned char state;
     unsigned char moves; /* to other servers */

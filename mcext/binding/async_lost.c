@@ -56,8 +56,7 @@ static void end_errand(mcx_astream *stream, mcx_errand *errand, mcx_lost how, bo
         mcx_errand_fail(client, errand, &lost);
         return;
     }
-    if (may_repeat && !is_late && !is_to_blame &&
-        !(how == MCX_LOST_LATE && errand->is_repeated)) {
+    if (may_repeat && !is_late && !is_to_blame && !(how == MCX_LOST_LATE && errand->is_repeated)) {
         errand->is_repeated |= errand->is_written;
         lost.name = how == MCX_LOST_LATE ? "ServerUnavailable" : "ConnectionLost";
         lost.text = PyUnicode_FromString(how == MCX_LOST_LATE ? DEAD : CLOSED);

@@ -424,10 +424,10 @@ def test_a_value_that_is_too_large_leaves_no_old_one(by, name):
                 await cache.set("k", b"old")
                 token = (await cache.get_item("k")).cas
                 call = {
-                    "set": lambda: forgiving.set("k", value),
-                    "replace": lambda: forgiving.replace("k", value),
-                    "cas": lambda token=token: forgiving.set("k", value, cas=token),
-                    "set_many": lambda: forgiving.set_many({"other": b"v", "k": value}),
+                    "set": lambda forgiving=forgiving: forgiving.set("k", value),
+                    "replace": lambda forgiving=forgiving: forgiving.replace("k", value),
+                    "cas": lambda forgiving=forgiving, token=token: forgiving.set("k", value, cas=token),
+                    "set_many": lambda forgiving=forgiving: forgiving.set_many({"other": b"v", "k": value}),
                 }[name]
                 if errors == "raise":
                     with pytest.raises(mcext.MemcacheError) as raised:

@@ -1,10 +1,10 @@
 """An AsyncCache that is called as a Cache is, so that a test of what both promise is written once.
 
-    @pytest.fixture(params=FACES)
-    def make(request):
-        yield from faces(request.param)             # make(servers, **options) gives a Cache, or a DrivenCache
+    make = FACES["AsyncCache"]      # or FACES["Cache"]
+    make([server.address]).get("k")
 
-Each call is run to its end by a loop that stands still between the calls: what comes meanwhile is found by the next one.
+Each call is run to its end by a loop that stands still between the calls: what comes meanwhile is found by the next
+one.
 """
 
 import asyncio
