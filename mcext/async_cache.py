@@ -308,6 +308,7 @@ class AsyncCache(_core._AsyncCache[T]):
         return await self._ask_level(host, start, is_md) if level == _UNKNOWN else level
 
     async def _ask_level(self, host: Any, start: int, is_md: bool) -> int:
+        level: int
         try:
             level = await _since(start, self._probe(host, None, is_md))
         except (ConnectionLost, ProtocolError):  # twemproxy and mcrouter close
