@@ -11,6 +11,7 @@ makes no calls of its own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import ssl
 import time
@@ -594,8 +595,9 @@ class AsyncCache(_core._AsyncCache[T]):
     def set_servers(self, servers: str | Iterable[str | tuple[str, int] | Server]) -> None:
         """From now on these servers; see Cache.set_servers."""
         self._cache.set_servers(servers)
-        if self._loop is not None and not self._loop.is_closed():
-            self._retire(False)
+        with contextlib.suppress(RuntimeError):  # where no loop runs: streams of servers that left end when idle
+            if self._loop is asyncio.get_running_loop():
+                self._retire(False)
 
     async def refresh_servers(self) -> None:
         """Ask now which servers there are; see Cache.refresh_servers."""

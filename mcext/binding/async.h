@@ -109,9 +109,10 @@ struct mcx_astream {
     int fd; /* of a socket that tells what has come: not over TLS; -1: none does */
     bool is_paused;
     bool is_flush_due;
-    bool is_probing; /* it decides about a dead mark that has run out */
-    bool in_records; /* see PIECE in leg.c */
-    bool had_grace;  /* the reply is late, but something has come that the loop has not read yet */
+    bool is_probing;  /* it decides about a dead mark that has run out */
+    bool in_records;  /* see PIECE in leg.c */
+    bool is_kept_out; /* the server wants a password that it was not told */
+    bool had_grace;   /* the reply is late, but something has come that the loop has not read yet */
 };
 
 /* ---- calls ---------------------------------------------------------------------------------- */

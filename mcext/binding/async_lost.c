@@ -56,6 +56,15 @@ static void end_errand(mcx_astream *stream, mcx_errand *errand, mcx_lost how, bo
         mcx_errand_fail(client, errand, &lost);
         return;
     }
+    if (stream->is_kept_out && errand->is_written) { /* it takes no request of this stream */
+        lost.name = "AuthenticationError";
+        lost.may_have_run = errand->is_repeated;
+        lost.text = PyUnicode_FromString("CLIENT_ERROR unauthenticated");
+        count_lost(stream, errand, how);
+        mcx_errand_fail(client, errand, &lost);
+        Py_XDECREF(lost.text);
+        return;
+    }
     if (may_repeat && !is_late && !is_to_blame && !(how == MCX_LOST_LATE && errand->is_repeated)) {
         errand->is_repeated |= errand->is_written;
         lost.name = how == MCX_LOST_LATE ? "ServerUnavailable" : "ConnectionLost";

@@ -122,6 +122,7 @@ static void fault_of_line(mcx_astream *stream, const mcx_errand *errand, mcx_afa
 {
     const mc_reply *reply = &errand->asking.exchange.reply;
 
+    stream->is_kept_out |= mc_error_is_unauthenticated(reply);
     fault->name = mcx_line_fault(reply, &fault->may_have_run);
     fault->may_have_run |= errand->is_repeated; /* on the stream that was closed */
     fault->text =
@@ -368,6 +369,9 @@ static void lose_broken(mcx_astream *stream, const mcx_errand *errand)
     if (errand != NULL && errand->asking.exchange.no_memory) {
         PyErr_NoMemory();
         mcx_unraisable(stream);
+    }
+    if (errand != NULL && errand->asking.exchange.reply.line.length != 0) {
+        stream->is_kept_out |= mc_error_is_unauthenticated(&errand->asking.exchange.reply);
     }
     /* A server that sends name and password back does not get them into a text. */
     bool shows = errand != NULL && stream->state == MCX_STREAM_OPEN;

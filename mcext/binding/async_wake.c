@@ -111,6 +111,7 @@ void mcx_errand_count(mcx_server *host, const mcx_errand *errand, mc_status stat
 {
     if (host->counters != NULL) {
         mcx_tally tally = {.command = errand->command,
+                           .family = mc_commands[errand->command].family,
                            .calls = errand->calls,
                            .keys = errand->count,
                            .good = errand->good,

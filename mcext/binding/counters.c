@@ -33,15 +33,14 @@ static COLD void note_failure(mcx_counters *counters, mc_status status)
 
 static inline void add(mcx_counters *counters, const mcx_tally *tally)
 {
-    bool reads =
-        mc_commands[tally->command].family == MC_FAMILY_RETRIEVAL || tally->command == MC_MG;
+    bool reads = tally->family == MC_FAMILY_RETRIEVAL || tally->command == MC_MG;
 
     mcx_count_up(&counters->calls[tally->command], tally->calls);
     mcx_count_up(&counters->keys, tally->keys);
     if (reads) {
         mcx_count_up(&counters->hits, tally->good);
     }
-    else if (mc_commands[tally->command].family == MC_FAMILY_STORAGE) {
+    else if (tally->family == MC_FAMILY_STORAGE) {
         mcx_count_up(&counters->stored, tally->good);
     }
     if (UNLIKELY(tally->retried)) {
@@ -70,6 +69,7 @@ int64_t mcx_counters_note(mcx_call *call, mcx_server *host, const mc_leg *leg)
     mcx_counters *counters = host->counters;
     int64_t took = mc_clock_now() - call->clock.start;
     mcx_tally tally = {.command = leg->command,
+                       .family = leg->family,
                        .calls = 1,
                        .keys = leg->count,
                        .good = leg->good,

@@ -49,6 +49,7 @@ typedef struct mcx_counters {
 /* What was asked of a server at once, and what came of it. */
 typedef struct {
     mc_command command;
+    mc_family family;
     size_t calls, keys;
     size_t good; /* keys found, or stored */
     bool retried;
