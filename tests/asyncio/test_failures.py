@@ -263,12 +263,12 @@ def test_a_loop_that_was_busy_longer_than_the_timeout_finds_its_answers(what):
             await cache.set("large", b"v" * 900_000)
             for _ in range(3):
                 calls = {
-                    "get": [cache.get("k")],
-                    "set": [cache.set("k", b"v")],
-                    "many": [cache.get("k") for _ in range(500)] + [cache.incr("none") for _ in range(500)],
-                    "large": [cache.get("large")],
+                    "get": lambda: [cache.get("k")],
+                    "set": lambda: [cache.set("k", b"v")],
+                    "many": lambda: [cache.get("k") for _ in range(500)] + [cache.incr("none") for _ in range(500)],
+                    "large": lambda: [cache.get("large")],
                 }[what]
-                tasks = [asyncio.ensure_future(each) for each in calls]
+                tasks = [asyncio.ensure_future(each) for each in calls()]
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
                 time.sleep(1.5 * SOON)
