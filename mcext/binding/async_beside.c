@@ -76,7 +76,7 @@ static int start_number(mcx_acall *self, mcx_call *call)
         return -1;
     }
     stored.text = (mc_slice){stored.digits, mc_number_format(stored.digits, initial)};
-    return send_beside(self, call, MCX_NOTHING, exptime.text, &stored);
+    return send_beside(self, call, (mc_slice){"", 0}, exptime.text, &stored);
 }
 
 static int start_lease(mcx_acall *self, mcx_call *call)

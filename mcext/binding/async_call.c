@@ -34,37 +34,6 @@ PyObject *mcx_acall_new(mcx_async *client, const mcx_verb *verb, PyObject *const
     return (PyObject *)self;
 }
 
-mcx_many *mcx_many_new(void)
-{
-    mcx_many *many = PyMem_Calloc(1, sizeof *many);
-
-    if (many == NULL) {
-        PyErr_NoMemory();
-    }
-    return many;
-}
-
-void mcx_many_free(mcx_many *many)
-{
-    for (size_t i = 0; i < many->count; i++) {
-        mcx_akey *key = &many->keys[i];
-
-        Py_XDECREF(key->object);
-        Py_XDECREF(key->owner);
-        Py_XDECREF((PyObject *)key->host);
-        mcx_retrieved_clear(&key->got);
-        PyMem_Free(key->reply);
-    }
-    for (size_t i = 0; i < many->fault_count; i++) {
-        mcx_afault_clear(&many->faults[i]);
-    }
-    Py_XDECREF(many->noted);
-    PyMem_Free(many->keys);
-    PyMem_Free(many->faults);
-    PyMem_Free(many->errand);
-    PyMem_Free(many);
-}
-
 /* The lease that came with the answer, of which nobody has heard. */
 static COLD void give_back(mcx_acall *self)
 {
@@ -84,29 +53,12 @@ static COLD void give_back(mcx_acall *self)
     PyErr_Restore(type, value, traceback);
 }
 
-/* The leases that have come with some of many keys. */
-static COLD void give_back_many(mcx_acall *self)
-{
-    PyObject *type, *value, *traceback;
-
-    PyErr_Fetch(&type, &value, &traceback);
-    for (size_t i = 0; i < self->many->count; i++) {
-        const mcx_akey *key = &self->many->keys[i];
-
-        if (key->got.found && key->reply != NULL && key->host != NULL &&
-            mc_meta_has(key->reply, 'W')) {
-            mcx_lease_back(self->client, key->host, key->text, key->owner, key->reply);
-        }
-    }
-    PyErr_Restore(type, value, traceback);
-}
-
 /* It waits for nothing any more. */
 static void leave(mcx_acall *self)
 {
     if (UNLIKELY(self->many != NULL) && self->verb->gives_back && !self->is_told &&
         (self->state == MCX_ACALL_WAITS || self->state == MCX_ACALL_IS_ANSWERED)) {
-        give_back_many(self);
+        mcx_many_give_back(self);
     }
     if (self->state == MCX_ACALL_WAITS) {
         self->client->pending--;

@@ -65,12 +65,12 @@ int mcx_astream_read(mcx_astream *stream);
 /* ---- async_lost.c: its end ------------------------------------------------------------------ */
 
 typedef enum {
-    MCX_LOST_CLOSED,  /* by the server, or on the way */
-    MCX_LOST_BROKEN,  /* by what the server said */
-    MCX_LOST_LATE,    /* the server did not answer in time */
-    MCX_LOST_CONNECT, /* it could not be opened */
+    MCX_LOST_CLOSED,   /* by the server, or on the way */
+    MCX_LOST_BROKEN,   /* by what the server said */
+    MCX_LOST_LATE,     /* the server did not answer in time */
+    MCX_LOST_CONNECT,  /* it could not be opened */
     MCX_LOST_GIVEN_UP, /* nobody opens it any more, which says nothing about the server */
-    MCX_LOST_RETIRED  /* it was to be closed, and nothing was under way */
+    MCX_LOST_RETIRED   /* it was to be closed, and nothing was under way */
 } mcx_lost;
 
 /* The stream is over. What it had under way fails, or goes on elsewhere: what was not written, and
@@ -102,6 +102,9 @@ void mcx_errand_part(mcx_async *client, mcx_errand *errand, mcx_server *from, bo
 /* A lease came with that reply, and nobody wants it: it goes back. */
 void mcx_lease_back(mcx_async *client, mcx_server *host, mc_slice key, PyObject *owner,
                     const mc_reply *reply);
+
+/* The same for the leases that have come with some of a call's many keys. */
+void mcx_many_give_back(mcx_acall *self);
 
 /* An errand that is in no queue fails. */
 void mcx_errand_fail(mcx_async *client, mcx_errand *errand, const mcx_afault *fault);

@@ -125,6 +125,39 @@ void mcx_errand_count(mcx_server *host, const mcx_errand *errand, mc_status stat
     }
 }
 
+/* ---- calls for many keys --------------------------------------------------------------------- */
+
+mcx_many *mcx_many_new(void)
+{
+    mcx_many *many = PyMem_Calloc(1, sizeof *many);
+
+    if (many == NULL) {
+        PyErr_NoMemory();
+    }
+    return many;
+}
+
+void mcx_many_free(mcx_many *many)
+{
+    for (size_t i = 0; i < many->count; i++) {
+        mcx_akey *key = &many->keys[i];
+
+        Py_XDECREF(key->object);
+        Py_XDECREF(key->owner);
+        Py_XDECREF((PyObject *)key->host);
+        mcx_retrieved_clear(&key->got);
+        PyMem_Free(key->reply);
+    }
+    for (size_t i = 0; i < many->fault_count; i++) {
+        mcx_afault_clear(&many->faults[i]);
+    }
+    Py_XDECREF(many->noted);
+    PyMem_Free(many->keys);
+    PyMem_Free(many->faults);
+    PyMem_Free(many->errand);
+    PyMem_Free(many);
+}
+
 /* ---- errands -------------------------------------------------------------------------------- */
 
 void mcx_errand_fail(mcx_async *client, mcx_errand *errand, const mcx_afault *fault)
@@ -180,6 +213,22 @@ void mcx_lease_back(mcx_async *client, mcx_server *host, mc_slice key, PyObject 
         mcx_errand_free(client, errand);
     }
     mcx_unraisable(client);
+}
+
+void mcx_many_give_back(mcx_acall *self)
+{
+    PyObject *type, *value, *traceback;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    for (size_t i = 0; i < self->many->count; i++) {
+        const mcx_akey *key = &self->many->keys[i];
+
+        if (key->got.found && key->reply != NULL && key->host != NULL &&
+            mc_meta_has(key->reply, 'W')) {
+            mcx_lease_back(self->client, key->host, key->text, key->owner, key->reply);
+        }
+    }
+    PyErr_Restore(type, value, traceback);
 }
 
 void mcx_errand_part(mcx_async *client, mcx_errand *errand, mcx_server *from, bool moves,

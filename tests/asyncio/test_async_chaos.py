@@ -19,5 +19,5 @@ def test_no_answer_is_wrong_and_nothing_hangs_or_is_left(loop):
     assert result.verdicts() == [], f"seed {seed}: {result}"
     counts = result.counts
     assert counts["calls"] == CALLS
-    assert counts["answered"] > CALLS / 10 and counts["cancelled"] > CALLS / 50, result
+    assert counts["answered"] > CALLS / 50 and counts["cancelled"] > CALLS / 50, result
     assert counts["forks"] and counts["kills"] and sum(result.injected.values()) > CALLS / 1000, result
