@@ -187,7 +187,7 @@ ASYNC_CALLS = {
     "gets": (one(lambda c: c._gets("k1")), [(1, 9, True)]),
     "look": (one(lambda c: _core._AsyncCache._look(c, "k1", 30, 0)), [(0, 1, 9, True)]),
     "items": (one(lambda c: c._items(["nothing"])), [({}, [])]),
-    "probe": (one(lambda c: c._probe(c._cache._hosts[address][0])), [3]),
+    "probe": (one(lambda c: c._probe(c._cache._hosts[address][0], None, False)), [3]),
 }
 EXCUSES = (MemoryError, mcext.MemcacheError, SystemError)  # the last is CPython's, without memory for a frame
 address = "10.0.0.1:1"

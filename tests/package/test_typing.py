@@ -208,8 +208,14 @@ def test_the_stub_names_every_attribute_of_the_type(kind):
 def test_the_stub_has_the_bases_of_the_types():
     classes = {"Client": threading.local, "Item": tuple}
     classes |= dict.fromkeys(("_Server", "_Stream", "_Secret", "_Table", "_Cache"), object)
-    texts = {"Client": ["threading.local"], "_Cache": ["Generic[_T]"], "Item": ["tuple"]}
-    texts |= {"_Server": [], "_Stream": [], "_Secret": [], "_Table": []}
+    classes |= dict.fromkeys(("_AsyncCache", "_AsyncCall", "_AsyncStream"), object)
+    texts = {
+        "Client": ["threading.local"],
+        "_Cache": ["Generic[_T]"],
+        "_AsyncCache": ["Generic[_T]"],
+        "Item": ["tuple"],
+    }
+    texts |= {"_Server": [], "_Stream": [], "_Secret": [], "_Table": [], "_AsyncCall": [], "_AsyncStream": []}
     for name, node in CLASSES.items():
         real = getattr(_core, name)
         bases = [ast.unparse(base) for base in node.bases]
