@@ -179,7 +179,7 @@ class AsyncCache(_core._AsyncCache[T]):
         finally:
             del username, password  # no traceback has them among its locals
         super().__init__(self._cache, timeout, max_value_length, connections, max_pending)
-        self._timeout = int(timeout * 1e9)
+        self._timeout = int(min(timeout, 1e9) * 1e9)
         self._made_in: tuple[Any, int] = (None, 0)
         self._start_over()
         self._leases: dict[bytes, tuple[int, float]] = {}
@@ -196,6 +196,8 @@ class AsyncCache(_core._AsyncCache[T]):
         """The running loop. What another one has left, or the parent of this process, is forgotten."""
         loop, generation = asyncio.get_running_loop(), _core._generation()
         if self._made_in[0] is not loop or self._made_in[1] != generation:
+            if self._loop not in (None, loop) and self._made_in[1] == generation and not self._loop.is_closed():
+                raise RuntimeError(f"{self!r} belongs to the event loop {self._loop!r}, and is used in {loop!r}")
             self._made_in = loop, generation
             self._start_over()
         return loop
@@ -241,7 +243,10 @@ class AsyncCache(_core._AsyncCache[T]):
         except Exception as error:
             text = str(error.args[0]) if isinstance(error, MemcacheError) else _words(error)
             failed = "ServerUnavailable", text, None if isinstance(error, MemcacheError) else error
-        stream._failed(*failed)
+        try:
+            stream._failed(*failed)
+        finally:
+            del failed  # whose traceback has this frame
 
     async def _make_connection(self, stream: _Stream, host: Any) -> Any:
         """Connects, and says name and password: None, or why these were refused."""
@@ -276,8 +281,9 @@ class AsyncCache(_core._AsyncCache[T]):
 
         Where servers are found by asking, the thread that asks ends, too.
         """
+        loop = self._enter()
         self._cache.close()
-        if self._loop is not self._enter():
+        if self._loop is not loop:
             return
         self._retire(True)
         # Those of now: a call that is made up of several and goes on opens new ones.
@@ -332,9 +338,10 @@ class AsyncCache(_core._AsyncCache[T]):
             try:
                 level = await self._level(key, start, is_md)
             except MemcacheError as error:
-                is_last = self._is_late(start) or (failed is not None and failed.server == error.server)
+                is_known = failed is not None and failed.server == error.server
+                is_last = self._is_late(start) or is_known or error.server is None
                 failed = failed or error
-                if is_last and not is_md and not self._is_late(start):
+                if is_known and not is_md and not self._is_late(start):
                     level = _LEASES  # mg harms no server; the call finds the next one itself
                 elif is_last:
                     if self.errors == "miss":

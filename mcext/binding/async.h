@@ -53,18 +53,19 @@ struct mcx_errand {
     size_t count, room;
     uint16_t *index; /* owned or NULL: slots by their hashes: number + 1, 0: none */
     bool is_indexed;
-    size_t waiting;    /* calls */
-    size_t calls;      /* that were waiting when it was written */
-    size_t bytes;      /* of its request, while keys are put to it */
-    size_t sibling;    /* its number among those of the owner */
-    mc_buffer request; /* of a retrieval: laid out when it is written */
-    PyObject *value;   /* strong or NULL: bytes that follow the request, and a CRLF */
-    PyObject *body;    /* strong or NULL: of a value that is coming */
-    int64_t deadline;  /* by mc_clock_now */
-    size_t good;       /* values found, or stored */
-    mcx_server *from;  /* strong or NULL: it has lost its stream */
-    mcx_afault why;    /* what it then fails with, if it finds no other */
-    bool moves;        /* to another server */
+    size_t waiting;      /* calls */
+    size_t calls;        /* that were waiting when it was written */
+    size_t bytes;        /* of its request, while keys are put to it */
+    size_t sibling;      /* its number among those of the owner */
+    mc_buffer request;   /* of a retrieval: laid out when it is written */
+    PyObject *value;     /* strong or NULL: bytes that follow the request, and a CRLF */
+    PyObject *body;      /* strong or NULL: of a value that is coming */
+    int64_t deadline;    /* by mc_clock_now */
+    size_t good;         /* values found, or stored */
+    mcx_server *from;    /* strong or NULL: it has lost its stream */
+    mcx_afault why;      /* what it then fails with, if it finds no other */
+    bool moves;          /* to another server */
+    unsigned char tries; /* of other servers */
     bool is_written;
     bool is_repeated;  /* on a second stream, since the first one was closed */
     bool once;         /* it changes something: it is never repeated */
@@ -158,7 +159,6 @@ struct mcx_acall {
     const char *words;  /* why a server refused the password */
     mc_command command; /* what is asked, which the verb alone does not say of a store */
     unsigned char state;
-    unsigned char moves; /* to other servers */
     bool is_running;
     bool is_told;    /* its caller has what came */
     bool is_refused; /* the server does not know the command */

@@ -375,8 +375,8 @@ static PySendResult go_on(mcx_acall *self, PyObject **result)
             PyErr_SetString(PyExc_RuntimeError, "the future of a call was set by somebody else");
         }
         else {
-            self->is_told = true;
             *result = finish(self);
+            self->is_told = *result != NULL;
         }
         sent = *result != NULL ? PYGEN_RETURN : PYGEN_ERROR;
     }

@@ -46,7 +46,7 @@ static int async_init(PyObject *object, PyObject *args, PyObject *keywords)
                           &self->connections, &self->max_pending)) {
         return -1;
     }
-    self->timeout = (int64_t)(timeout * 1e9);
+    self->timeout = (int64_t)((timeout < 1e9 ? timeout : 1e9) * 1e9); /* as Cache's */
     self->max_length = (uint64_t)max_length;
     self->find_loop = mcx_import("asyncio", "get_running_loop");
     self->invalid_state = mcx_import("asyncio", "InvalidStateError");

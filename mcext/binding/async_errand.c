@@ -356,6 +356,7 @@ mcx_errand *mcx_errand_cut_out(mcx_async *client, mcx_errand *errand, size_t slo
         return NULL;
     }
     made->once = errand->once;
+    made->tries = errand->tries;
     made->is_repeated = errand->is_repeated;
     made->is_unwatched = errand->is_unwatched;
     if (!mc_buffer_append(&made->request, mc_buffer_bytes(&errand->request) + from->begin,
@@ -416,6 +417,7 @@ int mcx_errand_store(mcx_errand *errand, mc_slice key, mc_slice exptime, const u
 int mcx_errand_traverse(mcx_errand *errand, visitproc visit, void *arg)
 {
     Py_VISIT((PyObject *)errand->owner);
+    Py_VISIT(errand->why.cause);
     for (size_t i = 0; i < errand->count; i++) {
         /* Of the chain each is visited by the one before it. */
         Py_VISIT((PyObject *)errand->slots[i].waiters);

@@ -107,8 +107,8 @@ mcx_astream *mcx_lane_stream(mcx_async *client, mcx_lane *lane, bool is_big)
     lane->streams[number] = stream;
     result = PyObject_CallMethod((PyObject *)client, "_open", "OO", stream, lane->host);
     if (result == NULL) {
-        Py_CLEAR(lane->streams[number]);
         stream->lane = NULL;
+        Py_CLEAR(lane->streams[number]);
         return NULL;
     }
     Py_DECREF(result);
@@ -149,7 +149,9 @@ int mcx_lane_choose(mcx_async *client, mcx_call *call, const mcx_key *key, mcx_s
     *probe = false;
     while (there > 0) {
         mcx_server *host = (mcx_server *)snapshot->bucket[bucket];
-        int usable = host == tried ? 0 : mcx_lane_check(call, host, probe);
+        /* A call for many keys asks once for all of a server's. */
+        bool is_known = host->lane != NULL && host->lane->gathering != NULL;
+        int usable = host == tried ? 0 : is_known ? 1 : mcx_lane_check(call, host, probe);
 
         if (LIKELY(usable != 0)) {
             there = usable;
@@ -223,13 +225,22 @@ int mcx_lanes_retire(mcx_async *client, bool all)
     mcx_lane **at = &client->lanes;
     PyObject *result;
 
+    if (all) { /* also where the cache is closed, and stays so */
+        while (client->lanes != NULL) {
+            mcx_lane *lane = client->lanes;
+
+            client->lanes = lane->next;
+            free_lane(client, lane, true);
+        }
+        return 0;
+    }
     if (mcx_cache_begin(&call, (PyObject *)client->cache, MC_VERSION) < 0) {
         return -1;
     }
     while (*at != NULL) {
         mcx_lane *lane = *at;
 
-        if (!all && is_current(&call, lane)) {
+        if (is_current(&call, lane)) {
             at = &lane->next;
             continue;
         }

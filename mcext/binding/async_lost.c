@@ -79,7 +79,11 @@ static void end_errand(mcx_astream *stream, mcx_errand *errand, mcx_lost how, bo
         mcx_errand_fail(client, errand, fault);
         return;
     }
-    lost.name = is_late ? "ServerTimeout" : "ConnectionLost";
+    lost.name = is_late ? "ServerTimeout"
+                /* What another's failure took along says nothing of what the server has. */
+                : errand->command == MC_META_PROBE && (!first || how == MCX_LOST_LATE)
+                    ? "ServerUnavailable"
+                    : "ConnectionLost";
     lost.text = PyUnicode_FromString(is_late ? "timed out" : CLOSED);
     mcx_errand_fail(client, errand, &lost);
     Py_XDECREF(lost.text);

@@ -268,6 +268,9 @@ static int send_all(placing *all, bool is_good)
 
         if (stream == NULL) {
             is_good = false;
+            if (all->probes[i]) {
+                mc_server_give_up_probe(&all->lanes[i]->host->server);
+            }
             self->many->errands--;
             mcx_errand_free(self->client, all->made[i]);
             continue;
@@ -434,6 +437,7 @@ static PyObject *finish_items(mcx_acall *self, mcx_call *call)
     PyObject *undone = PyList_New(0), *items = NULL, *won = NULL, *result = NULL;
 
     if (self->is_refused) {
+        mcx_many_give_back(self);
         Py_XDECREF(undone);
         return Py_NewRef(Py_NotImplemented);
     }

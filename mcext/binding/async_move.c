@@ -10,11 +10,11 @@
 #include "cache_call.h"
 #include "compat.h"
 
-/* To so many other servers one call goes at most, one after the other. */
+/* To so many other servers a key goes at most, one after the other. */
 #define MOVES 10
 
 /* It goes to a stream of that lane, which may be opened for it. */
-static void send_again(mcx_async *client, mcx_lane *lane, mcx_errand *errand,
+static void send_again(mcx_async *client, mcx_lane *lane, bool is_probe, mcx_errand *errand,
                        const mcx_afault *fault)
 {
     bool is_big = errand->value != NULL;
@@ -22,9 +22,13 @@ static void send_again(mcx_async *client, mcx_lane *lane, mcx_errand *errand,
 
     mcx_unraisable(client);
     if (stream == NULL) {
+        if (is_probe) {
+            mc_server_give_up_probe(&lane->host->server);
+        }
         mcx_errand_fail(client, errand, fault);
         return;
     }
+    stream->is_probing |= is_probe;
     (void)mcx_astream_send(stream, errand);
     mcx_unraisable(client);
 }
@@ -35,10 +39,9 @@ static void send_again(mcx_async *client, mcx_lane *lane, mcx_errand *errand,
 static bool may_move(mcx_errand *errand, mcx_server *tried)
 {
     mcx_acall *first = errand->owner != NULL ? errand->owner : errand->slots[0].waiters;
-    bool may = first != NULL && errand->keys[0].length != 0;
+    bool may = first != NULL && errand->keys[0].length != 0 && errand->tries++ < MOVES;
 
     for (mcx_acall *each = first; each != NULL; each = errand->owner != NULL ? NULL : each->next) {
-        may = may && each->moves++ < MOVES;
         Py_XSETREF(each->tried, (mcx_server *)Py_NewRef((PyObject *)tried));
         Py_XSETREF(each->host, (mcx_server *)Py_NewRef((PyObject *)tried));
     }
@@ -63,10 +66,7 @@ static void move_one(mcx_async *client, mcx_call *call, mcx_errand *errand, cons
             Py_XSETREF(each->host, (mcx_server *)Py_NewRef((PyObject *)lane->host));
         }
     }
-    send_again(client, there > 0 ? lane : NULL, errand, fault);
-    if (there > 0 && is_probe && lane->streams[0] != NULL) {
-        lane->streams[0]->is_probing = true;
-    }
+    send_again(client, there > 0 ? lane : NULL, there > 0 && is_probe, errand, fault);
 }
 
 static void move(mcx_async *client, mcx_errand *errand, const mcx_afault *fault)
@@ -96,6 +96,9 @@ static void move(mcx_async *client, mcx_errand *errand, const mcx_afault *fault)
             if (one != NULL) {
                 move_one(client, &call, one, fault);
             }
+            else if (errand->owner == NULL) { /* memory is out */
+                mcx_acalls_fail(mcx_errand_take_waiters(errand, i), fault, mc_clock_now());
+            }
         }
         if (errand->owner != NULL) {
             mcx_many_settle(errand->owner, NULL, mc_clock_now());
@@ -120,7 +123,7 @@ static void rehome(mcx_async *client, mcx_errand *errand)
         move(client, errand, &why);
     }
     else {
-        send_again(client, mcx_lane_of(client, errand->from), errand, &why);
+        send_again(client, mcx_lane_of(client, errand->from), false, errand, &why);
     }
     mcx_afault_clear(&why);
 }

@@ -90,6 +90,10 @@ void mcx_astream_drop(mcx_astream *stream)
 
     stream->state = MCX_STREAM_OVER;
     stream->lane = NULL;
+    if (stream->is_probing) {
+        stream->is_probing = false;
+        mc_server_give_up_probe(&stream->host->server);
+    }
     stream->gets[0] = stream->gets[1] = NULL;
     while ((asking = mc_row_take(&stream->row)) != NULL) {
         mcx_errand_forget(stream->client, (mcx_errand *)asking);
@@ -347,14 +351,44 @@ static void expire_queue(mcx_astream *stream, int64_t now)
     Py_XDECREF(fault.text);
 }
 
+/* Those of the row that stand behind one with more time: their calls fail, and what comes for them
+ * is dropped. */
+static void expire_row(mcx_astream *stream, int64_t now)
+{
+    mcx_afault fault = {.name = "ServerTimeout", .host = stream->host, .may_have_run = true};
+    mc_asking *asking = stream->row.first != NULL ? stream->row.first->next : NULL;
+
+    while (asking != NULL && stream->state == MCX_STREAM_OPEN) {
+        mcx_errand *errand = (mcx_errand *)asking;
+
+        asking = asking->next;
+        if (errand->deadline > now || errand->waiting == 0) {
+            continue;
+        }
+        Py_XSETREF(fault.text, PyUnicode_FromString("timed out"));
+        if (errand->owner == NULL) {
+            mc_row_drop(&errand->asking);
+            for (size_t i = 0; i < errand->count; i++) {
+                mcx_acalls_fail(mcx_errand_take_waiters(errand, i), &fault, now);
+            }
+        }
+    }
+    Py_XDECREF(fault.text);
+}
+
 /* When the timer is next due; INT64_MAX: never. */
 static int64_t next_deadline(const mcx_astream *stream)
 {
     const mcx_errand *front = (const mcx_errand *)stream->row.first;
     int64_t at = INT64_MAX;
 
-    if (front != NULL && stream->state == MCX_STREAM_OPEN) {
-        at = front->deadline;
+    for (const mc_asking *each = stream->row.first;
+         each != NULL && stream->state == MCX_STREAM_OPEN; each = each->next) {
+        int64_t deadline = ((const mcx_errand *)each)->deadline;
+
+        if ((const mcx_errand *)each == front || !each->is_dropped) {
+            at = deadline < at ? deadline : at;
+        }
     }
     for (const mcx_errand *each = stream->first; each != NULL; each = each->next) {
         at = each->deadline < at ? each->deadline : at;
@@ -392,6 +426,7 @@ static PyObject *stream_tick(PyObject *self, PyObject *unused)
         Py_RETURN_NONE;
     }
     expire_queue(stream, now);
+    expire_row(stream, now);
     mcx_astream_rest(stream);
     if (stream->state == MCX_STREAM_OVER) {
         Py_RETURN_NONE;

@@ -284,7 +284,9 @@ mcx_errand *mcx_astream_gets(mcx_astream *stream, mc_command command, int64_t de
     /* Where memory was out for that, nothing is to write it yet. */
     bool is_lost = stream->state == MCX_STREAM_OPEN && !stream->is_paused && !stream->is_flush_due;
     bool may_join = !is_lost && errand != NULL && errand->count < MC_KEYS_PER_GET &&
-                    deadline - errand->deadline <= stream->client->timeout / 16;
+                    deadline >= errand->deadline &&
+                    deadline - errand->deadline <= stream->client->timeout / 16 &&
+                    (!stream->in_records || errand->bytes <= PIECE);
 
     return may_join ? errand : NULL;
 }

@@ -49,6 +49,7 @@ static int send_get(mcx_acall *self, mcx_lane *lane, bool is_probe, mc_slice key
             ((size_t)slot == errand->count && mcx_errand_add(errand, key, owner, 0, 0) < 0)) {
             return -1;
         }
+        errand->bytes += key.length + 1;
         mcx_errand_wait(errand, (size_t)slot, self);
         stream->is_probing |= is_probe;
         return 1;
@@ -350,6 +351,12 @@ int mcx_async_start_server(mcx_acall *self, mcx_call *call)
     return mcx_acall_send(self, errand, mcx_lane_of(self->client, call->host), is_probe, false);
 }
 
+static PyObject *finish_stats(mcx_acall *self, mcx_call *call)
+{
+    (void)call;
+    return self->value != NULL ? Py_NewRef(self->value) : PyDict_New();
+}
+
 static PyObject *finish_server(mcx_acall *self, mcx_call *call)
 {
     (void)call;
@@ -369,7 +376,7 @@ static const mcx_verb flush_verb = {.name = "_flush_all",
 static const mcx_verb stats_verb = {.name = "_stats",
                                     .command = MC_STATS,
                                     .start = mcx_async_start_server,
-                                    .finish = finish_server,
+                                    .finish = finish_stats,
                                     .raises = true};
 
 static PyObject *server_method(PyObject *self, const mcx_verb *verb, PyObject *args)
@@ -418,8 +425,16 @@ static int start_greeting(mcx_acall *self, mcx_call *call)
         mcx_words_end(&words);
         return self->value == NULL ? -1 : 0;
     }
+    if (stream->write == NULL) { /* it has ended meanwhile, which who opens it finds */
+        mcx_words_end(&words);
+        self->value = Py_NewRef(Py_None);
+        return 0;
+    }
     errand = mcx_errand_new(self->client, MC_SET, mcx_acall_deadline(self));
     if (errand == NULL || mcx_errand_add(errand, key, NULL, 0, 0) < 0) {
+        if (errand != NULL) {
+            mcx_errand_free(self->client, errand);
+        }
         mcx_words_end(&words);
         return -1;
     }
