@@ -149,7 +149,7 @@ static void play(player *self, const request *asked, unsigned dropped, unsigned 
         self->told.end[number] =
             !self->told.is_broken && mc_asking_may_be_repeated(left) ? 'r' : 'l';
     }
-    PROMISED(self->row.count == 0 && self->row.in.capacity <= 2 * FUZZ_GUARDED_MAX);
+    PROMISED(self->row.count == 0 && self->row.in.capacity <= 8 * FUZZ_GUARDED_MAX);
     for (size_t i = 0; i < asked->count; i++) {
         mc_exchange_fini(&self->asking[i].exchange);
     }
