@@ -233,7 +233,7 @@ def test_one_call_too_many_is_refused_at_once_and_nothing_of_it_is_sent(name):
 
     async def main(server):
         for errors in ("raise", "miss"):
-            cache = cache_of(server, max_pending=3, errors=errors, timeout=0.3 * PATIENCE)
+            cache = cache_of(server, max_pending=3, errors=errors, timeout=5 * PATIENCE)
             waiting = [asyncio.ensure_future(cache.get(f"k{number}")) for number in range(3)]
             await asyncio.sleep(0.05)
             begun = time.monotonic()
@@ -248,7 +248,7 @@ def test_one_call_too_many_is_refused_at_once_and_nothing_of_it_is_sent(name):
                 assert "3" in str(error)
             else:
                 assert await call(cache) == missed
-            assert time.monotonic() - begun < 0.2 * PATIENCE
+            assert time.monotonic() - begun < 2 * PATIENCE
             for each in waiting:
                 each.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
