@@ -22,7 +22,7 @@ static void send_again(mcx_async *client, mcx_lane *lane, bool is_probe, mcx_err
 
     mcx_unraisable(client);
     if (stream == NULL) {
-        if (is_probe) {
+        if (is_probe && lane != NULL) {
             mc_server_give_up_probe(&lane->host->server);
         }
         mcx_errand_fail(client, errand, fault);
