@@ -17,7 +17,7 @@ from loops import LOOPS, in_a_loop, turns
 import mcext
 from mcext.testing import memcached as start_memcached
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error", "ignore::ResourceWarning")
 
 LARGE = bytes(range(256)) * 4096  # 1 MiB
 AFTER = 86400

@@ -21,7 +21,7 @@ import mcext
 from mcext import _core
 from mcext.testing import memcached as start_memcached
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = pytest.mark.filterwarnings("error", "ignore::ResourceWarning")
 
 loops = pytest.mark.parametrize("loop", LOOPS)
 
