@@ -253,6 +253,7 @@ def test_one_call_too_many_is_refused_at_once_and_nothing_of_it_is_sent(name):
                 each.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
             assert cache._pending == 0
+            server.close_connection()  # aclose would wait for its answers
             await cache.aclose()
 
     with ScriptedServer(lambda command, number: STALL) as server:
