@@ -1,8 +1,8 @@
 /* async_beside: what an AsyncCache stores for itself: the number that incr makes, and the item that
  * stands for a lease where a server has no meta protocol. */
+#include "core/fleet/server.h"
 #include "core/wire/command.h"
 #include "core/wire/number.h"
-#include "core/wire/request.h"
 
 #include "arguments.h"
 #include "async_call.h"
@@ -13,56 +13,57 @@
 #include "compat.h"
 #include "values.h"
 
-/* An add of an int to key + suffix, on the key's own server, or, without one, its delete. As start;
- * None where that is too long. */
+/* The add of an int, or, without one, a delete. NULL with MemoryError. */
+static mcx_errand *lay_out(mcx_acall *self, mc_slice key, PyObject *owner, mc_slice exptime,
+                           const mcx_stored *number)
+{
+    mc_command command = self->verb->command;
+    int64_t deadline = mcx_acall_deadline(self);
+    mcx_errand *errand;
+
+    if (number == NULL) {
+        return mcx_errand_line(self->client, command, deadline, key, owner, MCX_NOTHING);
+    }
+    errand = mcx_errand_new(self->client, command, deadline);
+    if (errand != NULL && (mcx_errand_store(errand, key, exptime, NULL, number) < 0 ||
+                           mcx_errand_add(errand, key, owner, 0, 0) < 0)) {
+        mcx_errand_free(self->client, errand);
+        errand = NULL;
+    }
+    return errand;
+}
+
+/* The same to key + suffix, on the key's own server. As start; None where that is too long. */
 static int send_beside(mcx_acall *self, mcx_call *call, mc_slice suffix, mc_slice exptime,
                        const mcx_stored *number)
 {
-    mc_command command = self->verb->command;
     mcx_errand *errand = NULL;
-    PyObject *owner, *name = NULL;
-    mc_slice text;
-    mcx_lane *lane = NULL;
-    bool is_probe = false;
-    int there = mcx_async_key(call, self->arguments[0], &text, &owner);
+    PyObject *name = NULL;
+    mcx_aplace place;
+    int there = mcx_async_place(self, call, &place);
 
-    if (there < 0) {
+    if (there <= 0) {
         return there;
     }
-    if (text.length + suffix.length > MC_PROTOCOL_KEY_LENGTH) {
-        Py_DECREF(owner);
+    if (place.key.length + suffix.length > MC_PROTOCOL_KEY_LENGTH) {
+        if (place.is_probe) {
+            mc_server_give_up_probe(&place.lane->host->server);
+        }
+        Py_DECREF(place.owner);
         self->value = Py_NewRef(Py_None);
         return 0;
     }
-    mcx_key key = {.text = text};
-
-    there = mcx_lane_choose(self->client, call, &key, NULL, &lane, &is_probe);
-    if (there > 0) {
-        name = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(text.length + suffix.length));
-        errand = name ? mcx_errand_new(self->client, command, mcx_acall_deadline(self)) : NULL;
-        there = errand != NULL ? 1 : -1;
-    }
-    if (there > 0) {
+    name = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(place.key.length + suffix.length));
+    if (name != NULL) {
         char *at = PyBytes_AS_STRING(name);
 
-        memcpy(at, text.bytes, text.length);
-        memcpy(at + text.length, suffix.bytes, suffix.length);
-        text = mcx_bytes_of(name);
-        if (number != NULL) {
-            there = mcx_errand_store(errand, text, exptime, NULL, number);
-        }
-        else if (!mc_request_line(&errand->request, command, text, MCX_NOTHING, false)) {
-            PyErr_NoMemory();
-            there = -1;
-        }
-        there = there < 0 || mcx_errand_add(errand, text, name, 0, 0) < 0 ? -1 : 1;
-        if (there < 0) {
-            mcx_errand_free(self->client, errand);
-        }
+        memcpy(at, place.key.bytes, place.key.length);
+        memcpy(at + place.key.length, suffix.bytes, suffix.length);
+        errand = lay_out(self, mcx_bytes_of(name), name, exptime, number);
+        Py_DECREF(name);
     }
-    Py_DECREF(owner);
-    Py_XDECREF(name);
-    return there > 0 ? mcx_acall_send(self, errand, lane, is_probe, false) : there;
+    Py_DECREF(place.owner);
+    return errand != NULL ? mcx_acall_send(self, errand, place.lane, place.is_probe, false) : -1;
 }
 
 static int start_number(mcx_acall *self, mcx_call *call)
@@ -120,30 +121,21 @@ static const mcx_verb number_verb = {.name = "_add_number",
                                      .finish = finish,
                                      .raises = true};
 
-static PyObject *method(PyObject *self, const mcx_verb *verb, const char *format, PyObject *args)
-{
-    PyObject *values[3] = {NULL};
-
-    return PyArg_ParseTuple(args, format, &values[0], &values[1], &values[2])
-               ? mcx_acall_new((mcx_async *)self, verb, values, 3)
-               : NULL;
-}
-
 /* _add_number(key, initial, ttl): whether it was made; None: errors="miss". */
 static PyObject *async_add_number(PyObject *self, PyObject *args)
 {
-    return method(self, &number_verb, "OOO", args);
+    return mcx_acall_parse(self, &number_verb, "OOO", args);
 }
 
 /* _add_beside(key, suffix, seconds), _delete_beside(key, suffix). */
 static PyObject *async_add_beside(PyObject *self, PyObject *args)
 {
-    return method(self, &add_verb, "OSO", args);
+    return mcx_acall_parse(self, &add_verb, "OSO", args);
 }
 
 static PyObject *async_delete_beside(PyObject *self, PyObject *args)
 {
-    return method(self, &delete_verb, "OS", args);
+    return mcx_acall_parse(self, &delete_verb, "OS", args);
 }
 
 PyMethodDef mcx_async_beside_methods[] = {

@@ -34,6 +34,16 @@ PyObject *mcx_acall_new(mcx_async *client, const mcx_verb *verb, PyObject *const
     return (PyObject *)self;
 }
 
+PyObject *mcx_acall_parse(PyObject *client, const mcx_verb *verb, const char *format,
+                          PyObject *args)
+{
+    PyObject *values[3] = {NULL};
+
+    return PyArg_ParseTuple(args, format, &values[0], &values[1], &values[2])
+               ? mcx_acall_new((mcx_async *)client, verb, values, 3)
+               : NULL;
+}
+
 /* The lease that came with the answer, of which nobody has heard. */
 static COLD void give_back(mcx_acall *self)
 {

@@ -26,6 +26,10 @@ static inline PyObject *mcx_argument(const mcx_acall *self, int number)
  * with an exception. */
 int mcx_acall_send(mcx_acall *self, mcx_errand *errand, mcx_lane *lane, bool is_probe, bool is_big);
 
+/* A call of that verb with arguments in a tuple, three at most, by a format of objects. */
+PyObject *mcx_acall_parse(PyObject *client, const mcx_verb *verb, const char *format,
+                          PyObject *args);
+
 /* Some of what a verb needs: when the call has to be over. */
 static inline int64_t mcx_acall_deadline(const mcx_acall *self)
 {

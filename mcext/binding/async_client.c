@@ -153,8 +153,13 @@ static PyObject *async_retire(PyObject *object, PyObject *all)
     mcx_async *self = (mcx_async *)object;
     int is_all = PyObject_IsTrue(all);
 
-    if (is_all < 0 || (self->loop != NULL && mcx_async_enter(self) < 0) ||
-        mcx_lanes_retire(self, is_all) < 0) {
+    if (is_all < 0 || (self->loop != NULL && mcx_async_enter(self) < 0)) {
+        return NULL;
+    }
+    if (is_all) {
+        mcx_lanes_end(self, true);
+    }
+    else if (mcx_lanes_retire(self) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -179,23 +184,6 @@ static PyMethodDef *const tables[] = {
     mcx_async_methods,      mcx_async_store_methods,  mcx_async_meta_methods,
     mcx_async_many_methods, mcx_async_beside_methods,
 };
-
-static int add_methods(PyTypeObject *type)
-{
-    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
-        for (PyMethodDef *each = tables[i]; each->ml_name != NULL; each++) {
-            PyObject *method = PyDescr_NewMethod(type, each);
-            int added =
-                method ? PyObject_SetAttrString((PyObject *)type, each->ml_name, method) : -1;
-
-            Py_XDECREF(method);
-            if (added < 0) {
-                return -1;
-            }
-        }
-    }
-    return 0;
-}
 
 static PyType_Slot async_slots[] = {
     {Py_tp_new, async_new},
@@ -233,5 +221,5 @@ int mcx_add_async_types(mcx_module *module, PyObject *module_object)
     module->acall_type = add_type(module_object, &mcx_acall_spec, "_AsyncCall");
     return module->acache_type == NULL || module->astream_type == NULL || module->acall_type == NULL
                ? -1
-               : add_methods(module->acache_type);
+               : mcx_add_methods(module->acache_type, tables, sizeof tables / sizeof *tables);
 }

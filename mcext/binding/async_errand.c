@@ -412,6 +412,24 @@ int mcx_errand_store(mcx_errand *errand, mc_slice key, mc_slice exptime, const u
     return errand->value == NULL ? -1 : 0;
 }
 
+mcx_errand *mcx_errand_line(mcx_async *client, mc_command command, int64_t deadline, mc_slice key,
+                            PyObject *owner, mc_slice argument)
+{
+    mcx_errand *errand = mcx_errand_new(client, command, deadline);
+
+    if (errand == NULL) {
+        return NULL;
+    }
+    if (!mc_request_line(&errand->request, command, key, argument, false)) {
+        PyErr_NoMemory();
+    }
+    else if (mcx_errand_add(errand, key, owner, 0, 0) == 0) {
+        return errand;
+    }
+    mcx_errand_free(client, errand);
+    return NULL;
+}
+
 /* ---- the garbage collector ------------------------------------------------------------------ */
 
 int mcx_errand_traverse(mcx_errand *errand, visitproc visit, void *arg)

@@ -27,6 +27,10 @@ Py_ssize_t mcx_errand_find(mcx_errand *errand, mc_slice key, PyObject *owner);
 /* All its keys are of one call, which waits until all its errands are over. -1 with MemoryError. */
 int mcx_errand_own(mcx_errand *errand, mcx_acall *owner);
 
+/* One of a line, whose only key is this; its owner as above. NULL with MemoryError. */
+mcx_errand *mcx_errand_line(mcx_async *client, mc_command command, int64_t deadline, mc_slice key,
+                            PyObject *owner, mc_slice argument);
+
 /* The call waits for the answer to that key. */
 void mcx_errand_wait(mcx_errand *errand, size_t slot, mcx_acall *call);
 

@@ -219,21 +219,22 @@ static void free_lane(mcx_async *client, mcx_lane *lane, bool in_order)
     PyMem_Free(lane);
 }
 
-int mcx_lanes_retire(mcx_async *client, bool all)
+void mcx_lanes_end(mcx_async *client, bool in_order)
+{
+    while (client->lanes != NULL) {
+        mcx_lane *lane = client->lanes;
+
+        client->lanes = lane->next;
+        free_lane(client, lane, in_order);
+    }
+}
+
+int mcx_lanes_retire(mcx_async *client)
 {
     mcx_call call;
     mcx_lane **at = &client->lanes;
     PyObject *result;
 
-    if (all) { /* also where the cache is closed, and stays so */
-        while (client->lanes != NULL) {
-            mcx_lane *lane = client->lanes;
-
-            client->lanes = lane->next;
-            free_lane(client, lane, true);
-        }
-        return 0;
-    }
     if (mcx_cache_begin(&call, (PyObject *)client->cache, MC_VERSION) < 0) {
         return -1;
     }
@@ -250,14 +251,4 @@ int mcx_lanes_retire(mcx_async *client, bool all)
     result = mcx_cache_end(&call, Py_NewRef(Py_None), NULL);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
-}
-
-void mcx_lanes_drop(mcx_async *client)
-{
-    while (client->lanes != NULL) {
-        mcx_lane *lane = client->lanes;
-
-        client->lanes = lane->next;
-        free_lane(client, lane, false);
-    }
 }

@@ -16,7 +16,7 @@ void mcx_async_leave(mcx_async *self)
         mcx_errand_forget(self, errand);
     }
     self->is_rehome_due = false;
-    mcx_lanes_drop(self);
+    mcx_lanes_end(self, false);
     Py_CLEAR(self->loop);
     Py_CLEAR(self->future_type);
     Py_CLEAR(self->make_future);

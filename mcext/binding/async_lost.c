@@ -26,67 +26,76 @@ static void count_lost(mcx_astream *stream, const mcx_errand *errand, mcx_lost h
     }
 }
 
+/* It fails with these words, and is counted. */
+static void fail(mcx_astream *stream, mcx_errand *errand, mcx_lost how, const char *name,
+                 const char *words, bool may_have_run)
+{
+    mcx_afault fault = {.name = name, .host = stream->host, .may_have_run = may_have_run};
+
+    count_lost(stream, errand, how);
+    fault.text = PyUnicode_FromString(words);
+    mcx_errand_fail(stream->client, errand, &fault);
+    Py_XDECREF(fault.text);
+}
+
+/* It goes on elsewhere: on another stream, or, where the server was late, and so is marked dead, to
+ * another server. */
+static void go_on(mcx_astream *stream, mcx_errand *errand, bool moves)
+{
+    mcx_afault why = {.name = moves ? "ServerUnavailable" : "ConnectionLost",
+                      .host = stream->host,
+                      .may_have_run = errand->is_written};
+
+    errand->is_repeated |= errand->is_written;
+    why.text = PyUnicode_FromString(moves ? DEAD : CLOSED);
+    mcx_errand_part(stream->client, errand, stream->host, moves, &why);
+    Py_XDECREF(why.text);
+}
+
+/* The name of what a call fails with that the end of a stream took along. */
+static const char *lost_name(const mcx_errand *errand, bool first, bool is_late, mcx_lost how)
+{
+    /* What another's failure took along says nothing of what the server has. */
+    bool is_bystander = errand->command == MC_META_PROBE && (!first || how == MCX_LOST_LATE);
+
+    return is_late ? "ServerTimeout" : is_bystander ? "ServerUnavailable" : "ConnectionLost";
+}
+
 /* What the end of the stream means for one of its errands. first: it is the one that it ended at.
  */
 static void end_errand(mcx_astream *stream, mcx_errand *errand, mcx_lost how, bool first,
                        const mcx_afault *fault)
 {
-    mcx_async *client = stream->client;
-    bool is_late = how == MCX_LOST_LATE && errand->deadline <= mc_clock_now();
-    bool is_to_blame = first && how == MCX_LOST_BROKEN && errand->is_written;
-    bool may_repeat =
-        !errand->is_written || (!errand->is_repeated && !errand->once && how != MCX_LOST_LATE &&
-                                mc_asking_may_be_repeated(&errand->asking));
-    mcx_afault lost = {.host = stream->host, .may_have_run = errand->is_written};
+    bool was_written = errand->is_written;
+    bool was_late = how == MCX_LOST_LATE;
+    bool is_late = was_late && errand->deadline <= mc_clock_now();
+    bool is_to_blame = first && how == MCX_LOST_BROKEN && was_written;
+    bool may_repeat = !was_written || (!errand->is_repeated && !errand->once && !was_late &&
+                                       mc_asking_may_be_repeated(&errand->asking));
 
-    if (how == MCX_LOST_GIVEN_UP) {
-        mcx_errand_fail(client, errand, fault);
-        return;
+    if (how == MCX_LOST_GIVEN_UP || (how == MCX_LOST_CONNECT && errand->is_repeated)) {
+        mcx_errand_fail(stream->client, errand, fault); /* it may have run where it was before */
     }
-    if (how == MCX_LOST_CONNECT && errand->is_repeated) {
-        mcx_errand_fail(client, errand, fault); /* another server is not the one that has read it */
-        return;
+    else if (how == MCX_LOST_CONNECT) {
+        mcx_errand_part(stream->client, errand, stream->host, true, fault);
     }
-    if (how == MCX_LOST_CONNECT) {
-        mcx_errand_part(client, errand, stream->host, true, fault);
-        return;
+    else if (errand->waiting == 0 && !errand->is_unwatched) {
+        fail(stream, errand, how, NULL, "", was_written);
     }
-    if (errand->waiting == 0 && !errand->is_unwatched) {
+    else if (stream->is_kept_out && was_written) { /* it takes no request of this stream */
+        fail(stream, errand, how, "AuthenticationError", "CLIENT_ERROR unauthenticated", false);
+    }
+    else if (may_repeat && !is_late && !is_to_blame && !(was_late && errand->is_repeated)) {
+        go_on(stream, errand, was_late);
+    }
+    else if (is_to_blame) {
         count_lost(stream, errand, how);
-        mcx_errand_fail(client, errand, &lost);
-        return;
+        mcx_errand_fail(stream->client, errand, fault);
     }
-    if (stream->is_kept_out && errand->is_written) { /* it takes no request of this stream */
-        lost.name = "AuthenticationError";
-        lost.may_have_run = errand->is_repeated;
-        lost.text = PyUnicode_FromString("CLIENT_ERROR unauthenticated");
-        count_lost(stream, errand, how);
-        mcx_errand_fail(client, errand, &lost);
-        Py_XDECREF(lost.text);
-        return;
+    else {
+        fail(stream, errand, how, lost_name(errand, first, is_late, how),
+             is_late ? "timed out" : CLOSED, was_written);
     }
-    if (may_repeat && !is_late && !is_to_blame && !(how == MCX_LOST_LATE && errand->is_repeated)) {
-        errand->is_repeated |= errand->is_written;
-        lost.name = how == MCX_LOST_LATE ? "ServerUnavailable" : "ConnectionLost";
-        lost.text = PyUnicode_FromString(how == MCX_LOST_LATE ? DEAD : CLOSED);
-        /* A server that was late is marked dead. */
-        mcx_errand_part(client, errand, stream->host, how == MCX_LOST_LATE, &lost);
-        Py_XDECREF(lost.text);
-        return;
-    }
-    count_lost(stream, errand, how);
-    if (is_to_blame) {
-        mcx_errand_fail(client, errand, fault);
-        return;
-    }
-    lost.name = is_late ? "ServerTimeout"
-                /* What another's failure took along says nothing of what the server has. */
-                : errand->command == MC_META_PROBE && (!first || how == MCX_LOST_LATE)
-                    ? "ServerUnavailable"
-                    : "ConnectionLost";
-    lost.text = PyUnicode_FromString(is_late ? "timed out" : CLOSED);
-    mcx_errand_fail(client, errand, &lost);
-    Py_XDECREF(lost.text);
 }
 
 /* The server is marked dead, with what is told of that. */

@@ -29,13 +29,18 @@
 /* A call for more keys goes where no small one stands behind it. */
 #define BIG_COUNT ((size_t)256)
 
+/* An errand that was made, and where it goes. */
+typedef struct {
+    mcx_errand *errand;
+    mcx_lane *lane;
+    bool is_probe;
+} gathered;
+
 /* The errand that takes the next key of a server, for one call while it begins. */
 typedef struct {
     mcx_acall *self;
     mcx_call *call;
-    mcx_errand **made; /* in the order they were made */
-    mcx_lane **lanes;
-    bool *probes;
+    gathered *made; /* in the order they were made */
     size_t count;
     mc_slice exptime;
 } placing;
@@ -99,29 +104,6 @@ static int take_keys(mcx_acall *self, mcx_call *call)
 
 /* ---- errands -------------------------------------------------------------------------------- */
 
-static int grow(placing *all)
-{
-    size_t room = all->count + 1;
-    mcx_errand **made = PyMem_Realloc(all->made, room * sizeof *made);
-    mcx_lane **lanes = NULL;
-    bool *probes = NULL;
-
-    if (made != NULL) {
-        all->made = made;
-        lanes = PyMem_Realloc(all->lanes, room * sizeof *lanes);
-    }
-    if (lanes != NULL) {
-        all->lanes = lanes;
-        probes = PyMem_Realloc(all->probes, room * sizeof *probes);
-    }
-    if (probes == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    all->probes = probes;
-    return 0;
-}
-
 static bool is_full(const mcx_errand *errand)
 {
     return errand->count >= KEYS_AT_MOST || errand->bytes >= BYTES_AT_MOST;
@@ -131,20 +113,25 @@ static bool is_full(const mcx_errand *errand)
 static mcx_errand *errand_for(placing *all, mcx_lane *lane, bool is_probe, mc_command command)
 {
     mcx_errand *errand = lane->gathering;
+    gathered *made;
 
     if (errand != NULL && errand->command == command && !is_full(errand)) {
         return errand;
     }
+    made = PyMem_Realloc(all->made, (all->count + 1) * sizeof *made);
+    if (made == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    all->made = made;
     errand = mcx_errand_new(all->self->client, command, mcx_acall_deadline(all->self));
-    if (errand == NULL || mcx_errand_own(errand, all->self) < 0 || grow(all) < 0) {
+    if (errand == NULL || mcx_errand_own(errand, all->self) < 0) {
         if (errand != NULL) {
             mcx_errand_free(all->self->client, errand);
         }
         return NULL;
     }
-    all->made[all->count] = errand;
-    all->lanes[all->count] = lane;
-    all->probes[all->count++] = is_probe;
+    made[all->count++] = (gathered){errand, lane, is_probe};
     if (command == all->self->verb->command) {
         lane->gathering = errand;
     }
@@ -261,26 +248,25 @@ static int send_all(placing *all, bool is_good)
     bool is_big = self->many->count > BIG_COUNT;
 
     for (size_t i = 0; i < all->count; i++) {
-        all->lanes[i]->gathering = NULL;
+        all->made[i].lane->gathering = NULL;
     }
     for (size_t i = 0; i < all->count; i++) {
-        mcx_astream *stream = is_good ? mcx_lane_stream(self->client, all->lanes[i], is_big) : NULL;
+        gathered *each = &all->made[i];
+        mcx_astream *stream = is_good ? mcx_lane_stream(self->client, each->lane, is_big) : NULL;
 
         if (stream == NULL) {
             is_good = false;
-            if (all->probes[i]) {
-                mc_server_give_up_probe(&all->lanes[i]->host->server);
+            if (each->is_probe) {
+                mc_server_give_up_probe(&each->lane->host->server);
             }
             self->many->errands--;
-            mcx_errand_free(self->client, all->made[i]);
+            mcx_errand_free(self->client, each->errand);
             continue;
         }
-        stream->is_probing |= all->probes[i];
-        is_good = mcx_astream_send(stream, all->made[i]) == 0;
+        stream->is_probing |= each->is_probe;
+        is_good = mcx_astream_send(stream, each->errand) == 0;
     }
     PyMem_Free(all->made);
-    PyMem_Free(all->lanes);
-    PyMem_Free(all->probes);
     return is_good ? 0 : -1;
 }
 

@@ -234,43 +234,34 @@ static const mcx_verb probe_verb = {.name = "_probe",
                                  .missed = mcx_missed_false,
                                  .once = true};
 
-static PyObject *method(PyObject *self, const mcx_verb *verb, const char *format, PyObject *args)
-{
-    PyObject *values[3] = {NULL};
-
-    return PyArg_ParseTuple(args, format, &values[0], &values[1], &values[2])
-               ? mcx_acall_new((mcx_async *)self, verb, values, 3)
-               : NULL;
-}
-
 static PyObject *async_probe(PyObject *self, PyObject *args)
 {
-    return method(self, &probe_verb, "OOO", args);
+    return mcx_acall_parse(self, &probe_verb, "OOO", args);
 }
 
 static PyObject *async_look(PyObject *self, PyObject *args)
 {
-    return method(self, &look_verb, "OOO", args);
+    return mcx_acall_parse(self, &look_verb, "OOO", args);
 }
 
 static PyObject *async_item(PyObject *self, PyObject *args)
 {
-    return method(self, &item_verb, "O", args);
+    return mcx_acall_parse(self, &item_verb, "O", args);
 }
 
 static PyObject *async_gets_item(PyObject *self, PyObject *args)
 {
-    return method(self, &gets_item_verb, "O", args);
+    return mcx_acall_parse(self, &gets_item_verb, "O", args);
 }
 
 static PyObject *async_touched(PyObject *self, PyObject *args)
 {
-    return method(self, &touched_verb, "OO", args);
+    return mcx_acall_parse(self, &touched_verb, "OO", args);
 }
 
 static PyObject *async_md(PyObject *self, PyObject *args)
 {
-    return method(self, &md_verb, "OS", args);
+    return mcx_acall_parse(self, &md_verb, "OS", args);
 }
 
 PyMethodDef mcx_async_meta_methods[] = {

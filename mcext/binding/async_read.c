@@ -7,15 +7,16 @@
 #include "core/wire/error_line.h"
 #include "core/wire/exchange.h"
 #include "core/wire/meta.h"
-#include "core/wire/request.h"
 
 #include "async.h"
 #include "async_errand.h"
 #include "async_stream.h"
+#include "cache_store.h"
 #include "compat.h"
 #include "counters.h"
 #include "faults.h"
 #include "first_words.h"
+#include "listing.h"
 #include "values.h"
 
 /* ---- values --------------------------------------------------------------------------------- */
@@ -148,37 +149,26 @@ static bool is_refused(mcx_astream *stream, const mcx_errand *errand, const mc_r
  * where that is under way. */
 static bool remove_old(mcx_astream *stream, mcx_errand *errand, size_t index, mcx_acall *call)
 {
-    mcx_errand *removal = mcx_errand_new(stream->client, MC_DELETE, errand->deadline);
-    mc_slice key = errand->keys[index];
+    mcx_errand *removal =
+        mcx_errand_line(stream->client, MC_DELETE, errand->deadline, errand->keys[index],
+                        errand->slots[index].owner, MCX_NOTHING);
 
-    if (removal != NULL && mc_request_line(&removal->request, MC_DELETE, key, MCX_NOTHING, false) &&
-        mcx_errand_add(removal, key, errand->slots[index].owner, 0, 0) == 0) {
+    if (removal != NULL) {
         mcx_errand_wait(removal, 0, call);
         mcx_errand_part(stream->client, removal, stream->host, false, &call->fault);
-        return true;
-    }
-    if (removal != NULL) {
-        mcx_errand_free(stream->client, removal);
     }
     mcx_unraisable(call);
-    return false;
+    return removal != NULL;
 }
 
 static void take_stat(mcx_acall *call, const mc_reply *reply)
 {
-    PyObject *name =
-        PyUnicode_DecodeUTF8(reply->key.bytes, (Py_ssize_t)reply->key.length, "replace");
-    PyObject *text =
-        PyUnicode_DecodeUTF8(reply->text.bytes, (Py_ssize_t)reply->text.length, "replace");
-
     if (call->value == NULL) {
         call->value = PyDict_New();
     }
-    if (name != NULL && text != NULL && call->value != NULL) {
-        (void)PyDict_SetItem(call->value, name, text);
+    if (call->value != NULL) {
+        (void)mcx_list_row(call->value, reply, MCX_SHAPE_STATS);
     }
-    Py_XDECREF(name);
-    Py_XDECREF(text);
     mcx_unraisable(call);
 }
 
@@ -275,11 +265,6 @@ static void answer_many(mcx_astream *stream, mcx_errand *errand, size_t index, i
     Py_XDECREF(fault.text);
 }
 
-static bool replaces(mc_command command)
-{
-    return command == MC_SET || command == MC_REPLACE || command == MC_CAS;
-}
-
 static void take_line(mcx_astream *stream, mcx_errand *errand, int64_t now)
 {
     mc_exchange *exchange = &errand->asking.exchange;
@@ -300,7 +285,7 @@ static void take_line(mcx_astream *stream, mcx_errand *errand, int64_t now)
         return;
     }
     call = mcx_errand_take_waiters(errand, slot);
-    if (UNLIKELY(call->fault.name != NULL) && replaces(errand->command) &&
+    if (UNLIKELY(call->fault.name != NULL) && mcx_store_replaces(errand->command) &&
         remove_old(stream, errand, slot, call)) {
         Py_DECREF((PyObject *)call);
         return;

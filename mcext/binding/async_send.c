@@ -130,13 +130,22 @@ static bool lay_out_keys(mcx_errand *errand)
  * writelines, which would not copy it, never pauses the protocol.) */
 static int write_with(mcx_astream *stream, PyObject *value)
 {
-    if (!mc_buffer_append(&stream->out, PyBytes_AS_STRING(value),
-                          (size_t)PyBytes_GET_SIZE(value)) ||
-        !mc_buffer_append(&stream->out, "\r\n", 2)) {
-        PyErr_NoMemory();
+    size_t length = mc_buffer_length(&stream->out), size = (size_t)PyBytes_GET_SIZE(value);
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(length + size + 2));
+    int result;
+
+    if (bytes == NULL) {
         return -1;
     }
-    return write_out(stream);
+    char *at = PyBytes_AS_STRING(bytes);
+
+    memcpy(at, mc_buffer_bytes(&stream->out), length);
+    memcpy(at + length, PyBytes_AS_STRING(value), size);
+    memcpy(at + length + size, "\r\n", 2);
+    mc_buffer_clear(&stream->out);
+    result = mcx_astream_write(stream, bytes);
+    Py_DECREF(bytes);
+    return result;
 }
 
 /* The same over TLS, where each is a piece of its own. */

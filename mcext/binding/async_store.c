@@ -25,18 +25,13 @@ enum {
     NOREPLY
 };
 
-static bool replaces(mc_command command)
-{
-    return command == MC_SET || command == MC_REPLACE || command == MC_CAS;
-}
-
 /* A value that is too large is not sent, and where it was to replace one, that goes. As start. */
 static int refuse(mcx_acall *self, mcx_call *call, mc_command command)
 {
     if (mcx_fault_too_large(call, NULL, self->arguments[KEY]) < 0) {
         return -1;
     }
-    if (!replaces(command)) {
+    if (!mcx_store_replaces(command)) {
         return 0;
     }
     /* The fault is told when the old value is gone. */
@@ -56,10 +51,10 @@ static int refuse(mcx_acall *self, mcx_call *call, mc_command command)
 }
 
 /* What noreply=True does not wait for. */
-static int let_go(mcx_acall *self, mcx_errand *errand, mcx_lane *lane, bool is_probe, bool is_big)
+static int let_go(mcx_acall *self, mcx_errand *errand, const mcx_aplace *place, bool is_big)
 {
     errand->is_unwatched = true;
-    if (mcx_acall_send(self, errand, lane, is_probe, is_big) < 0) {
+    if (mcx_acall_send(self, errand, place->lane, place->is_probe, is_big) < 0) {
         return -1;
     }
     self->value = Py_NewRef(Py_True);
@@ -69,36 +64,27 @@ static int let_go(mcx_acall *self, mcx_errand *errand, mcx_lane *lane, bool is_p
 static int send(mcx_acall *self, mcx_call *call, const mcx_store_order *what, mc_slice exptime,
                 mcx_stored *stored)
 {
+    const uint64_t *token = what->has_token ? &what->token : NULL;
+    bool is_big = stored->text.length >= BIG, laid;
     mcx_errand *errand;
-    mcx_lane *lane = NULL;
-    PyObject *owner;
-    mc_slice text;
-    bool is_probe, is_big = stored->text.length >= BIG;
-    int there = mcx_async_key(call, self->arguments[KEY], &text, &owner);
+    mcx_aplace place;
+    int there = mcx_async_place(self, call, &place);
 
-    if (LIKELY(there == 0)) {
-        mcx_key key = {.text = text};
-
-        there = mcx_lane_choose(self->client, call, &key, NULL, &lane, &is_probe);
-    }
     if (UNLIKELY(there <= 0)) {
-        Py_XDECREF(owner);
         return there;
     }
     errand = mcx_errand_new(self->client, what->command, mcx_acall_deadline(self));
-    if (errand == NULL ||
-        mcx_errand_store(errand, text, exptime, what->has_token ? &what->token : NULL, stored) <
-            0 ||
-        mcx_errand_add(errand, text, owner, 0, 0) < 0) {
+    laid = errand != NULL && mcx_errand_store(errand, place.key, exptime, token, stored) == 0 &&
+           mcx_errand_add(errand, place.key, place.owner, 0, 0) == 0;
+    Py_DECREF(place.owner);
+    if (UNLIKELY(!laid)) {
         if (errand != NULL) {
             mcx_errand_free(self->client, errand);
         }
-        Py_DECREF(owner);
         return -1;
     }
-    Py_DECREF(owner);
-    return what->noreply ? let_go(self, errand, lane, is_probe, is_big)
-                         : mcx_acall_send(self, errand, lane, is_probe, is_big);
+    return what->noreply ? let_go(self, errand, &place, is_big)
+                         : mcx_acall_send(self, errand, place.lane, place.is_probe, is_big);
 }
 
 static int start_store(mcx_acall *self, mcx_call *call)

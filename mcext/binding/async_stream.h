@@ -24,12 +24,12 @@ int mcx_lane_check(mcx_call *call, mcx_server *host, bool *probe);
 /* Where its first stream is idle and has ended, that is noticed now. lane: NULL: it has none. */
 void mcx_lane_look(mcx_lane *lane);
 
-/* All lanes, or those of servers that are not the cache's any more: their streams end when what is
- * under way on them is answered. */
-int mcx_lanes_retire(mcx_async *client, bool all);
+/* All lanes: in order, when what is under way on their streams is answered, also where the cache is
+ * closed; or forgotten, with all that waits: the loop has ended, or it is another process's. */
+void mcx_lanes_end(mcx_async *client, bool in_order);
 
-/* Forgotten, with all that waits: the loop has ended, or it is another process's. */
-void mcx_lanes_drop(mcx_async *client);
+/* The same in order, of servers that are not the cache's any more. -1 with an exception. */
+int mcx_lanes_retire(mcx_async *client);
 
 /* ---- async_send.c: the queue ---------------------------------------------------------------- */
 
@@ -84,14 +84,11 @@ void mcx_astream_lose(mcx_astream *stream, mcx_lost how, const mcx_afault *fault
 void mcx_acall_wake(mcx_acall *self, int64_t now);
 void mcx_acalls_wake(mcx_acall *chain, int64_t now); /* gives up the references */
 
-/* The same with a fault, of which the call gets references of its own. Where it has one already,
- * that stays. */
-void mcx_acall_fail(mcx_acall *self, const mcx_afault *fault, int64_t now);
-
 /* One of a call for many keys is over. fault: NULL: it was answered. */
 void mcx_many_settle(mcx_acall *self, const mcx_afault *fault, int64_t now);
 
-/* The same of a chain. */
+/* The same with a fault, of which each call gets references of its own. Where one has a fault
+ * already, that stays. */
 void mcx_acalls_fail(mcx_acall *chain, const mcx_afault *fault, int64_t now);
 
 /* The errand, which is in no queue, goes to another stream of that server, or moves on to other

@@ -3,7 +3,6 @@
 
 #include "core/wire/command.h"
 #include "core/wire/number.h"
-#include "core/wire/request.h"
 
 #include "arguments.h"
 #include "async_call.h"
@@ -30,57 +29,67 @@ PyObject *mcx_missed_false(const mcx_acall *self)
     return Py_False;
 }
 
+int mcx_async_place(mcx_acall *self, mcx_call *call, mcx_aplace *place)
+{
+    mcx_key key = {.hash = NULL};
+    int there = mcx_async_key(call, self->arguments[0], &place->key, &place->owner);
+
+    place->lane = NULL;
+    place->is_probe = false;
+    if (UNLIKELY(there < 0)) {
+        return there;
+    }
+    key.text = place->key;
+    there = mcx_lane_choose(self->client, call, &key, NULL, &place->lane, &place->is_probe);
+    if (UNLIKELY(there <= 0)) {
+        Py_CLEAR(place->owner);
+    }
+    return there;
+}
+
 /* ---- get ------------------------------------------------------------------------------------ */
 
-static int send_get(mcx_acall *self, mcx_lane *lane, bool is_probe, mc_slice key, PyObject *owner)
+static int send_get(mcx_acall *self, const mcx_aplace *place)
 {
     mc_command command = self->verb->command;
-    mcx_astream *stream = mcx_lane_stream(self->client, lane, false);
-    mcx_errand *errand =
-        stream != NULL ? mcx_astream_gets(stream, command, mcx_acall_deadline(self)) : NULL;
+    int64_t deadline = mcx_acall_deadline(self);
+    mcx_astream *stream = mcx_lane_stream(self->client, place->lane, false);
+    mcx_errand *errand = stream != NULL ? mcx_astream_gets(stream, command, deadline) : NULL;
 
     if (UNLIKELY(stream == NULL)) {
         return -1;
     }
     if (LIKELY(errand != NULL)) {
-        Py_ssize_t slot = mcx_errand_find(errand, key, owner);
+        Py_ssize_t slot = mcx_errand_find(errand, place->key, place->owner);
 
-        if (slot < 0 ||
-            ((size_t)slot == errand->count && mcx_errand_add(errand, key, owner, 0, 0) < 0)) {
+        if (slot < 0 || ((size_t)slot == errand->count &&
+                         mcx_errand_add(errand, place->key, place->owner, 0, 0) < 0)) {
             return -1;
         }
-        errand->bytes += key.length + 1;
+        errand->bytes += place->key.length + 1;
         mcx_errand_wait(errand, (size_t)slot, self);
-        stream->is_probing |= is_probe;
+        stream->is_probing |= place->is_probe;
         return 1;
     }
-    errand = mcx_errand_new(self->client, command, mcx_acall_deadline(self));
-    if (errand == NULL || mcx_errand_add(errand, key, owner, 0, 0) < 0) {
+    errand = mcx_errand_new(self->client, command, deadline);
+    if (errand == NULL || mcx_errand_add(errand, place->key, place->owner, 0, 0) < 0) {
         if (errand != NULL) {
             mcx_errand_free(self->client, errand);
         }
         return -1;
     }
-    return mcx_acall_send(self, errand, lane, is_probe, false);
+    return mcx_acall_send(self, errand, place->lane, place->is_probe, false);
 }
 
 int mcx_async_start_get(mcx_acall *self, mcx_call *call)
 {
-    mcx_lane *lane = NULL;
-    PyObject *owner;
-    mc_slice text;
-    bool is_probe = false;
-    int there = mcx_async_key(call, self->arguments[0], &text, &owner);
+    mcx_aplace place;
+    int there = mcx_async_place(self, call, &place);
 
-    if (LIKELY(there == 0)) {
-        mcx_key key = {.text = text};
-
-        there = mcx_lane_choose(self->client, call, &key, NULL, &lane, &is_probe);
-    }
     if (LIKELY(there > 0)) {
-        there = send_get(self, lane, is_probe, text, owner);
+        there = send_get(self, &place);
+        Py_DECREF(place.owner);
     }
-    Py_XDECREF(owner);
     return there;
 }
 
@@ -146,37 +155,21 @@ static PyObject *async_gets(PyObject *self, PyObject *key)
 
 int mcx_async_line(mcx_acall *self, mcx_call *call, mc_command command, mc_slice argument)
 {
-    mcx_errand *errand = NULL;
-    mcx_lane *lane = NULL;
-    PyObject *owner;
-    mc_slice text;
-    bool is_probe = false;
-    int there = mcx_async_key(call, self->arguments[0], &text, &owner);
+    mcx_aplace place;
+    mcx_errand *errand;
+    int there = mcx_async_place(self, call, &place);
 
-    if (LIKELY(there == 0)) {
-        mcx_key key = {.text = text};
-
-        there = mcx_lane_choose(self->client, call, &key, NULL, &lane, &is_probe);
+    if (UNLIKELY(there <= 0)) {
+        return there;
     }
-    if (LIKELY(there > 0)) {
-        errand = mcx_errand_new(self->client, command, mcx_acall_deadline(self));
-        there = errand != NULL ? 1 : -1;
+    errand = mcx_errand_line(self->client, command, mcx_acall_deadline(self), place.key,
+                             place.owner, argument);
+    Py_DECREF(place.owner);
+    if (UNLIKELY(errand == NULL)) {
+        return -1;
     }
-    if (LIKELY(there > 0)) {
-        errand->once = self->verb->once;
-        if (!mc_request_line(&errand->request, command, text, argument, false)) {
-            PyErr_NoMemory();
-            there = -1;
-        }
-        else {
-            there = mcx_errand_add(errand, text, owner, 0, 0) < 0 ? -1 : 1;
-        }
-        if (there < 0) {
-            mcx_errand_free(self->client, errand);
-        }
-    }
-    Py_XDECREF(owner);
-    return there > 0 ? mcx_acall_send(self, errand, lane, is_probe, false) : there;
+    errand->once = self->verb->once;
+    return mcx_acall_send(self, errand, place.lane, place.is_probe, false);
 }
 
 static int start_delete(mcx_acall *self, mcx_call *call)
@@ -338,16 +331,12 @@ int mcx_async_start_server(mcx_acall *self, mcx_call *call)
     if (there <= 0) {
         return there;
     }
-    errand = mcx_errand_new(self->client, command, mcx_acall_deadline(self));
+    errand = mcx_errand_line(self->client, command, mcx_acall_deadline(self), MCX_NOTHING, NULL,
+                             argument);
     if (errand == NULL) {
         return -1;
     }
     errand->once = self->verb->once;
-    if (!mc_request_line(&errand->request, command, MCX_NOTHING, argument, false) ||
-        mcx_errand_add(errand, MCX_NOTHING, NULL, 0, 0) < 0) {
-        mcx_errand_free(self->client, errand);
-        return PyErr_Occurred() ? -1 : (PyErr_NoMemory(), -1);
-    }
     return mcx_acall_send(self, errand, mcx_lane_of(self->client, call->host), is_probe, false);
 }
 
@@ -379,28 +368,19 @@ static const mcx_verb stats_verb = {.name = "_stats",
                                     .finish = finish_stats,
                                     .raises = true};
 
-static PyObject *server_method(PyObject *self, const mcx_verb *verb, PyObject *args)
-{
-    PyObject *values[2] = {NULL, NULL};
-
-    return PyArg_ParseTuple(args, "O|O", &values[0], &values[1])
-               ? mcx_acall_new((mcx_async *)self, verb, values, 2)
-               : NULL;
-}
-
 static PyObject *async_version(PyObject *self, PyObject *args)
 {
-    return server_method(self, &version_verb, args);
+    return mcx_acall_parse(self, &version_verb, "O|O", args);
 }
 
 static PyObject *async_flush_all(PyObject *self, PyObject *args)
 {
-    return server_method(self, &flush_verb, args);
+    return mcx_acall_parse(self, &flush_verb, "O|O", args);
 }
 
 static PyObject *async_stats(PyObject *self, PyObject *args)
 {
-    return server_method(self, &stats_verb, args);
+    return mcx_acall_parse(self, &stats_verb, "O|O", args);
 }
 
 /* ---- the first words ------------------------------------------------------------------------ */

@@ -12,12 +12,21 @@ extern PyMethodDef mcx_async_methods[], mcx_async_store_methods[], mcx_async_met
 PyObject *mcx_missed_none(const mcx_acall *self);
 PyObject *mcx_missed_false(const mcx_acall *self);
 
+/* Where a call's key belongs. */
+typedef struct {
+    mc_slice key;
+    PyObject *owner; /* strong: keeps its bytes */
+    mcx_lane *lane;  /* borrowed */
+    bool is_probe;   /* what is sent there decides about a dead mark that has run out */
+} mcx_aplace;
+
+/* The place of the key that is the first argument: 1, 0 where there is none, with call->faults, -1
+ * with an exception. owner is strong where it is 1, and the caller's to give up. */
+int mcx_async_place(mcx_acall *self, mcx_call *call, mcx_aplace *place);
+
 /* Starts of verbs that others share: of arguments (key), and (server, text or None). */
 int mcx_async_start_get(mcx_acall *self, mcx_call *call);
 int mcx_async_start_server(mcx_acall *self, mcx_call *call);
-
-/* What an mg for an Item asks for; k has to be there, to be compared. */
-#define MCX_ITEM_FLAGS ((mc_slice){"v k f c t l s h", 15})
 
 /* A line for one key on its server, which it waits for: as mcx_verb.start. */
 int mcx_async_line(mcx_acall *self, mcx_call *call, mc_command command, mc_slice argument);

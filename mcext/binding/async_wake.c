@@ -3,12 +3,11 @@
 #include "core/net/clock.h"
 #include "core/wire/exchange.h"
 #include "core/wire/meta.h"
-#include "core/wire/number.h"
-#include "core/wire/request.h"
 
 #include "async.h"
 #include "async_errand.h"
 #include "async_stream.h"
+#include "cache_lease.h"
 #include "compat.h"
 #include "counters.h"
 #include "values.h"
@@ -63,14 +62,6 @@ static void copy_fault(mcx_afault *to, const mcx_afault *from)
     Py_XINCREF(to->text);
     Py_XINCREF(to->cause);
     Py_XINCREF((PyObject *)to->host);
-}
-
-void mcx_acall_fail(mcx_acall *self, const mcx_afault *fault, int64_t now)
-{
-    if (self->fault.name == NULL) {
-        copy_fault(&self->fault, fault);
-    }
-    mcx_acall_wake(self, now);
 }
 
 void mcx_acalls_fail(mcx_acall *chain, const mcx_afault *fault, int64_t now)
@@ -187,30 +178,18 @@ static int rehome_soon(mcx_async *client)
     return handle == NULL ? -1 : 0;
 }
 
-static size_t put_flag(char *to, const char *flag, size_t length, uint64_t number)
-{
-    memcpy(to, flag, length);
-    return length + mc_number_format(to + length, number);
-}
-
 void mcx_lease_back(mcx_async *client, mcx_server *host, mc_slice key, PyObject *owner,
                     const mc_reply *reply)
 {
-    /* An old value stays, and is for the next one to compute anew. */
     bool has_value = !mcx_is_stub(reply->flags, (size_t)reply->length);
     mcx_afault nothing = {.name = "ConnectionLost"};
-    char text[4 + MC_NUMBER_MAX_DIGITS];
-    mc_slice flags = {text, put_flag(text, has_value ? "I C" : "C", has_value ? 3 : 1, reply->cas)};
-    mcx_errand *errand = mcx_errand_new(client, MC_MD, mc_clock_now() + client->timeout);
+    char text[MCX_RELEASE_FLAGS];
+    mcx_errand *errand = mcx_errand_line(client, MC_MD, mc_clock_now() + client->timeout, key,
+                                         owner, mcx_release_flags(text, has_value, reply->cas));
 
-    if (errand != NULL && mc_request_line(&errand->request, MC_MD, key, flags, false) &&
-        mcx_errand_add(errand, key, owner, 0, 0) == 0) {
+    if (errand != NULL) {
         errand->once = errand->is_unwatched = true;
         mcx_errand_part(client, errand, host, false, &nothing);
-        return;
-    }
-    if (errand != NULL) {
-        mcx_errand_free(client, errand);
     }
     mcx_unraisable(client);
 }

@@ -6,6 +6,9 @@
 
 #include "state.h"
 
+/* What an mg for an Item asks for; k has to be there, to be compared. */
+#define MCX_ITEM_FLAGS ((mc_slice){"v k f c t l s h", 15})
+
 /* _core.Item. */
 int mcx_add_item_type(mcx_module *module, PyObject *module_object);
 

@@ -11,6 +11,7 @@
 #include "cache.h"
 #include "cache_call.h"
 #include "cache_item.h"
+#include "cache_lease.h"
 #include "cache_meta.h"
 #include "cache_partial.h"
 #include "call.h"
@@ -23,15 +24,12 @@
 #include "state.h"
 #include "target.h"
 
-/* k has to be there, to be compared. */
-static const mc_slice ITEM_FLAGS = {"v k f c t l s h", 15};
-
 /* An mg of a stale item is given the lease on it, which nobody asked for: it goes back, so that
  * get_or_set recomputes. Where that fails, the item is recomputed when it has expired. */
 static int give_lease_back(mcx_call *call, const mcx_key *key, uint64_t cas)
 {
-    char text[2 + 2 + MC_NUMBER_MAX_DIGITS] = "I C";
-    mc_slice flags = {text, 3 + mc_number_format(text + 3, cas)};
+    char text[MCX_RELEASE_FLAGS];
+    mc_slice flags = mcx_release_flags(text, true, cas);
     mc_reply_type type;
     PyObject *noted = call->faults;
     mcx_meta_outcome outcome;
@@ -72,7 +70,7 @@ static PyObject *get_item(mcx_call *call, const mcx_key *key)
 {
     mcx_retrieved got = {0};
     mc_reply reply = {.letters = 0};
-    mcx_meta_outcome outcome = mcx_meta_get(call, key, ITEM_FLAGS, false, &got, &reply);
+    mcx_meta_outcome outcome = mcx_meta_get(call, key, MCX_ITEM_FLAGS, false, &got, &reply);
     PyObject *result = NULL;
 
     if (outcome == MCX_META_NONE) {
@@ -234,7 +232,7 @@ static PyObject *cache_get_items(PyObject *self, PyObject *keys)
 {
     PyObject *result = NULL;
     mcx_call call;
-    mcx_multi all = {.call = &call, .command = MC_MG, .meta_flags = ITEM_FLAGS};
+    mcx_multi all = {.call = &call, .command = MC_MG, .meta_flags = MCX_ITEM_FLAGS};
 
     if (mcx_cache_begin(&call, self, MC_MG) < 0) {
         return NULL;

@@ -42,6 +42,15 @@ INLINE mc_slice mcx_look_flags(char text[MCX_LOOK_FLAGS], uint64_t lease, uint64
     return (mc_slice){text, length};
 }
 
+mc_slice mcx_release_flags(char text[MCX_RELEASE_FLAGS], bool has_value, uint64_t token)
+{
+    size_t length = has_value ? 2 : 0;
+
+    memcpy(text, "I C", 3);
+    text[length] = 'C';
+    return (mc_slice){text, length + 1 + mc_number_format(text + length + 1, token)};
+}
+
 INLINE mcx_look mcx_judge_look(const mc_reply *reply, mcx_retrieved *got)
 {
     bool is_stub = mcx_is_stub(got->flags, (size_t)reply->length);
@@ -285,17 +294,12 @@ static PyObject *cache_release(PyObject *self, PyObject *args)
     PyObject *object;
     unsigned long long token;
     int has_value;
-    char text[32] = "I";
-    size_t length;
+    char text[MCX_RELEASE_FLAGS];
 
     if (!PyArg_ParseTuple(args, "OKp", &object, &token, &has_value)) {
         return NULL;
     }
-    length = has_value ? 1 : 0;
-    length += put_flag(text + length, 'C', token);
-    return meta_delete(self, object,
-                       has_value ? (mc_slice){text, length} : (mc_slice){text + 1, length - 1},
-                       MC_META_STABLE);
+    return meta_delete(self, object, mcx_release_flags(text, has_value, token), MC_META_STABLE);
 }
 
 /* ---- a lease beside the key, where there is no meta protocol --------------------------------- */

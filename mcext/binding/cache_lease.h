@@ -22,6 +22,11 @@ typedef enum {
 #define MCX_LOOK_FLAGS 64
 mc_slice mcx_look_flags(char text[MCX_LOOK_FLAGS], uint64_t lease, uint64_t refresh);
 
+/* The flags of the md that gives a lease back, in text. An old value stays, and is for the next one
+ * to compute anew. */
+#define MCX_RELEASE_FLAGS 32
+mc_slice mcx_release_flags(char text[MCX_RELEASE_FLAGS], bool has_value, uint64_t token);
+
 /* By the reply to it. Of a stub got has nothing behind that. */
 mcx_look mcx_judge_look(const mc_reply *reply, mcx_retrieved *got);
 

@@ -15,14 +15,9 @@
 #include "methods.h"
 #include "target.h"
 
-static bool replaces(mc_command command)
-{
-    return command == MC_SET || command == MC_REPLACE || command == MC_CAS;
-}
-
 static int refuse(mcx_call *call, const mcx_key *key, const mcx_store_order *what)
 {
-    if (replaces(what->command) && mcx_cache_remove(call, key) < 0) {
+    if (mcx_store_replaces(what->command) && mcx_cache_remove(call, key) < 0) {
         return -1;
     }
     return mcx_fault_too_large(call, NULL, what->key);
@@ -49,7 +44,7 @@ static PyObject *store(mcx_call *call, const mcx_key *key, const mcx_store_order
     if (LIKELY(there > 0)) {
         if (UNLIKELY(mc_reply_is_error(answer.type))) {
             /* memcached removes the old value itself, but of a set alone. */
-            if (replaces(what->command)) {
+            if (mcx_store_replaces(what->command)) {
                 (void)mcx_cache_remove(call, key); /* what it raises goes with NULL */
             }
         }

@@ -426,21 +426,6 @@ static PyMethodDef type_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static int add_methods(PyTypeObject *type, PyMethodDef *methods)
-{
-    for (; methods->ml_name != NULL; methods++) {
-        PyObject *method = PyDescr_NewMethod(type, methods);
-        int added =
-            method ? PyObject_SetAttrString((PyObject *)type, methods->ml_name, method) : -1;
-
-        Py_XDECREF(method);
-        if (added < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
 static PyMethodDef *const tables[] = {
     type_methods,
     mcx_cache_get_methods,
@@ -451,16 +436,6 @@ static PyMethodDef *const tables[] = {
     mcx_cache_lease_methods,
     mcx_cache_server_methods,
 };
-
-static int add_all_methods(PyTypeObject *type)
-{
-    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
-        if (add_methods(type, tables[i]) < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
 
 /* The methods go once more into the class that derives from this one, mcext.cache.Cache: the
  * interpreter's short way to a method in C (3.11) is for instances of the very class that has it.
@@ -474,7 +449,8 @@ static PyObject *init_subclass(PyObject *class, PyObject *unused)
     if (module == NULL || type->tp_base != module->cache_type) {
         Py_RETURN_NONE; /* of a class that derives from that */
     }
-    return add_all_methods(type) < 0 ? NULL : Py_NewRef(Py_None);
+    return mcx_add_methods(type, tables, sizeof tables / sizeof *tables) < 0 ? NULL
+                                                                             : Py_NewRef(Py_None);
 }
 
 /* __class_getitem__: of the stubs' `Cache[T]`; at run time it is one class. */
@@ -507,7 +483,8 @@ static PyType_Spec cache_spec = {
 int mcx_add_cache_type(mcx_module *module, PyObject *module_object)
 {
     module->cache_type = (PyTypeObject *)PyType_FromModuleAndSpec(module_object, &cache_spec, NULL);
-    if (module->cache_type == NULL || add_all_methods(module->cache_type) < 0 ||
+    if (module->cache_type == NULL ||
+        mcx_add_methods(module->cache_type, tables, sizeof tables / sizeof *tables) < 0 ||
         mcx_add_item_type(module, module_object) < 0) {
         return -1;
     }

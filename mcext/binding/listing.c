@@ -46,8 +46,7 @@ static bool starts_with(mc_slice text, const char *prefix)
     return text.length >= strlen(prefix) && memcmp(text.bytes, prefix, strlen(prefix)) == 0;
 }
 
-/* One row of a listing into the dict, in python-memcached's shape for that method. */
-static int add_row(PyObject *dict, const mc_reply *reply, int shape)
+int mcx_list_row(PyObject *dict, const mc_reply *reply, int shape)
 {
     mc_slice name = reply->key;
     PyObject *value = text_of(reply->text);
@@ -94,7 +93,7 @@ static int take_row(mcx_call *call, mcx_target *target, const mc_leg *leg, PyObj
     if (mc_reply_is_error(reply->type)) {
         return call->cache != NULL ? mcx_fault_line(call, target->host, reply) : 0;
     }
-    return add_row(dict, reply, shape);
+    return mcx_list_row(dict, reply, shape);
 }
 
 PyObject *mcx_list_host(mcx_call *call, mcx_target *target, mc_slice argument, int shape)

@@ -221,3 +221,20 @@ int mcx_wall_clock(mcx_module *module, int64_t *now)
     *now = mcx_microseconds(value);
     return 0;
 }
+
+int mcx_add_methods(PyTypeObject *type, PyMethodDef *const *tables, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        for (PyMethodDef *each = tables[i]; each->ml_name != NULL; each++) {
+            PyObject *method = PyDescr_NewMethod(type, each);
+            int added =
+                method ? PyObject_SetAttrString((PyObject *)type, each->ml_name, method) : -1;
+
+            Py_XDECREF(method);
+            if (added < 0) {
+                return -1;
+            }
+        }
+    }
+    return 0;
+}

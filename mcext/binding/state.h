@@ -197,6 +197,9 @@ static inline mcx_module *mcx_module_of_class(PyTypeObject *type)
 
 mcx_module *mcx_module_of_subclass(PyTypeObject *type);
 
+/* Methods of these tables as attributes of a type that is made already. -1 with an exception. */
+int mcx_add_methods(PyTypeObject *type, PyMethodDef *const *tables, size_t count);
+
 /* The module whose type with that tp_new is the class or one of its bases. */
 mcx_module *mcx_module_by_new(PyTypeObject *type, newfunc made_by);
 
