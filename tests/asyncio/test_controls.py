@@ -22,12 +22,9 @@ from cancelling import (
     timed_out,
 )
 
-import mcext
-
 REPLIES = (REPLY_FIRST, REPLY_LATER)
 every_command = pytest.mark.parametrize("command", COMMANDS)
 every_reply = pytest.mark.parametrize("reply", REPLIES)
-needs_async_cache = pytest.mark.skipif(not hasattr(mcext, "AsyncCache"), reason="mcext has no AsyncCache")
 
 
 def after_a_cancel(client, command, reply, cut=0):
@@ -37,7 +34,6 @@ def after_a_cancel(client, command, reply, cut=0):
 # ---- ours
 
 
-@needs_async_cache
 @every_command
 @every_reply
 @pytest.mark.parametrize("cut", [0, 1])
@@ -47,7 +43,6 @@ def test_asynccache_gives_each_call_its_own_answer_on_the_same_connection(comman
     assert seen.connections == 1
 
 
-@needs_async_cache
 def test_asynccache_goes_unharmed_through_random_cancels():
     seen = asyncio.run(storm(AsyncCacheClient))
     assert seen.cancelled > 100

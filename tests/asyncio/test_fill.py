@@ -14,6 +14,7 @@ import warnings
 import weakref
 
 import pytest
+from loops import in_a_loop
 from scripted_server import ScriptedServer
 
 import mcext
@@ -21,16 +22,6 @@ from mcext.testing import memcached as start_memcached
 
 # A coroutine that was not awaited, an exception that nobody took. What another test has left open is not told here.
 pytestmark = pytest.mark.filterwarnings("error", "ignore::ResourceWarning")
-
-PATIENCE = 60
-
-
-def in_a_loop(test):
-    @functools.wraps(test)
-    def run(**fixtures):
-        asyncio.run(asyncio.wait_for(test(**fixtures), PATIENCE))
-
-    return run
 
 
 @pytest.fixture(scope="module")

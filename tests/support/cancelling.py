@@ -41,8 +41,6 @@ class AsyncCacheClient:
     def __init__(self, address, timeout=10.0, connections=1):
         import mcext
 
-        if not hasattr(mcext, "AsyncCache"):
-            raise ImportError("mcext has no AsyncCache")
         self.client = mcext.AsyncCache([address], timeout=timeout, connections=connections, dead_retry=0)
 
     async def open(self):
