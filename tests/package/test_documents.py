@@ -119,6 +119,21 @@ def test_the_differences_in_the_readme_are_rows_of_the_whole_list():
     assert set(found) - set((ROOT / "docs" / "differences.md").read_text().splitlines()) == set()
 
 
+def numbers(text):
+    return set(re.findall(r"\d+(?:[.,]\d+)*", text))
+
+
+def test_the_figures_of_the_front_page_are_rows_of_the_pages_that_it_names():
+    table = (ROOT / "docs" / "index.md").read_text().partition("## What was measured")[2]
+    found = re.findall(r"^\| (?!measured|-)(.*) \| \[\w+\]\((\w+\.md)#.*\) \|$", table, re.MULTILINE)
+    assert len(found) >= 5
+    for figures, page in found:
+        wanted = numbers(figures.partition(", where a loop in C")[0]) | numbers(figures.partition(" |")[2])
+        assert len(wanted) >= 4
+        lines = (ROOT / "docs" / page).read_text().splitlines()
+        assert any(wanted <= numbers(line) for line in lines), figures
+
+
 @pytest.mark.parametrize(
     "tests, page",
     [("test_differences.py", "differences.md"), ("test_answers.py", "contract.md")],
