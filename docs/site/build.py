@@ -21,7 +21,11 @@ FROM_THE_TOP = {
     "SECURITY.md": "reporting.md",
     "LICENSE": "license.md",
 }
-HEADINGS = {"README.md": "Client: in place of python-memcached", "LICENSE": "License"}  # of pages that need another
+HEADINGS = {  # of pages that need another one
+    "README.md": "Client: in place of python-memcached",
+    "SECURITY.md": "Reporting a vulnerability",
+    "LICENSE": "License",
+}
 
 
 def pages() -> dict[Path, str]:

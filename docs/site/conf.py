@@ -20,6 +20,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 myst_heading_anchors = 4
 default_role = "code"
 smartquotes = False
+highlight_language = "text"
 
 html_theme = "furo"
 html_title = f"mcext {version}"
@@ -37,6 +38,7 @@ toc_object_entries_show_parents = "hide"
 # Types in signatures are names of Python's library and of type variables, for which the site has no page.
 nitpick_ignore_regex = [(r"py:(class|obj|data|exc|meth|attr|func)", r".*")]
 
+NOT_MADE_BY_USERS = {"mcext.Item", "mcext.Event", "mcext.placement.Placement", "mcext.codecs.Codec"}
 ARGUMENT = re.compile(r"([a-z_]\w*(?:, [a-z_]\w*)*): (.*)")
 
 
@@ -66,16 +68,25 @@ def arguments(paragraph: list[str]) -> list[str]:
 
 def as_restructured_text(app: object, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
     made: list[str] = []
+    in_code = False
     for paragraph in paragraphs(lines):
         if all(line.startswith("    ") for line in paragraph):
-            made += [".. code-block:: python", "", *paragraph]
-        elif ARGUMENT.fullmatch(paragraph[0]):
-            made += arguments(paragraph)
+            made += paragraph if in_code else [".. code-block:: python", "", *paragraph]
+            in_code = True
         else:
-            made += [escaped(line) for line in paragraph]
+            made += arguments(paragraph) if ARGUMENT.fullmatch(paragraph[0]) else map(escaped, paragraph)
+            in_code = False
         made.append("")
     lines[:] = made
 
 
+def without_a_constructor(
+    app: object, what: str, name: str, thing: object, options: object, arguments: str | None, result: str | None
+) -> tuple[str, None] | None:
+    """No signature for classes that the package alone makes things of."""
+    return ("", None) if arguments and (what == "exception" or name in NOT_MADE_BY_USERS) else None
+
+
 def setup(app: "sphinx.application.Sphinx") -> None:  # noqa: F821
+    app.connect("autodoc-process-signature", without_a_constructor)
     app.connect("autodoc-process-docstring", as_restructured_text)

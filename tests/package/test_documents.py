@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import mcext
+
 ROOT = Path(__file__).resolve()
 while not (ROOT / "pyproject.toml").exists():
     ROOT = ROOT.parent
@@ -110,6 +112,18 @@ def test_every_document_can_be_reached_from_the_readme():
             targets = [(document.parent / link.partition("#")[0]).resolve() for link in links(document)]
             waiting += [target for target in targets if target.suffix == ".md"]
     assert set(DOCUMENTS) - reached == set()
+
+
+def test_every_page_is_in_the_contents_of_the_site():
+    contents = (ROOT / "docs" / "site" / "contents.txt").read_text()
+    listed = set(re.findall(r"^(?:.* <)?([\w-]+)>?$", contents, re.MULTILINE))
+    assert {path.stem for path in ROOT.glob("docs/*.md")} - {"index"} - listed == set()
+
+
+def test_every_public_name_is_in_the_api_reference():
+    page = (ROOT / "docs" / "api.md").read_text()
+    named = set(re.findall(r"auto\w+:: mcext\.([\w.]+)", page)) | {"__version__"}
+    assert set(mcext.__all__) - named == set()
 
 
 def test_the_differences_in_the_readme_are_rows_of_the_whole_list():
