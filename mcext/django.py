@@ -10,14 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import threading
-import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, InvalidCacheKey
 from django.core.cache.backends.memcached import BaseMemcachedCache
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.core.signals import setting_changed
 
 import mcext
@@ -58,33 +56,49 @@ class _Clients:
         self._options = options
         known = Cache.__init__.__kwdefaults__ or ()
         self.cache = _Client(servers, **{name: value for name, value in options.items() if name in known})
-        self._of_loops: weakref.WeakKeyDictionary[Any, AsyncCache[Any]] = weakref.WeakKeyDictionary()
-        self._lock = threading.Lock()
+        self._of_loops: dict[asyncio.AbstractEventLoop, tuple[AsyncCache[Any], AsyncGenerator[None, None]]] = {}
         AsyncCache(servers, **options)  # refuses what is wrong now, not at the first call
 
     def of_this_loop(self) -> AsyncCache[Any]:
         loop = asyncio.get_running_loop()
-        with self._lock:
-            cache = self._of_loops.get(loop)
-            if cache is None:
-                self._of_loops[loop] = cache = AsyncCache(self._servers, **self._options)
+        known = self._of_loops.get(loop)
+        return known[0] if known else self._take(loop)
+
+    def _take(self, loop: asyncio.AbstractEventLoop) -> AsyncCache[Any]:
+        """One whose loop has been closed (async_to_sync has a loop a call) begins anew in this one; or there is one
+        more."""
+        cache = None
+        for other in list(self._of_loops):
+            if cache is None and other.is_closed():
+                cache, _ = self._of_loops.pop(other, (None, None))
+        cache = cache or AsyncCache(self._servers, **self._options)
+        end = _closing(cache)
+        with contextlib.suppress(StopIteration):
+            end.__anext__().send(None)  # from now on the loop knows of it
+        self._of_loops[loop] = cache, end
         return cache
 
 
-_made: list[tuple[object, _Clients]] = []  # by configuration: a few
-_lock = threading.Lock()
+async def _closing(cache: AsyncCache[Any]) -> AsyncGenerator[None, None]:
+    """What a loop lets run to its end before it is closed (shutdown_asyncgens): there is nobody else to close cache."""
+    try:
+        yield
+    finally:
+        await cache.aclose()
+
+
+# By configuration: a few. There is no lock, which a fork could leave held; what another thread was faster with is
+# found by both.
+_made: list[tuple[object, _Clients]] = []
 
 
 def _clients(location: Any, written: Mapping[str, Any]) -> _Clients:
-    """The ones that there are for this configuration, or new ones."""
+    """The first ones that were made for this configuration."""
     configuration = location, written
-    with _lock:
-        for known, clients in _made:
-            if known == configuration:
-                return clients
-        clients = _Clients(server_list(location), _options(written, f"OPTIONS of the cache at {location!r}"))
-        _made.append((configuration, clients))
-    return clients
+    if not any(known == configuration for known, _ in _made):
+        source = f"OPTIONS of the cache at {location!r}"
+        _made.append((configuration, _Clients(server_list(location), _options(written, source))))
+    return next(clients for known, clients in _made if known == configuration)
 
 
 def _options(written: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -106,11 +120,8 @@ def _options(written: Mapping[str, Any], source: str) -> dict[str, Any]:
 def _forget(*, setting: str, **unused: Any) -> None:
     """Tests replace settings; nobody else does."""
     if setting == "CACHES":
-        with _lock:
-            gone = [clients for _, clients in _made]
-            _made.clear()
-        for clients in gone:
-            clients.cache.close()
+        while _made:
+            _made.pop()[1].cache.close()
 
 
 setting_changed.connect(_forget)
@@ -223,23 +234,29 @@ class MemcachedCache(BaseMemcachedCache):  # type: ignore[misc]
         return await self.aget(key, self._missing_key, version=version) is not self._missing_key
 
     async def aadd(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> bool:
-        key = self.make_and_validate_key(key, version=version)
+        each = self.make_and_validate_key(key, version=version)
         ttl, cache = self.get_backend_timeout(timeout), self._clients.of_this_loop()
-        if ttl == _OVER:
-            return await cache.add(key, value, 1) and await cache.delete(key)
-        return await cache.add(key, value, ttl)
+        try:
+            if ttl == _OVER:
+                return await cache.add(each, value, 1) and await cache.delete(each)
+            return await cache.add(each, value, ttl)
+        except SynchronousOnlyOperation:  # a QuerySet, say: it is pickled in a thread, where it may ask the database
+            return await super().aadd(key, value, timeout, version)  # type: ignore[no-any-return]
 
     async def aset(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> None:
-        key = self.make_and_validate_key(key, version=version)
+        each = self.make_and_validate_key(key, version=version)
         ttl, cache = self.get_backend_timeout(timeout), self._clients.of_this_loop()
         is_stored = False
         try:
-            is_stored = ttl != _OVER and await cache.set(key, value, ttl)
+            is_stored = ttl != _OVER and await cache.set(each, value, ttl)
+        except SynchronousOnlyOperation:
+            await super().aset(key, value, timeout, version)
+            is_stored = True
         finally:
             if not is_stored:
-                await self._adelete_quietly([key])
+                await self._adelete_quietly([each])
 
-    async def _adelete_quietly(self, keys: list[str]) -> None:
+    async def _adelete_quietly(self, keys: Iterable[Any]) -> None:
         with contextlib.suppress(MemcacheError):
             await self._clients.of_this_loop().delete_many(keys)
 
@@ -248,13 +265,16 @@ class MemcachedCache(BaseMemcachedCache):  # type: ignore[misc]
     ) -> list[Any]:
         ttl = self.get_backend_timeout(timeout)
         keys = {self.make_and_validate_key(key, version=version): key for key in data}
-        failed = list(keys)
+        failed: list[Any] = list(keys)
         try:
             if ttl != _OVER:
                 values = {each: data[key] for each, key in keys.items()}
                 failed = await self._clients.of_this_loop().set_many(values, ttl)
+        except SynchronousOnlyOperation:
+            failed = []
+            return await super().aset_many(data, timeout, version)  # type: ignore[no-any-return]
         except PartialFailure as error:
-            failed = [str(key) for key in error.keys]
+            failed = error.keys
             raise
         finally:
             if failed:
@@ -288,9 +308,10 @@ class MemcachedCache(BaseMemcachedCache):  # type: ignore[misc]
         """As get_or_set; default may be an async function, too."""
         ttl = self.get_backend_timeout(timeout)
         if ttl != _OVER and self._has_leases:
-            key = self.make_and_validate_key(key, version=version)
-            compute = default if callable(default) else lambda: default
-            return await self._clients.of_this_loop().get_or_set(key, compute, ttl)
+            each = self.make_and_validate_key(key, version=version)
+            with contextlib.suppress(SynchronousOnlyOperation):
+                compute = default if callable(default) else lambda: default
+                return await self._clients.of_this_loop().get_or_set(each, compute, ttl)
         value = await self.aget(key, self._missing_key, version=version)
         if value is self._missing_key:
             value = default() if callable(default) else default
