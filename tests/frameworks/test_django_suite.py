@@ -14,7 +14,7 @@ import pytest
 
 from mcext.testing import memcached as start_memcached
 
-OURS = Path(__file__).parent / "django"
+OURS = Path(__file__).parent / "django_tests"
 CHECKOUT = Path(__file__).parents[2]
 SUITES = {
     "called": ["cache.of_mcext.McextTests"],
