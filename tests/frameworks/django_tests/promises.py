@@ -1,10 +1,15 @@
-"""What mcext.django promises beside Django's own tests. test_django_backend.py runs it, with Djangos that are new enough,
+"""What mcext.django promises beside Django's own tests; run by test_django_backend.py, with Djangos that are new enough
 while another test needs an old one."""
 
 import asyncio
 import gc
 import os
+import re
+import ssl
+import sys
 import threading
+import types
+from pathlib import Path
 
 import django
 import ports
@@ -396,3 +401,28 @@ def test_nothing_of_a_configuration_that_is_gone_is_left(server):
     del cache
     gc.collect()
     assert [each for each in mcext.django._made if each[0][0] == server.address] == []
+
+
+# ---- the guide -----------------------------------------------------------------------------------------------------
+
+GUIDE = (Path(__file__).parents[3] / "docs" / "django.md").read_text()
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", GUIDE, re.M | re.S)
+
+
+@pytest.mark.parametrize("number", range(len(EXAMPLES)))
+def test_the_settings_of_the_guide(number, monkeypatch):
+    with start_memcached(tls="tls_context" in EXAMPLES[number]) as server:
+        # What the guide says, but for what is somebody's own: the servers, and the file of their authority.
+        context = server.tls_context
+        monkeypatch.setattr(ssl, "create_default_context", lambda cafile: context)
+        names = {"__name__": "guide"}
+        monkeypatch.setitem(sys.modules, "guide", types.SimpleNamespace(tls_context=lambda: names["tls_context"]()))
+        exec(EXAMPLES[number], names)
+        with override_settings(CACHES={"default": {**names["CACHES"]["default"], "LOCATION": server.address}}):
+            caches["default"].set("key", ["value"])
+            assert caches["default"].get("key") == ["value"]
+            assert asyncio.run(twice(caches["default"])) == [["value"], ["value"]]
+
+
+def test_the_guide_has_examples():
+    assert len(EXAMPLES) >= 3
