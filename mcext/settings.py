@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -14,7 +15,7 @@ from mcext.server import Server
 if TYPE_CHECKING:
     from mcext.async_cache import AsyncCache
 
-__all__ = ["cache_options", "options_of_query", "server_list"]
+__all__ = ["cache_options", "options_known", "options_of_query", "server_list"]
 
 # Options whose value is an object: a str is the dotted path of one, or of a callable without arguments that gives it.
 _OBJECTS = frozenset({"codec", "compression", "placement", "tls_context"})
@@ -39,8 +40,14 @@ def cache_options(
     """
     if not isinstance(options, Mapping):
         raise TypeError(f"{source} must be a dict of options, not {type(options).__name__}")
-    known = of.__init__.__kwdefaults__ or ()
+    known = options_known(of)
     return {_known(name, known, source): _object(name, value, source) for name, value in options.items()}
+
+
+def options_known(of: type[Cache[Any]] | type[AsyncCache[Any]] = Cache) -> list[str]:
+    """The names of the options of Cache, or of the class `of`."""
+    parameters = inspect.signature(of).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
 
 
 def _known(name: object, known: Iterable[str], source: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 import mcext
 from mcext import codecs, placement
-from mcext.settings import cache_options, options_of_query, server_list
+from mcext.settings import cache_options, options_known, options_of_query, server_list
 
 SOURCE = "OPTIONS of CACHES['default']"
 
@@ -38,8 +38,10 @@ def test_options_are_the_caches_own_and_go_on_as_they_are():
 
 
 def test_every_keyword_of_a_cache_is_an_option():
-    given = dict.fromkeys(mcext.Cache.__init__.__kwdefaults__)
-    assert len(given) > 15 and options_of(**given) == given
+    given = dict.fromkeys(options_known())
+    assert {"timeout", "errors", "tls_context", "password"} < given.keys()
+    assert "servers" not in given and options_of(**given) == given
+    assert options_known(mcext.AsyncCache) == [*given, "connections", "max_pending"]
 
 
 def test_a_dotted_path_gives_the_object_or_what_its_callable_gives():
