@@ -20,7 +20,7 @@ from django.core.signals import setting_changed
 
 import mcext
 from mcext import AsyncCache, Cache, MemcacheError, PartialFailure, codecs, placement
-from mcext.settings import cache_options, server_list
+from mcext.settings import cache_options, options_known, server_list
 
 __all__ = ["MemcachedCache"]
 
@@ -54,7 +54,7 @@ class _Clients:
     def __init__(self, servers: list[Any], options: Mapping[str, Any]) -> None:
         self._servers = servers
         self._options = options
-        known = Cache.__init__.__kwdefaults__ or ()
+        known = options_known(Cache)
         self.cache = _Client(servers, **{name: value for name, value in options.items() if name in known})
         self._of_loops: dict[asyncio.AbstractEventLoop, tuple[AsyncCache[Any], AsyncGenerator[None, None]]] = {}
         AsyncCache(servers, **options)  # refuses what is wrong now, not at the first call
@@ -127,7 +127,7 @@ def _forget(*, setting: str, **unused: Any) -> None:
 setting_changed.connect(_forget)
 
 
-class MemcachedCache(BaseMemcachedCache):  # type: ignore[misc]
+class MemcachedCache(BaseMemcachedCache):
     """Django's cache over mcext.Cache and mcext.AsyncCache.
 
     LOCATION: "host:port", "unix:/path" and what else Cache takes, with ";" or "," between several; or a list.
