@@ -14,11 +14,12 @@ COUNT = 200
 SEED = 1
 LEAK_CALLS = 1000000
 
-.PHONY: help demo test tls core lint pythons bare asan ubsan tsan valgrind fuzz limits model mutants bench chaos leaks nightly docs clean
+.PHONY: help demo test slow tls core lint pythons bare asan ubsan tsan valgrind fuzz limits model mutants bench chaos leaks nightly docs clean
 
 help:
 	@echo "make demo      what the client does, on a memcached of its own"
-	@echo "make test      all tests, on one Python (in less than five minutes on two cores)"
+	@echo "make test      the tests, on one Python (in less than five minutes on two cores), but those of make slow"
+	@echo "make slow      the tests that take long: faults over TLS, failing allocations, other frameworks' programs"
 	@echo "make tls       the tests again, over TLS; and handshakes cut at every byte"
 	@echo "make core      the C core alone, with strict warnings, and its own tests"
 	@echo "make lint      format, style, sizes, no circles between files, static checks"
@@ -43,6 +44,9 @@ demo:
 
 test: core
 	@tools/test.sh first
+
+slow:
+	@tools/test.sh slow
 
 tls:
 	@MCEXT_TLS=1 tools/test.sh first -q -rs -m "not frameworks and not slow"
