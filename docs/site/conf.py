@@ -36,7 +36,7 @@ python_use_unqualified_type_names = True
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 # Types in signatures are names of Python's library and of type variables, for which the site has no page.
-nitpick_ignore_regex = [(r"py:(class|obj|data|exc|meth|attr|func)", r".*")]
+nitpick_ignore_regex = [(r"py:(class|obj)", r".*")]
 
 NOT_MADE_BY_USERS = {"mcext.Item", "mcext.Event", "mcext.placement.Placement", "mcext.codecs.Codec"}
 ARGUMENT = re.compile(r"([a-z_]\w*(?:, [a-z_]\w*)*): (.*)")
