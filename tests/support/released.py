@@ -1,29 +1,14 @@
-"""The sources of released packages, with the packages' own tests; fetched by pip into build/, once."""
+"""Packages' own tests, run on our classes."""
 
 import os
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
-import oracle
+from fetched import source
 
+__all__ = ["entry_points", "path", "run_suite", "source"]
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def source(requirement):
-    """The folder with the unpacked source distribution of "name==version"."""
-    name, _, version = requirement.partition("==")
-
-    def make(work):
-        oracle.pip("download", "--no-deps", "--no-binary", name, "--dest", str(work), requirement)
-        (archive,) = work.glob("*.tar.gz")
-        with tarfile.open(archive) as tar:
-            tar.extractall(work, filter="data")
-        archive.unlink()
-
-    (folder,) = oracle.made_once(oracle.BUILD / f"{name}-{version}-source", make).iterdir()
-    return folder
 
 
 def path(*folders):
