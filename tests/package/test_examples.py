@@ -5,18 +5,25 @@ import contextlib
 import fractions
 import importlib.util
 import ssl
+import types
 from pathlib import Path
 
-import page_examples
+import guides
 import pytest
 
 import mcext
 import memcache
-from mcext import placement
+from mcext import placement, settings
 from mcext.testing import memcached as server_for_tests
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [path for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))] if "```python\n" in path.read_text()]
+# Pages with a test of their own, which runs each block of theirs.
+RUN_ELSEWHERE = {"frameworks.md": "test_frameworks_guide.py"}
+PAGES = [
+    path
+    for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+    if "```python\n" in path.read_text() and path.name not in RUN_ELSEWHERE
+]
 
 # The blocks that are not run: the page, some of the block's text, and the reason.
 NOT_RUN: dict[tuple[str, str], str] = {}
@@ -43,7 +50,11 @@ def nothing(server, names):
 @contextlib.contextmanager
 def architecture(server, names):
     names.update(vars(placement))
+    names.update({name: getattr(settings, name) for name in ("cache_options", "server_list")}, Cache=mcext.Cache)
+    names.update(self=types.SimpleNamespace(), location=server.address, options={"timeout": 0.5})
     yield {}
+    with names["self"].cache as cache:
+        assert cache.set("a", 1) is True
     client = memcache.Client(["10.0.0.1", "10.0.0.2"], placement=names["twice"]())
     assert {client.server_for(f"key:{number}") for number in range(50)} == {"10.0.0.1", "10.0.0.2"}
 
@@ -110,12 +121,12 @@ def test_the_examples_of_a_page_run_and_return_what_they_say(page, memcached):
     names = {"__name__": page.stem}
     kept = 0
     with AROUND.get(page.name, nothing)(memcached, names) as replaced:
-        for line, block in page_examples.blocks(page.read_text()):
+        for line, block in guides.numbered(page.read_text()):
             if reason_not_to_run(page, block) or lacking(block):
                 continue
             for old, new in replaced.items():
                 block = block.replace(old, new)
-            kept += page_examples.run(block, names, f"{page.name}, line {line}")
+            kept += guides.run(block, names, f"{page.name}, line {line}")
     assert kept >= PROMISES.get(page.name, 0)
     for value in names.values():
         if isinstance(value, mcext.Cache):
@@ -124,12 +135,19 @@ def test_the_examples_of_a_page_run_and_return_what_they_say(page, memcached):
 
 @pytest.mark.frameworks
 def test_no_example_is_left_out_where_all_packages_are():
-    assert [block for page in PAGES for _, block in page_examples.blocks(page.read_text()) if lacking(block)] == []
+    assert [block for page in PAGES for _, block in guides.numbered(page.read_text()) if lacking(block)] == []
 
 
 def test_what_is_not_run_is_there():
     found = {page.name: page.read_text() for page in PAGES}
     assert [entry for entry in NOT_RUN if entry[1] not in found.get(entry[0], "")] == []
+
+
+def test_a_page_that_is_run_elsewhere_is():
+    for page, test in RUN_ELSEWHERE.items():
+        if (ROOT / "docs" / page).exists():
+            (path,) = (ROOT / "tests").rglob(test)
+            assert f"docs/{page}" in path.read_text()
 
 
 def test_an_example_that_lies_is_seen():
@@ -139,10 +157,10 @@ def test_an_example_that_lies_is_seen():
         ("int('7')  # ValueError: no number\n", "int"),
     ]:
         with pytest.raises(AssertionError, match=seen):
-            page_examples.run(block, {})
+            guides.run(block, {}, "a page")
     good = "1 + 1  # 2: two\n{'a': 1}  # {'a': 1}\nint('x')  # ValueError, as it is no number\nlen('')  # nothing\n"
-    assert page_examples.run(good, {}) == 3
-    assert list(page_examples.blocks("a\n\n```python\n1\n```\n\n   ```python\n   2\n   ```\n")) == [
+    assert guides.run(good, {}, "a page") == 3
+    assert list(guides.numbered("a\n\n```python\n1\n```\n\n   ```python\n   2\n   ```\n")) == [
         (4, "1\n"),
         (8, "2\n"),
     ]

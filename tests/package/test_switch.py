@@ -4,8 +4,8 @@ names no difference; no call of the client is left out; and each reads what the 
 import re
 from pathlib import Path
 
+import guides
 import oracle
-import page_examples
 import pytest
 
 import mcext
@@ -67,9 +67,9 @@ def names(client, servers):
     made = {"__name__": "switch"}
     if client == "python-memcached":
         made["memcache"] = oracle.load()
-    for _, block in page_examples.blocks(section(client)):
+    for _, block in guides.numbered(section(client)):
         block = block.replace("import memcache\n", "") if client == "python-memcached" else block
-        page_examples.run(with_servers(block, servers), made)
+        guides.run(with_servers(block, servers), made, "docs/switch.md")
     yield made
     made["cache"].close()
 

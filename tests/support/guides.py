@@ -3,13 +3,21 @@
 import ast
 import builtins
 import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
-def blocks(text):
+def numbered(text):
     """Each block of Python of a page, as (number of its first line, code)."""
     for found in re.finditer(r"^( *)```python\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE):
         indent, code = found.groups()
         yield text.count("\n", 0, found.start(2)) + 1, re.sub(rf"^{indent}", "", code, flags=re.MULTILINE)
+
+
+def blocks(document):
+    """The blocks of Python of a document, by its path from the top."""
+    return [code for _, code in numbered((ROOT / document).read_text())]
 
 
 def promised(line):
@@ -45,7 +53,7 @@ def statement(code, expression):
     return ast.copy_location(made, expression)
 
 
-def run(block, names, where="example"):
+def run(block, names, where):
     """Run the block; how many values and exceptions in it were as they are promised."""
     lines = block.splitlines()
     tree = ast.parse(block)
