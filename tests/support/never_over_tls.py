@@ -20,6 +20,9 @@ REASONS = {
         "test_upstream.py",
         "test_values.py::test_python_memcached_and_cache_read_what_the_other_stores",
     ),
+    "aiomcache speaks no TLS": (
+        "test_aiocache_backend.py::test_aiocaches_own_cache_reads_what_it_stores_and_it_what_that_stores",
+    ),
     "twemproxy speaks no TLS": (
         "test_get_or_set_failures.py::test_through_a_twemproxy_a_lease_stands_beside_the_key",
         "test_live_fleets.py::test_twemproxy",
