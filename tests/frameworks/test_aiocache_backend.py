@@ -45,6 +45,7 @@ def nobody():
         yield "{}:{}".format(*sock.getsockname())
 
 
+@pytest.mark.slow
 def test_aiocaches_own_tests_of_its_memcached_cache_pass(server):
     options = ("-p", "aiocache_suite", "-o", "addopts=", "-o", "anyio_mode=auto")
     folder = released.source("aiocache==0.12.3")

@@ -47,6 +47,7 @@ def nobody():
 # ---- the packages' own tests
 
 
+@pytest.mark.slow
 def test_cachelibs_own_tests_of_its_memcached_cache_pass(server):
     folder = released.source(CACHELIB)
     suite = "tests/test_memcached_cache.py::TestMemcachedCache"
@@ -54,6 +55,7 @@ def test_cachelibs_own_tests_of_its_memcached_cache_pass(server):
     assert released.run_suite("cachelib_suite", folder, suite, path_to=[folder / "src"], **environment) >= 30
 
 
+@pytest.mark.slow
 def test_flask_cachings_own_tests_of_its_memcached_cache_pass(server):
     folder = released.source(FLASK_CACHING)
     suite = "tests/test_backend_cache.py::TestMemcachedCache"

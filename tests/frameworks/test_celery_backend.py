@@ -47,7 +47,8 @@ def test_celerys_own_tests_of_its_memcached_backend_pass(version, server):
     assert released.run_suite("celery_suite", folder, suite, MCEXT_ADDRESS=server.address) >= 12
 
 
-@pytest.mark.parametrize("version, pool", [("5.6.3", "threads"), ("5.7.0", "prefork")])
+@pytest.mark.slow
+@pytest.mark.parametrize("version, pool", [("5.6.3", "threads"), ("5.7.0", "prefork"), ("5.7.0", "gevent")])
 def test_each_caller_gets_its_own_results(version, pool, server, environment, start_program, run_app, tmp_path, apps):
     (tmp_path / "messages").mkdir()
     environment.update(

@@ -69,8 +69,8 @@ class TestDogpilesOwn(fixtures._GenericBackendTestSuite):
 
 class TestDogpilesOwnWithLocks(TestDogpilesOwn):
     arguments = {"distributed_lock": True, "lock_timeout": 0}  # 0: no two creators at a time are let pass
-    test_threaded_dogpile = fixtures._GenericBackendTestSuite.test_threaded_dogpile
-    test_threaded_get_multi = fixtures._GenericBackendTestSuite.test_threaded_get_multi
+    test_threaded_dogpile = pytest.mark.slow(fixtures._GenericBackendTestSuite.test_threaded_dogpile)
+    test_threaded_get_multi = pytest.mark.slow(fixtures._GenericBackendTestSuite.test_threaded_get_multi)
 
 
 class TestDogpilesOwnOfLocks(fixtures._GenericMutexTestSuite):
