@@ -23,7 +23,7 @@ REASONS = {
     "aiomcache speaks no TLS": (
         "test_aiocache_backend.py::test_aiocaches_own_cache_reads_what_it_stores_and_it_what_that_stores",
     ),
-    "the client is an example's, which makes it in the clear": ("test_fastapi_example.py",),
+    "the client is an example's, which makes it in the clear": ("test_fastapi_example.py", "test_frameworks_guide.py"),
     "twemproxy speaks no TLS": (
         "test_get_or_set_failures.py::test_through_a_twemproxy_a_lease_stands_beside_the_key",
         "test_live_fleets.py::test_twemproxy",
