@@ -120,7 +120,7 @@ typedef struct {
 
 /* Makes the missing number: 1 where this call did, 0 where another was faster, -1 where a fault is
  * noted or with an exception. */
-static int make_number(mcx_call *call, const mcx_key *key, const order *what, uint64_t initial)
+static COLD int make_number(mcx_call *call, const mcx_key *key, const order *what, uint64_t initial)
 {
     mcx_stored stored = {.owner = NULL, .flags = MCX_FLAG_INTEGER};
     mcx_request request = {

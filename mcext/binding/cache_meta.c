@@ -24,7 +24,7 @@
 /* ---- what a server has ---------------------------------------------------------------------- */
 
 /* The probe, on the target's connection, which stays the call's where its stream is in step. */
-static mc_status probe(mcx_call *call, mcx_target *target, mc_meta_level *level)
+static COLD mc_status probe(mcx_call *call, mcx_target *target, mc_meta_level *level)
 {
     static const mc_slice none = {NULL, 0};
     mc_reply_type said[2] = {MC_REPLY_OTHER, MC_REPLY_OTHER};

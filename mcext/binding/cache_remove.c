@@ -4,9 +4,10 @@
 
 #include "ask.h"
 #include "call.h"
+#include "compat.h"
 #include "target.h"
 
-int mcx_cache_remove(mcx_call *call, const mcx_key *key)
+COLD int mcx_cache_remove(mcx_call *call, const mcx_key *key)
 {
     mcx_request request = {.command = MC_DELETE, .key = key->text};
     mcx_target target;

@@ -15,7 +15,7 @@
 #include "methods.h"
 #include "target.h"
 
-static int refuse(mcx_call *call, const mcx_key *key, const mcx_store_order *what)
+static COLD int refuse(mcx_call *call, const mcx_key *key, const mcx_store_order *what)
 {
     if (mcx_store_replaces(what->command) && mcx_cache_remove(call, key) < 0) {
         return -1;

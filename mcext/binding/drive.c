@@ -85,7 +85,7 @@ static COLD int report_to_cache(mcx_call *call, mcx_target *target, const mc_leg
     return result;
 }
 
-static int conclude_failed(mcx_call *call, mcx_target *target, mc_leg *leg, bool told)
+static COLD int conclude_failed(mcx_call *call, mcx_target *target, mc_leg *leg, bool told)
 {
     const mc_verdict *verdict = &leg->verdict;
 

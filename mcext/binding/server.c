@@ -78,7 +78,7 @@ static void say_quit(mcx_server *host, mc_connection *connection)
     }
 }
 
-void mcx_server_close_idle(mcx_server *host, bool quit)
+COLD void mcx_server_close_idle(mcx_server *host, bool quit)
 {
     mc_connection *connection;
 

@@ -293,7 +293,7 @@ static bool core_replace(mcx_shared *shared, mcx_snapshot *snapshot)
     return true;
 }
 
-int mcx_shared_change(mcx_shared *shared, mcx_change change, const void *context)
+COLD int mcx_shared_change(mcx_shared *shared, mcx_change change, const void *context)
 {
     mcx_snapshot *snapshot;
 

@@ -268,7 +268,7 @@ void mcx_target_end(mcx_call *call, mcx_target *target, bool clean)
 
 /* The bucket's list was changed in place: the call goes on with what it holds now. As mcx_select.
  */
-static int take_lists(mcx_call *call)
+static COLD int take_lists(mcx_call *call)
 {
     int entered;
 

@@ -61,7 +61,7 @@ static void start_over(mc_pool *pool, uint32_t generation)
     free_all(idle, count);
 }
 
-void mc_pool_check_fork_slow(mc_pool *pool)
+__attribute__((cold, noinline)) void mc_pool_check_fork_slow(mc_pool *pool)
 {
     uint32_t generation = mc_process_generation();
     uint32_t seen = atomic_load_explicit(&pool->generation, memory_order_acquire);

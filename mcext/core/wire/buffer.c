@@ -12,7 +12,7 @@ void mc_buffer_fini(mc_buffer *buffer)
     *buffer = (mc_buffer){0};
 }
 
-char *mc_buffer_grow(mc_buffer *buffer, size_t size)
+__attribute__((cold, noinline)) char *mc_buffer_grow(mc_buffer *buffer, size_t size)
 {
     size_t held = mc_buffer_length(buffer);
 
