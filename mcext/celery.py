@@ -53,7 +53,9 @@ class MemcachedBackend(KeyValueStoreBackend):
                 "allow_pickle": False,
                 **cache_options(configured, source="result_backend_transport_options"),
                 **({"username": unquote(name), "password": unquote(password)} if has_user else {}),
-                **cache_options(options_of_query(parse_qsl(query), source="its URL"), source="its URL"),
+                **cache_options(
+                    options_of_query(parse_qsl(query, keep_blank_values=True), source="its URL"), source="its URL"
+                ),
             }
             self.client: Cache[Any] = Cache(self._servers, **options)
         except (TypeError, ValueError) as error:

@@ -94,6 +94,7 @@ def test_options_come_from_the_url_and_from_the_transport_options_and_the_urls_w
         ("mcext:///", {}, "servers must name one"),
         ("mcext://{}/?tiemout=1", {}, "its URL: there is no option 'tiemout'; did you mean 'timeout'"),
         ("mcext://{}/?timeout=soon", {}, "its URL: timeout must be a number"),
+        ("mcext://{}/?timeout", {}, "its URL: timeout must be a number, not ''"),
         ("mcext://{}/?tls_context=no.such", {}, "its URL: tls_context cannot be had from 'no.such'"),
         (
             "mcext://{}/",
