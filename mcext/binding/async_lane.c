@@ -48,11 +48,12 @@ static bool is_busy(const mcx_astream *stream)
            asking->exchange.missing >= LARGE;
 }
 
-/* An idle stream that the server has closed is found so before anything is sent on it. */
+/* An idle stream that the server has closed is found so before anything is sent on it. Not over
+ * TLS, where what lies there may be a ticket. */
 static void look_at(mcx_astream *stream, int64_t after)
 {
     bool is_idle = stream->state == MCX_STREAM_OPEN && stream->row.first == NULL &&
-                   stream->first == NULL && stream->fd >= 0 &&
+                   stream->first == NULL && stream->fd >= 0 && !stream->in_records &&
                    mc_clock_now() - stream->last_used >= after;
 
     if (UNLIKELY(is_idle) && !mc_socket_is_quiet(stream->fd)) {

@@ -167,7 +167,7 @@ static PyObject *connection_made(PyObject *self, PyObject *transport)
     context = extra_info(transport, "ssl_object");
 
     stream->in_records = context != NULL && context != Py_None;
-    if (context != NULL && !stream->in_records) {
+    if (context != NULL) {
         socket = extra_info(transport, "socket");
         if (socket != NULL && socket != Py_None) {
             stream->fd = PyObject_AsFileDescriptor(socket);
