@@ -14,11 +14,12 @@ COUNT = 200
 SEED = 1
 LEAK_CALLS = 1000000
 
-.PHONY: help demo test tls core lint pythons bare asan ubsan tsan valgrind fuzz limits model mutants bench chaos leaks nightly clean
+.PHONY: help demo test slow tls core lint pythons bare asan ubsan tsan valgrind fuzz limits model mutants bench chaos leaks nightly docs clean
 
 help:
 	@echo "make demo      what the client does, on a memcached of its own"
-	@echo "make test      all tests, on one Python (in less than five minutes on two cores)"
+	@echo "make test      the tests, on one Python (in less than five minutes on two cores), but those of make slow"
+	@echo "make slow      the tests that take long: faults over TLS, failing allocations, other frameworks' programs"
 	@echo "make tls       the tests again, over TLS; and handshakes cut at every byte"
 	@echo "make core      the C core alone, with strict warnings, and its own tests"
 	@echo "make lint      format, style, sizes, no circles between files, static checks"
@@ -34,6 +35,7 @@ help:
 	@echo "make leaks     a million calls of each kind and each failure leave memory, references and descriptors level"
 	@echo "make nightly   20,000 new sequences of calls beside python-memcached, and new examples for hypothesis' other tests"
 	@echo "make bench     the tables and the plots of docs/performance.md and docs/asyncio.md"
+	@echo "make docs      the site of docs/, in build/site/html; a warning is an error"
 	@echo "make clean     removes all that these made"
 
 demo:
@@ -42,6 +44,9 @@ demo:
 
 test: core
 	@tools/test.sh first
+
+slow:
+	@tools/test.sh slow
 
 tls:
 	@MCEXT_TLS=1 tools/test.sh first -q -rs -m "not frameworks and not slow"
@@ -112,6 +117,9 @@ nightly:
 	@tools/setup.sh
 	@MCEXT_SEQUENCES=20000 MCEXT_SEED=$$(shuf -n 1 -i 1-4000000000) $(PY) -m pytest --hypothesis-profile=random --timeout=0 \
 		$$(grep -rlE '^from hypothesis import .*\bgiven\b' tests)
+
+docs:
+	@tools/docs.sh
 
 clean:
 	rm -rf .venv build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache

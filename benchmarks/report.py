@@ -13,7 +13,7 @@ from environment import BUILD, ROOT, import_tool
 from workload import BY_NAME
 
 DOCS = ROOT / "docs"
-PAGES = {"asyncio": "asyncio.md"}  # the others are in performance.md
+PAGES = {"asyncio": "asyncio.md", "django": "django.md"}  # the others are in performance.md
 COLOURS = {
     OURS: "#0072b2",
     "libmc": "#e69f00",
@@ -87,6 +87,7 @@ def all_tables(results: dict[str, Any]) -> dict[str, list[Table]]:
         "parts": finished_tables(results, "parts"),
         "scale": finished_tables(results, "scale"),
         "spread": finished_tables(results, "spread"),
+        "django": finished_tables(results, "django"),
         "asyncio": asyncio_report.tables(results.get("asyncio", {})),
     }
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncio_clients
 import callgrind
+import django_page
 import parts
 import ratios
 import report
@@ -23,7 +24,7 @@ from clients import KINDS
 from environment import BUILD, available_kinds, default_core, machine
 from workload import BY_NAME, CALLS
 
-PARTS = ("ratios", "instructions", "parts", "scale", "spread", "asyncio")
+PARTS = ("ratios", "instructions", "parts", "scale", "spread", "asyncio", "django")
 SPREAD_CALLS = ("set_1m", "get_1m")
 
 
@@ -96,6 +97,9 @@ def main() -> int:
 
     if "asyncio" in chosen:
         results["asyncio"] = asyncio_clients.measure(progress, missing, options.core)
+
+    if "django" in chosen:
+        results["django"] = django_page.measure(progress, missing, options.core)
 
     BUILD.mkdir(parents=True, exist_ok=True)
     (BUILD / "results.json").write_text(json.dumps(results, indent=1) + "\n")

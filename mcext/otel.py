@@ -2,9 +2,9 @@
 
     from mcext import otel
 
-    otel.instrument(cache)                 calls that failed
-    otel.instrument(cache, spans="slow")   and those slower than cache.slow
-    otel.instrument(cache, spans="all")    every call
+    otel.instrument(cache)  # calls that failed
+    otel.instrument(cache, spans="slow")  # and those slower than cache.slow
+    otel.instrument(cache, spans="all")  # every call
 
 A span is made when its call has ended, with the times of the call, so that calls without a span cost nothing more. The
 names are the stable ones of the semantic conventions for databases. Keys are in no span, nor are the words of an error,

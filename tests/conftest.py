@@ -49,7 +49,8 @@ BOTH_WAYS = {
 def pytest_generate_tests(metafunc):
     if Path(metafunc.module.__file__).name in BOTH_WAYS and not metafunc.definition.get_closest_marker("plain"):
         metafunc.fixturenames.append("way_of_calls")
-        metafunc.parametrize("way_of_calls", ["", "customised"], indirect=True)
+        slow = pytest.param("customised", marks=pytest.mark.slow)
+        metafunc.parametrize("way_of_calls", ["", slow], indirect=True)
 
 
 @pytest.fixture

@@ -1,14 +1,15 @@
 #!/bin/sh
 # The suite on Pythons at hand (see find_pythons.py), as many tests at a time as there are cores.
-# Usage: test.sh first|others|all [PYTEST-ARGUMENTS]
-# first: all of it on the first one. others: on each other one, without the frameworks and the slow tests.
+# Usage: test.sh first|slow|others|all [PYTEST-ARGUMENTS]
+# first: on the first one, all but the slow tests. slow: these, on the first one. others: on each other one, without the
+# frameworks and the slow tests. all: everything.
 # Closing lines of all runs stand at the end, the first Python's last; also in build/closing-first and -others.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 which=${1:-}
 case $which in
-    first | others | all) shift ;;
-    *) echo "usage: tools/test.sh first|others|all [PYTEST-ARGUMENTS]" >&2; exit 2 ;;
+    first | slow | others | all) shift ;;
+    *) echo "usage: tools/test.sh first|slow|others|all [PYTEST-ARGUMENTS]" >&2; exit 2 ;;
 esac
 pythons=$(python3 tools/find_pythons.py) || exit 1
 mkdir -p build
@@ -36,7 +37,7 @@ others=$(echo "$pythons" | tail -n +2)
 closings=
 PYTHON=${first#* } tools/system.sh run proxies clients terminal || exit 1
 # The others come first, so that the last closing line is that of the whole suite.
-if [ "$which" != first ]; then
+case $which in others | all)
     closings=build/closing-others
     : >$closings
     while read -r version python <&3; do
@@ -45,12 +46,17 @@ if [ "$which" != first ]; then
     done 3<<END
 $others
 END
-fi
-if [ "$which" != others ]; then
-    closings="$closings build/closing-first"
-    : >build/closing-first
-    suite build/closing-first "${first%% *}" "${first#* }" .venv tests/requirements-frameworks.txt "$@"
-fi
+    ;;
+esac
+case $which in first | slow | all)
+    select=
+    [ "$which" != first ] || select="not slow"
+    [ "$which" != slow ] || select=slow
+    closings="$closings build/closing-$which"
+    : >"build/closing-$which"
+    suite "build/closing-$which" "${first%% *}" "${first#* }" .venv tests/requirements-frameworks.txt -m "$select" "$@"
+    ;;
+esac
 # shellcheck disable=SC2086
 cat $closings
 exit $status

@@ -15,6 +15,7 @@
 #include "target.h"
 
 static const char CLOSED[] = "the server closed the connection",
+                  GIVEN_UP[] = "the connection was given up: the server was late with another call",
                   DEAD[] = "marked dead after a failure, and not yet to be tried again";
 
 /* ---- all of a stream ------------------------------------------------------------------------ */
@@ -94,7 +95,10 @@ static void end_errand(mcx_astream *stream, mcx_errand *errand, mcx_lost how, bo
     }
     else {
         fail(stream, errand, how, lost_name(errand, first, is_late, how),
-             is_late ? "timed out" : CLOSED, was_written);
+             is_late    ? "timed out"
+             : was_late ? GIVEN_UP
+                        : CLOSED,
+             was_written);
     }
 }
 

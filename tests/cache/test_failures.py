@@ -250,7 +250,7 @@ def test_a_server_that_cannot_be_connected_is_unavailable_and_nothing_has_run(na
     call, command, right, result, missed = CALLS[name]
     address = {
         "refused": closed_port(),
-        "no name": "no-such-host.invalid:11211",
+        "no name": f"{'x' * 64}.invalid:11211",  # longer than a label may be: no name server is asked
         "no socket": f"unix:{tmp_path}/none",
     }[where]
     with cache_of(address, dead_retry=1000) as cache:

@@ -18,6 +18,7 @@ TESTS = Path(__file__).resolve().parents[1]
 # Over TLS what differs most: cut, changed and foreign records, handshakes in forks, in threads, with a new server.
 OVER_TLS = ("cut-fin", "garbage", "other-key", "fork", "threads", "stall", "kill")
 RUNS = {fault: (fault,) for fault in run.FAULTS} | {f"{fault}-tls": (fault, "--tls") for fault in OVER_TLS}
+EACH_RUN = [pytest.param(name, marks=pytest.mark.slow if name.endswith("-tls") else ()) for name in RUNS]
 
 
 def chaos(*arguments):
@@ -30,7 +31,7 @@ def chaos(*arguments):
     return done.stdout + done.stderr, results
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", EACH_RUN)
 def test_never_a_wrong_value_a_death_or_a_hang(name):
     fault, *tls = RUNS[name]
     text, results = chaos("--fault", fault, "--calls", "1500", "--waiting-calls", "320", *tls)
@@ -50,7 +51,7 @@ def test_never_a_wrong_value_a_death_or_a_hang(name):
 
 
 @pytest.mark.plain
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", EACH_RUN)
 def test_never_a_wrong_value_a_death_or_a_hang_of_a_cache(name):
     fault, *tls = RUNS[name]
     options = ["--client", "mcext.Cache", "--calls", "1500", "--waiting-calls", "320", *tls]

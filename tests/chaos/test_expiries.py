@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import mcext
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -29,6 +31,7 @@ def python(*arguments):
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_one_computation_for_each_expiry_and_nothing_comes_back():
     text = python("-m", "chaos", "--expiries", "2000", "--json")
     result = json.loads(next((line for line in text.splitlines() if line.startswith("{")), "null"))
@@ -39,6 +42,7 @@ def test_one_computation_for_each_expiry_and_nothing_comes_back():
     assert result["counts"]["runs"] > 500
 
 
+@pytest.mark.slow
 def test_the_suite_catches_a_client_whose_fills_ask_for_no_token():
     text = python("-c", PLAIN_FILLS)
     assert text.strip().isdigit() and int(text) > 0, text

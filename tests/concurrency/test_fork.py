@@ -192,6 +192,7 @@ def test_a_child_of_a_child(memcached):
     wait(*children)
 
 
+@pytest.mark.slow
 def test_fork_with_threads_calling(memcached):
     """Forks while other threads are in calls, at whatever instant: no lock or flag of theirs is waited for."""
     mc = filled(memcached)

@@ -147,6 +147,7 @@ MANY = {
 
 
 @pytest.mark.parametrize("kind", MANY)
+@pytest.mark.slow
 def test_many_at_once(server, make, kind):
     """memcached before 1.6.40 leaves the rest of a record unread where it has taken a part of it: no rest may be."""
     client = make(server.address)

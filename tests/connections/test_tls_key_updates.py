@@ -50,8 +50,11 @@ def get(server, client, *story):
     assert got == b"value"
 
 
+TIMES = [1, pytest.param(30, marks=pytest.mark.slow)]
+
+
 @pytest.mark.parametrize("ask", [False, True])
-@pytest.mark.parametrize("times", [1, 30])
+@pytest.mark.parametrize("times", TIMES)
 def test_keys_that_change_between_calls(server, client, ask, times):
     get(server, client, ANSWER)
     for _ in range(3):
@@ -62,7 +65,7 @@ def test_keys_that_change_between_calls(server, client, ask, times):
 
 
 @pytest.mark.parametrize("ask", [False, True])
-@pytest.mark.parametrize("times", [1, 30])
+@pytest.mark.parametrize("times", TIMES)
 @pytest.mark.parametrize("cut", [0, 3, 18, len(ANSWER) - 2])
 def test_keys_that_change_in_the_middle_of_an_answer(server, client, ask, times, cut):
     updates = [lambda: server.update_keys(ask)] * times

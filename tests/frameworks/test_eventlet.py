@@ -2,7 +2,7 @@
 
 import pytest
 
-pytestmark = pytest.mark.frameworks
+pytestmark = [pytest.mark.frameworks, pytest.mark.slow, pytest.mark.slow]
 LIBRARY = "eventlet"
 ORDERS = ["patched-first", "imported-first", "used-first", "assigned", "import-patched"]
 

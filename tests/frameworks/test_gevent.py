@@ -2,7 +2,7 @@
 
 import pytest
 
-pytestmark = pytest.mark.frameworks
+pytestmark = [pytest.mark.frameworks, pytest.mark.slow, pytest.mark.slow]
 LIBRARY = "gevent"
 ORDERS = ["patched-first", "imported-first", "used-first", "assigned"]
 

@@ -13,7 +13,7 @@ from scripted_server import PATIENCE, ScriptedServer
 
 from mcext.testing import memcached
 
-pytestmark = pytest.mark.frameworks
+pytestmark = [pytest.mark.frameworks, pytest.mark.slow, pytest.mark.slow]
 LIMIT = 0.5  # seconds, of the calls whose server drips
 
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-pytestmark = pytest.mark.frameworks
+pytestmark = [pytest.mark.frameworks, pytest.mark.slow, pytest.mark.slow]
 WORKERS = 4
 
 

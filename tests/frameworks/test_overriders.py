@@ -15,7 +15,7 @@ import pytest
 import memcache
 from mcext.testing import memcached
 
-pytestmark = pytest.mark.frameworks
+pytestmark = [pytest.mark.frameworks, pytest.mark.slow, pytest.mark.slow]
 KEYS = [f"key{number}" for number in range(40)]
 
 

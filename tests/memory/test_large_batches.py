@@ -142,6 +142,7 @@ class Grows:
         self.mapping.update((f"more{number}", b"more") for number in range(2000))
 
 
+@pytest.mark.slow
 def test_a_mapping_that_the_collector_lets_grow(large):
     mc = mcext.Client([large.address])
     threshold = gc.get_threshold()

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import mcext
+
 ROOT = Path(__file__).resolve()
 while not (ROOT / "pyproject.toml").exists():
     ROOT = ROOT.parent
@@ -112,11 +114,38 @@ def test_every_document_can_be_reached_from_the_readme():
     assert set(DOCUMENTS) - reached == set()
 
 
+def test_every_page_is_in_the_contents_of_the_site():
+    contents = (ROOT / "docs" / "site" / "contents.txt").read_text()
+    listed = set(re.findall(r"^(?:.* <)?([\w-]+)>?$", contents, re.MULTILINE))
+    assert {path.stem for path in ROOT.glob("docs/*.md")} - {"index"} - listed == set()
+
+
+def test_every_public_name_is_in_the_api_reference():
+    page = (ROOT / "docs" / "api.md").read_text()
+    named = set(re.findall(r"auto\w+:: mcext\.([\w.]+)", page)) | {"__version__"}
+    assert set(mcext.__all__) - named == set()
+
+
 def test_the_differences_in_the_readme_are_rows_of_the_whole_list():
     table = (ROOT / "README.md").read_text().partition("## What differs")[2].partition("\n## ")[0]
     found = [line for line in table.splitlines() if line.startswith("| ")]
     assert len(found) == 2 + 5
     assert set(found) - set((ROOT / "docs" / "differences.md").read_text().splitlines()) == set()
+
+
+def numbers(text):
+    return set(re.findall(r"\d+(?:[.,]\d+)*", text))
+
+
+def test_the_figures_of_the_front_page_are_rows_of_the_pages_that_it_names():
+    table = (ROOT / "docs" / "index.md").read_text().partition("## What was measured")[2]
+    found = re.findall(r"^\| (?!measured|-)(.*) \| \[\w+\]\((\w+\.md)#.*\) \|$", table, re.MULTILINE)
+    assert len(found) >= 5
+    for figures, page in found:
+        wanted = numbers(figures.partition(", where a loop in C")[0]) | numbers(figures.partition(" |")[2])
+        assert len(wanted) >= 4
+        lines = (ROOT / "docs" / page).read_text().splitlines()
+        assert any(wanted <= numbers(line) for line in lines), figures
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,7 @@ def test_the_sdist_holds_nothing_built(sdist):
     assert built == []
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     info = f"mcext-{mcext.__version__}.dist-info"
     with zipfile.ZipFile(wheel) as archive:

@@ -359,6 +359,7 @@ WAYS = ["given", "asked", "cache", "python sockets", "replaced", "TLS", "cache, 
 
 @pytest.mark.parametrize("answer", ANSWERS_TO_IT)
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.slow
 def test_nothing_of_it_is_left_in_our_memory(way, answer, tmp_path):
     """Name and password stand together in what is sent alone: so that is what is looked for."""
     word = os.urandom(12).hex().encode()

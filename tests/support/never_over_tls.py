@@ -16,9 +16,14 @@ REASONS = {
         "test_codecs.py::test_no_bytes_are_stored_as_what_every_client_reads_and_no_lease_looks_like",
         "test_surface.py::test_a_host_name_that_is_not_ascii_is_looked_up_in_its_idna_form",
         "test_surface.py::test_a_hosts_socket_waits_no_longer_than_the_hosts_timeout",
+        "test_switch.py",
         "test_upstream.py",
         "test_values.py::test_python_memcached_and_cache_read_what_the_other_stores",
     ),
+    "aiomcache speaks no TLS": (
+        "test_aiocache_backend.py::test_aiocaches_own_cache_reads_what_it_stores_and_it_what_that_stores",
+    ),
+    "the client is an example's, which makes it in the clear": ("test_fastapi_example.py", "test_frameworks_guide.py"),
     "twemproxy speaks no TLS": (
         "test_get_or_set_failures.py::test_through_a_twemproxy_a_lease_stands_beside_the_key",
         "test_live_fleets.py::test_twemproxy",

@@ -136,6 +136,10 @@ def wrap_cache(module):
     with_default(module.Cache, "__init__", "tls_context", lambda keywords: client_context())
 
 
+def wrap_async_cache(module):
+    with_default(module.AsyncCache, "__init__", "tls_context", lambda keywords: client_context())
+
+
 def wrap_memcached(module):
     with_default(module, "memcached", "tls", lambda keywords: not keywords.get("unix", False))
 
@@ -146,6 +150,7 @@ def wrap_scripted_server(module):
 
 WRAPS = {
     "mcext._core": wrap_client,
+    "mcext.async_cache": wrap_async_cache,
     "mcext.cache": wrap_cache,
     "mcext.certificates": share_certificates,
     "mcext.pure.host": wrap_host,
