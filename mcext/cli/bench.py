@@ -50,7 +50,8 @@ def bench(arguments: Any) -> int:
     if arguments.json:
         document({"threads": arguments.threads, "size": arguments.size, "results": results})
         return 0
-    say(f"{arguments.threads} threads, values of {arguments.size} bytes, {_KEYS} keys; microseconds of a call")
+    threads = f"{arguments.threads} thread{'' if arguments.threads == 1 else 's'}"
+    say(f"{threads}, values of {arguments.size} bytes, {_KEYS} keys; microseconds of a call")
     say(f"{'':18} {'calls/s':>10} {'median':>9} {'99 %':>9} {'99.9 %':>9} {'longest':>9}")
     for row in results:
         times = " ".join(f"{row[name]:>9.1f}" for name in ("median", "p99", "p999", "longest"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import sys
@@ -24,6 +25,8 @@ __all__ = ["SUSPEND", "Keys", "ended_in_order"]
 SUSPEND = "\x1a"
 """Ctrl-Z, which comes as a key, so that the screen can be left before the process stops."""
 _END = ""
+_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]?|O.|.)?")
+"""What a key such as an arrow sends: none of them means anything here."""
 
 
 class Keys:
@@ -33,6 +36,7 @@ class Keys:
     def __init__(self) -> None:
         self._fd = sys.stdin.fileno() if is_terminal(sys.stdin) else -1
         self._before: list[object] = []
+        self._typed: list[str] = []
 
     def __enter__(self) -> Self:
         if self._fd >= 0:
@@ -49,14 +53,18 @@ class Keys:
 
     def next(self, within: float) -> str | None:
         """The next key; "" where there will be none any more; None where none comes in so many seconds."""
+        if self._typed:
+            return self._typed.pop(0)
         if self._fd < 0:
             time.sleep(within)
             return None
         if not select.select([self._fd], [], [], within)[0]:
             return None
-        data = os.read(self._fd, 64)
-        # What keys such as the arrows send begins with an escape; nothing here is meant by them.
-        return _END if not data else None if data[0] == 0x1B else chr(data[0])
+        data = os.read(self._fd, 1024)
+        if not data:
+            return _END
+        self._typed = list(_SEQUENCE.sub("", data.decode("latin-1")))
+        return self._typed.pop(0) if self._typed else None
 
 
 @contextmanager

@@ -1,6 +1,9 @@
 """stats, check, bench, flush, top --json: what is asked of servers as a whole."""
 
 import json
+import os
+import sys
+import termios
 import threading
 
 import pytest
@@ -12,6 +15,7 @@ from mcext import Cache, Client
 from mcext.cli import main as main_module
 from mcext.cli.sampling import Row, sum_of
 from mcext.cli.stats import change
+from mcext.cli.terminal import SUSPEND, Keys
 from mcext.testing import memcached as start_memcached
 
 
@@ -216,3 +220,20 @@ def test_every_verb_has_help_and_a_line_in_the_list():
         assert done.status == 0 and done.out.startswith(f"usage: mcext {verb.name} ")
         assert f"  {verb.name} " in listed and "--json" in done.out
     assert mcext("--version").out == f"mcext {package.__version__}\n"
+
+
+def test_keys_that_are_typed_fast_come_one_by_one_and_arrows_do_not(monkeypatch):
+    master, terminal = os.openpty()
+    try:
+        with open(terminal, closefd=False) as stdin:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            before = termios.tcgetattr(terminal)
+            with Keys() as keys:
+                os.write(master, b"i\x1b[Dr\x1bOAx\x1b[15~q\x1b")
+                assert [keys.next(10) for _ in range(4)] == ["i", "r", "x", "q"] and keys.next(0.01) is None
+                os.write(master, b"\x1a")
+                assert keys.next(10) == SUSPEND
+            assert termios.tcgetattr(terminal) == before
+    finally:
+        os.close(master)
+        os.close(terminal)
