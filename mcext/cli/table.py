@@ -57,6 +57,8 @@ _COLUMNS = (
 _HELP = "q quit  r reverse  sort: s server  h hit  c cmd  g get  w set  i items  b bytes  n conn  e evict"
 _OTHER_LINES = 6  # the heads, a sum, what is left out, an empty one, two of help
 _ERRORS_AT_MOST = 3
+_NAME_AT_MOST = 30  # characters of a server's that columns make room for
+_DROPPED = ("limit", "gets", "sets", "items", "connections", "evictions", "bytes", "commands")  # the first one first
 
 
 class Table:
@@ -99,31 +101,24 @@ class Table:
         rows = self._sorted()
         failed = [row for row in rows if row.error][:_ERRORS_AT_MOST]
         space = max(self._live.console.height - _OTHER_LINES - len(failed), 1)
+        total = [sum_of(rows)] if len(rows) > 1 else []
+        columns = _that_fit([*rows[:space], *total], self._live.console.width)
         table = RichTable(box=None, expand=True, pad_edge=False)
         table.add_column(self._mark("SERVER", self._by_name), no_wrap=True, overflow="ellipsis", ratio=1)
-        for column in _COLUMNS:
+        for column in columns:
             table.add_column(self._mark(column.head, column is self._by), justify="right", no_wrap=True)
         for row in rows[:space]:
-            table.add_row(*self._cells(row))
+            table.add_row(*_cells(row, columns))
         if len(rows) > space:
             table.add_row(Text(f"... {len(rows) - space} more"))
-        if len(rows) > 1:
-            table.add_row(*self._cells(sum_of(rows)), style="bold")
+        for row in total:
+            table.add_row(*_cells(row, columns), style="bold")
         errors = [Text(escape(f"{row.server}: {row.error}"), style="red", no_wrap=True) for row in failed]
         self._live.update(Group(table, Text(""), *errors, Text(_HELP, style="dim")), refresh=True)
 
     def _mark(self, head: str, is_sorted_by: bool) -> Text:
         arrow = "" if not is_sorted_by else " ^" if self._is_reversed != self._by_name else " v"
         return Text(head + arrow, style="bold reverse" if is_sorted_by else "bold")
-
-    def _cells(self, row: Row) -> list[Text]:
-        if row.error:
-            return [Text(escape(row.server), style="red"), Text("down", style="red")]
-        cells = [Text(escape(row.server))]
-        for column in _COLUMNS:
-            value = getattr(row, column.name)
-            cells.append(Text("-" if value is None else column.text(value)))
-        return cells
 
     def _sorted(self) -> list[Row]:
         if self._by_name:
@@ -134,3 +129,26 @@ class Table:
         known = [row for row in self._rows if getattr(row, by.name) is not None]
         known.sort(key=lambda row: getattr(row, by.name), reverse=not self._is_reversed)
         return known + [row for row in self._rows if getattr(row, by.name) is None]
+
+
+def _cells(row: Row, columns: list[_Column]) -> list[Text]:
+    if row.error:
+        return [Text(escape(row.server), style="red"), Text("down", style="red")]
+    return [Text(escape(row.server)), *(Text(_text(row, column)) for column in columns)]
+
+
+def _text(row: Row, column: _Column) -> str:
+    value = getattr(row, column.name)
+    return "-" if value is None else column.text(value)
+
+
+def _that_fit(rows: list[Row], width: int) -> list[_Column]:
+    """The columns for which there is room."""
+    columns = list(_COLUMNS)
+    room = width - min(max((len(row.server) for row in rows), default=0), _NAME_AT_MOST)
+    wide = {one: 2 + max(len(one.head) + 2, *(len(_text(row, one)) for row in rows)) for one in columns if rows}
+    for name in _DROPPED:
+        if sum(wide.get(one, 0) for one in columns) <= room:
+            break
+        columns = [one for one in columns if one.name != name]
+    return columns

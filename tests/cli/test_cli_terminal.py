@@ -144,7 +144,12 @@ def test_top_fits_the_screen_however_many_servers_there_are(fleet):
             assert shown.lines[0].split() == HEADS and shown.lines[-1].startswith("q quit")
             shown.resize(80, 12)
             shown.wait_for(lambda shown: len(shown.lines) <= 12 and "... 37 more" in shown.text)
-            assert shown.lines[0].split() == HEADS and "q quit" in shown.text and fleet[0].address in shown.lines[1]
+            heads = shown.lines[0].split()
+            assert heads == [head for head in HEADS if head in heads] and {"HIT", "CMD/s", "EVICT/s"} < {*heads}
+            assert "q quit" in shown.text and fleet[0].address in shown.lines[1] and "…" not in shown.text
+            shown.resize(40, 12)
+            shown.wait_for(lambda shown: shown.lines[0].split() == ["SERVER", "HIT", "CMD/s", "BYTES"])
+            assert table(shown.text)[1][:3] == [fleet[0].address, "-", "0"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
