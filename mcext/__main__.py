@@ -1,24 +1,8 @@
-"""`python -m mcext`: what is installed, and whether `import memcache` finds it. Exit status 1 where it does not."""
+"""`python -m mcext`: the command `mcext`. Without a verb: what is installed, and whether `import memcache` finds it."""
 
-import platform
 import sys
-import sysconfig
-import zlib
 
-import mcext
-from mcext import _core
-
-
-def main() -> int:
-    threads = ", free-threaded" if sysconfig.get_config_var("Py_GIL_DISABLED") else ""
-    print(f"mcext    {mcext.__version__}")
-    print(f"Python   {platform.python_version()} ({platform.python_implementation()}{threads})")
-    print(f"zlib     {zlib.ZLIB_RUNTIME_VERSION}")
-    print(f"core     {_core.__file__}")
-    problem = mcext._memcache_problem()
-    print(f"memcache {problem or 'is mcext'}")
-    return 1 if problem else 0
-
+from mcext.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

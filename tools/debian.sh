@@ -33,7 +33,8 @@ debian_make() {
     chmod +x "$folder/usr/sbin/policy-rc.d"
 }
 
-# debian_run FOLDER COMMAND...: runs it in there as root, with /proc and /dev/shm, in a mount name space that ends with it.
+# debian_run FOLDER COMMAND...: runs it in there as root, with /proc, /dev/shm and /dev/pts (terminals), in a mount name
+# space that ends with it.
 # Of the environment only what leads to the network goes along.
 debian_run() {
     folder=$1
@@ -50,7 +51,8 @@ debian_run() {
     done
     # shellcheck disable=SC2016
     unshare --mount sh -c 'folder=$1; shift
-        mount -t proc proc "$folder/proc" && mount -t tmpfs tmpfs "$folder/dev/shm" && exec chroot "$folder" "$@"' \
+        mount -t proc proc "$folder/proc" && mount -t tmpfs tmpfs "$folder/dev/shm" &&
+            mount -t devpts devpts "$folder/dev/pts" && exec chroot "$folder" "$@"' \
         - "$folder" "$@"
 }
 

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Sees to it that the programs and headers are there that the named tasks need: run (demo and tests), proxies (tests),
-# clients (the packages of requirements-frameworks.txt), lint, clang, valgrind, spin, debootstrap. What is missing comes
-# from Debian's packages where this user may install them; else one line says what to install.
+# Sees to it that the programs and headers are there that the named tasks need: run (demo and tests), proxies and
+# terminal (tests), clients (the packages of requirements-frameworks.txt), lint, clang, valgrind, spin, debootstrap.
+# What is missing comes from Debian's packages where this user may install them; else one line says what to install.
 # Usage: PYTHON=python3 tools/system.sh TASK...
 set -eu
 PYTHON=${PYTHON:-python3}
@@ -30,6 +30,8 @@ sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.
 check_proxies() { # twemproxy, which is not on everybody's PATH
     [ -x /usr/sbin/nutcracker ] || program nutcracker
 }
+
+check_terminal() { program tmux; }
 
 check_clients() { # pylibmc is compiled where it has no wheel
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 12))' || return 0

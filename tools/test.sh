@@ -35,7 +35,7 @@ suite() { # CLOSING VERSION PYTHON FOLDER REQUIREMENTS PYTEST-ARGUMENTS...
 first=$(echo "$pythons" | head -n 1)
 others=$(echo "$pythons" | tail -n +2)
 closings=
-PYTHON=${first#* } tools/system.sh run proxies clients || exit 1
+PYTHON=${first#* } tools/system.sh run proxies clients terminal || exit 1
 # The others come first, so that the last closing line is that of the whole suite.
 case $which in others | all)
     closings=build/closing-others

@@ -78,6 +78,7 @@ REASONS = {
     "the constructors are called by a line of the tests' support here": (
         "test_discovery.py::test_a_placement_by_modulo_is_warned_of_at_the_line_of_the_application",
     ),
+    "the command speaks TLS where its own options say so": ("test_cli_*.py",),
     "it opens no connection": ("test_documents.py", "test_package.py", "test_typing.py", "test_fuzz_corpus.py"),
 }
 PLAIN_CONNECT = "python-memcached's own connect, which some tests copy, makes a plain stream"
