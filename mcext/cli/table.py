@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleDimensions, Group
 from rich.live import Live
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -98,6 +100,8 @@ class Table:
     def _draw(self) -> None:
         if self._live is None:
             return
+        # As it is now: the environment's LINES and COLUMNS may say what it was when the program began.
+        self._live.console.size = ConsoleDimensions(*os.get_terminal_size(sys.stdout.fileno()))
         rows = self._sorted()
         failed = [row for row in rows if row.error][:_ERRORS_AT_MOST]
         space = max(self._live.console.height - _OTHER_LINES - len(failed), 1)

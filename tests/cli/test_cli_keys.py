@@ -66,7 +66,7 @@ def test_a_terminal_sees_size_ttl_and_age_beside_the_key(full):
         (["--sort", "size", "--limit", "1"], ["user:1"]),
         (["--match", "USER*"], set()),
     ],
-    ids=str,
+    ids=lambda each: " ".join(sorted(each)),
 )
 def test_keys_are_matched_sorted_and_limited(full, options, keys):
     found = [json.loads(line)["key"] for line in mcext("keys", full.address, "--json", *options).out.splitlines()]
