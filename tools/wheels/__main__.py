@@ -36,10 +36,12 @@ def main() -> int:
 
 def build_wheels(sdist: Path, work: Path, out: Path, tags: list[str], stamp: int) -> int:
     from tools.wheels.check import check_all  # the compiler and the checks are packages that an sdist does without
-    from tools.wheels.compiler import TARGETS, Compiler
+    from tools.wheels.compiler import TARGETS, ZLIB, Compiler
     from tools.wheels.headers import VERSIONS, find_headers, tag
     from tools.wheels.wheel import assemble
 
+    if not (ZLIB / "zlib.h").exists():
+        raise SystemExit("error: zlib's headers are missing (Debian: apt-get install zlib1g-dev)")
     package = Package(sdist, work)
     wanted = {
         (version, target)

@@ -19,7 +19,9 @@ from elftools.elf.elffile import ELFFile
 
 from tools.wheels.headers import Headers, tag
 from tools.wheels.source import Package
+from tools.wheels.whole import OPTIMISE, write_attributes
 
+ZLIB = Path("/usr/include")
 ZIG = Path(ziglang.__file__).parent / "zig"
 CORES = len(os.sched_getaffinity(0))
 # What Python's own build adds for an extension, and what setup.py adds where the compiler has it.
@@ -34,6 +36,10 @@ class Target:
     @property
     def is_musl(self) -> bool:
         return "musl" in self.triple
+
+    @property
+    def is_macos(self) -> bool:
+        return "macos" in self.triple
 
     def suffix(self, version: str) -> str:
         """The end of the extension's name. Pythons on musl do not agree on it; the plain one is taken by all."""
@@ -58,21 +64,15 @@ class Compiler:
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)
         # One for each target, so that the C library that is made for it can be found.
-        cache = str(self.work.parent / "cache" / target.platform)
-        self.environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
-        self.zig("cc", "-shared", "-o", "probe.so", "-xc", os.devnull, folder=self.work)
-        libc, *_ = Path(cache).glob(
-            "o/*/libc.so" if target.is_musl else "o/*/libc.so.6"
-        )  # where there are more they differ in what is no name
-        if target.is_musl:
-            with libc.open("rb") as file:
-                names = {symbol.name for symbol in ELFFile(file).get_section_by_name(".dynsym").iter_symbols()}
-            libc = self.stub(f"libc.musl-{target.triple.split('-')[0]}.so.1", names - {""})
+        self.cache = self.work.parent / "cache" / target.platform
+        folders = {"ZIG_GLOBAL_CACHE_DIR": str(self.cache), "ZIG_LOCAL_CACHE_DIR": str(self.cache)}
+        self.environment = {**os.environ, **folders}
         # The C library before all else: the compiler has a memcpy of its own, which is slower than those of systems.
-        self.libraries = [str(libc), str(self.zlib())]
-        core = [source for source in package.extension["sources"] if source.startswith("mcext/core/")]
-        self.binding = [source for source in package.extension["sources"] if source not in core]
-        self.core = self.objects(core, "core", [])
+        self.libraries = [] if target.is_macos else [self.libc(), self.zlib()]
+        sources = package.extension["sources"]
+        self.whole = write_attributes(self.work / "whole.csv", [package.tree / source for source in sources])
+        self.include = self.lay_headers_of_zlib()
+        self.core = self.objects([each for each in sources if each.startswith("mcext/core/")], "core", [])
 
     def zig(self, *arguments: str, folder: Path) -> None:
         command = [str(ZIG), *arguments]
@@ -82,24 +82,39 @@ class Compiler:
         if done.returncode:
             raise SystemExit(f"error: {self.target.platform}: {' '.join(command)}\n{done.stdout}{done.stderr}")
 
-    def zlib(self) -> Path:
-        """zlib's headers, and in place of the library a stub: each system that the wheels are for has its own."""
+    def libc(self) -> str:
+        """The C library to link with: made by the compiler, with the versions of names that the target has. A name of
+        musl's own that Alpine's package has, and auditwheel wants, comes from a stub."""
+        self.zig("cc", "-shared", "-o", "probe.so", "-xc", os.devnull, folder=self.work)
+        made, *_ = self.cache.glob("o/*/libc.so" if self.target.is_musl else "o/*/libc.so.6")
+        if not self.target.is_musl:
+            return str(made)
+        with made.open("rb") as file:
+            names = {symbol.name for symbol in ELFFile(file).get_section_by_name(".dynsym").iter_symbols()}
+        return self.stub(f"libc.musl-{self.target.triple.split('-')[0]}.so.1", names - {""})
+
+    def zlib(self) -> str:
+        """A stub: each system that the wheels are for has its own libz.so.1."""
         if self.package.extension["libraries"] != ["z"]:
             raise SystemExit("error: the extension needs more than zlib: a stub of it is to be made here, too")
+        names = re.findall(r"ZEXPORT(?:VA)?\s+(\w+)\s*(?:OF)?\(", (ZLIB / "zlib.h").read_text())
+        return self.stub("libz.so.1", set(names))
+
+    def lay_headers_of_zlib(self) -> Path:
+        """Copies them to where nothing else is: the system's other headers are not the target's."""
         include = self.work / "include"
         include.mkdir()
         for name in ("zlib.h", "zconf.h"):
-            shutil.copyfile(Path("/usr/include") / name, include / name)
-        found = re.findall(r"ZEXPORT(?:VA)?\s+(\w+)\s*(?:OF)?\(", (include / "zlib.h").read_text())
-        return self.stub("libz.so.1", set(found))
+            shutil.copyfile(ZLIB / name, include / name)
+        return include
 
-    def stub(self, soname: str, names: set[str]) -> Path:
+    def stub(self, soname: str, names: set[str]) -> str:
         """A library that has these names in it and nothing behind."""
         text = "".join(f".globl {name}\n.type {name}, %function\n{name}:\n" for name in sorted(names))
         (self.work / f"{soname}.s").write_text(f".text\n{text}")
         flags = ["-shared", "-nostdlib", f"-Wl,-soname,{soname}"]
         self.zig("cc", *flags, "-o", soname, f"{soname}.s", folder=self.work)
-        return self.work / soname
+        return str(self.work / soname)
 
     def objects(self, sources: list[str], name: str, flags: list[str]) -> list[str]:
         """Compiles each, in the tree and by its name there, so that no folder of this machine gets into the objects."""
@@ -108,10 +123,11 @@ class Compiler:
         extension = self.package.extension
         flags = [
             *(f"-D{macro}={value}" for macro, value in extension["define_macros"]),
-            *(f"-I{path}" for path in [*extension["include_dirs"], self.work / "include"]),
+            *(f"-I{path}" for path in [*extension["include_dirs"], self.include]),
             *flags,
             *extension["extra_compile_args"],
             *COMPILE,
+            *self.whole,
         ]
 
         def compile_one(source: str) -> str:
@@ -122,12 +138,15 @@ class Compiler:
         with ThreadPoolExecutor(CORES) as pool:
             return list(pool.map(compile_one, sources))
 
+    def compile(self, headers: Headers) -> list[str]:
+        binding = [each for each in self.package.extension["sources"] if not each.startswith("mcext/core/")]
+        return self.core + self.objects(binding, tag(headers.version), ["-isystem", str(headers.folder)])
+
     def link(self, headers: Headers) -> tuple[str, bytes]:
         """The extension for this Python: its name in a wheel, and itself."""
-        name = tag(headers.version)
-        objects = self.core + self.objects(self.binding, name, ["-isystem", str(headers.folder)])
+        objects, name = self.compile(headers), tag(headers.version)
         folder = self.work / name
-        self.zig("ld.lld", "-shared", "--lto-O3", "--lto-emit-asm", *objects, "-o", "whole", folder=folder)
+        self.zig("ld.lld", "-shared", "--lto-O3", "--lto-emit-asm", *OPTIMISE, *objects, "-o", "whole", folder=folder)
         flags = ["-shared", "-s", "-Wl,--as-needed", *self.package.extension["extra_link_args"]]
         self.zig("cc", *flags, "whole.lto.s", *self.libraries, "-o", "extension.so", folder=folder)
         module = self.package.extension["name"].replace(".", "/") + self.target.suffix(headers.version)
