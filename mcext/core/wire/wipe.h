@@ -27,8 +27,8 @@ static inline void mc_find_vectors(bool *avx, bool *avx512)
         __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0)); /* what the system saves */
     }
     *avx = (low & 0x6) == 0x6;
-    *avx512 = (low & 0xe6) == 0xe6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) &&
-              (b & bit_AVX512F) != 0;
+    *avx512 =
+        (low & 0xe6) == 0xe6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX512F) != 0;
 }
 #endif
 
