@@ -14,7 +14,7 @@ COUNT = 200
 SEED = 1
 LEAK_CALLS = 1000000
 
-.PHONY: help demo test tls core lint pythons bare asan ubsan tsan valgrind fuzz limits model mutants bench chaos leaks nightly clean
+.PHONY: help demo test tls core lint pythons bare asan ubsan tsan valgrind fuzz limits model mutants bench chaos leaks nightly wheels wheels-try wheels-check clean
 
 help:
 	@echo "make demo      what the client does, on a memcached of its own"
@@ -34,6 +34,8 @@ help:
 	@echo "make leaks     a million calls of each kind and each failure leave memory, references and descriptors level"
 	@echo "make nightly   20,000 new sequences of calls beside python-memcached, and new examples for hypothesis' other tests"
 	@echo "make bench     the tables and the plots of docs/performance.md and docs/asyncio.md"
+	@echo "make wheels    sdist and wheels in dist/, the same bytes everywhere; WHEELS='cp311-*' for some of them"
+	@echo "make wheels-try, wheels-check   the wheels installed and used, where there is a Python; some of them made twice"
 	@echo "make clean     removes all that these made"
 
 demo:
@@ -112,6 +114,19 @@ nightly:
 	@tools/setup.sh
 	@MCEXT_SEQUENCES=20000 MCEXT_SEED=$$(shuf -n 1 -i 1-4000000000) $(PY) -m pytest --hypothesis-profile=random --timeout=0 \
 		$$(grep -rlE '^from hypothesis import .*\bgiven\b' tests)
+
+# Which wheels: patterns of their tags, such as 'cp313t-*' or '*-musllinux*'. None: all; wheels-check: two of them.
+WHEELS =
+
+wheels:
+	@tools/wheels.sh tools.wheels $(foreach tag,$(WHEELS),'$(tag)')
+
+wheels-try:
+	@tools/system.sh run
+	@tools/wheels.sh tools.wheels.trial $(foreach tag,$(WHEELS),'$(tag)')
+
+wheels-check:
+	@tools/wheels.sh tools.wheels.twice $(foreach tag,$(WHEELS),'$(tag)')
 
 clean:
 	rm -rf .venv build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache

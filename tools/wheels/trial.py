@@ -92,12 +92,12 @@ def main() -> int:
     if not wheels:
         raise SystemExit("error: dist/ has no such wheels (tools/wheels.sh makes them)")
     known = at_hand()
-    for architecture in LOADERS:
-        known += [
-            of_debian(suite, version, architecture)
-            for suite, version in DEBIAN
-            if is_wanted(version, architecture, wheels)
-        ]
+    for suite, version, architecture in [(*of, architecture) for architecture in LOADERS for of in DEBIAN]:
+        if f"{tag(version)}-manylinux_2_28_{MACHINES[architecture]}" in wheels:
+            try:
+                known.append(of_debian(suite, version, architecture))
+            except (OSError, subprocess.CalledProcessError) as error:
+                print(f"Python {version} of Debian {suite}, {architecture}, cannot be had: {error}")
     failed, run = [], set()
     with memcached() as plain, memcached(tls=True) as secure:
         for interpreter in known:
@@ -115,10 +115,6 @@ def main() -> int:
         print(f"not run, no Python for it here: {name}")
     print(f"{len(run)} of {len(wheels)} wheels run, {len(failed)} failed")
     return 1 if failed else 0
-
-
-def is_wanted(version: str, architecture: str, wheels: dict[str, Path]) -> bool:
-    return f"{tag(version)}-manylinux_2_28_{MACHINES[architecture]}" in wheels
 
 
 if __name__ == "__main__":
