@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def main() -> int:
 
 def build_wheels(sdist: Path, work: Path, out: Path, tags: list[str], stamp: int) -> int:
     from tools.wheels.check import check_all  # the compiler and the checks are packages that an sdist does without
-    from tools.wheels.compiler import TARGETS, ZLIB, Compiler
+    from tools.wheels.compiler import CORES, TARGETS, ZLIB, Compiler
     from tools.wheels.headers import VERSIONS, find_headers, tag
     from tools.wheels.wheel import assemble
 
@@ -60,7 +61,8 @@ def build_wheels(sdist: Path, work: Path, out: Path, tags: list[str], stamp: int
         begun = time.monotonic()
         compiler = Compiler(package, target, work)
         mine = [each for each in headers if (each.version, target) in wanted]
-        made += [assemble(package, compiler, each, out, stamp) for each in mine]
+        with ThreadPoolExecutor(CORES) as pool:  # the last step of each is one long thread
+            made += pool.map(lambda each, compiler=compiler: assemble(package, compiler, each, out, stamp), mine)
         print(f"{target.platform}: {len(mine)} in {time.monotonic() - begun:.0f} s", file=sys.stderr)
     verdicts, wrong = check_all(made, sdist)
     show([sdist, *made], verdicts)
