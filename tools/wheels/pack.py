@@ -11,7 +11,7 @@ from pathlib import Path
 
 def pack(path: Path, files: dict[str, bytes], info: str, generator: str, time: int) -> None:
     """Writes the wheel `path`; `files` by their names in it, without WHEEL and RECORD, which come from here."""
-    version, python, abi, platform = path.stem.rsplit("-", 3)
+    _, python, abi, platform = path.stem.rsplit("-", 3)
     files = dict(files)
     files[f"{info}/WHEEL"] = (
         f"Wheel-Version: 1.0\nGenerator: {generator}\nRoot-Is-Purelib: false\nTag: {python}-{abi}-{platform}\n\n"

@@ -64,7 +64,7 @@ def of_debian(suite: str, version: str, architecture: str) -> Interpreter:
 def install(wheel: Path, folder: Path) -> None:
     """By pip, which takes no other wheel than one for this Python and machine, and nothing from an index."""
     shutil.rmtree(folder, ignore_errors=True)
-    version, _, abi, platform = wheel.stem.rsplit("-", 3)
+    _, _, abi, platform = wheel.stem.rsplit("-", 3)
     names = ["--platform", platform, "--abi", abi, "--implementation", "cp"]
     python = ["--python-version", abi.removeprefix("cp").removesuffix("t")]
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-index", "--no-deps"]
