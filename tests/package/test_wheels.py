@@ -17,6 +17,7 @@ import pytest
 import mcext
 from tools.wheels.pack import pack
 from tools.wheels.sbom import bill
+from tools.wheels.whole import ALWAYS, HINTED, write_attributes
 
 ROOT = Path(__file__).resolve().parents[2]
 TIME = 1_700_000_000
@@ -128,3 +129,13 @@ def test_the_sbom_names_mcext_what_made_it_and_the_zlib_of_the_system(packed):
     assert {ref for each in sbom["dependencies"] for ref in each.get("dependsOn", [])} <= references
     other = bill("mcext", mcext.__version__, "another.whl", TIME, {})
     assert json.loads(other)["serialNumber"] != sbom["serialNumber"]
+
+
+def test_what_the_compiler_is_to_put_into_its_callers_is_there_and_a_name_that_is_not_stops_the_build(tmp_path):
+    sources = sorted((ROOT / "mcext").glob("**/*.c"))
+    write_attributes(tmp_path / "whole.csv", sources)
+    rows = (tmp_path / "whole.csv").read_text().splitlines()
+    assert sorted(row.partition(",")[0] for row in rows) == sorted([*HINTED, *ALWAYS])
+    lacking = [source for source in sources if source.name != "retrieve.c"]
+    with pytest.raises(SystemExit, match="names mcx_retrieve, which is no function any more"):
+        write_attributes(tmp_path / "whole.csv", lacking)
