@@ -25,7 +25,8 @@ ZLIB = Path("/usr/include")
 ZIG = Path(ziglang.__file__).parent / "zig"
 CORES = len(os.sched_getaffinity(0))
 # What Python's own build adds for an extension, and what setup.py adds where the compiler has it.
-COMPILE = ["-fPIC", "-DNDEBUG", "-fwrapv", "-fno-plt", "-flto", "-fomit-frame-pointer", "-g0", "-Werror"]
+COMPILE = ["-fPIC", "-DNDEBUG", "-fwrapv", "-fomit-frame-pointer", "-g0", "-Werror"]
+WHERE_ELF = ["-flto", "-fno-plt"]
 # Sums of three words by one lea, as gcc has them: only old processors are slow at that, and md5 is made of them.
 TUNE = {"x86_64": ["-mcpu=x86_64-slow_3ops_lea"]}
 
@@ -130,7 +131,7 @@ class Compiler:
             *extension["extra_compile_args"],
             *COMPILE,
             *TUNE.get(self.target.triple.split("-")[0], []),
-            *self.whole,
+            *([] if self.target.is_macos else [*WHERE_ELF, *self.whole]),
         ]
 
         def compile_one(source: str) -> str:

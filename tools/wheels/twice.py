@@ -20,10 +20,14 @@ TAGS = ["cp311-manylinux*x86_64", "cp313t-musllinux*aarch64"]
 MACOS = [Target("macosx_11_0_arm64", "aarch64-macos"), Target("macosx_10_15_x86_64", "x86_64-macos")]
 
 
-def build_in(folder: Path, tags: list[str], stamp: int) -> dict[str, str]:
-    """The hash of all that a copy of the tree in this folder makes."""
+def copy_to(folder: Path) -> Path:
     run([str(ROOT / "tools/copy.sh"), str(folder)], ROOT)
     run(["git", "init", "-q"], folder)  # which tells what belongs to the tree
+    return folder
+
+
+def build_in(folder: Path, tags: list[str], stamp: int) -> dict[str, str]:
+    """The hash of all that the copy of the tree in this folder makes."""
     out = folder / "dist"
     command = [sys.executable, "-m", "tools.wheels", *tags, "--out", str(out)]
     run(command, folder, SOURCE_DATE_EPOCH=str(stamp), PYTHONPATH="")
@@ -44,8 +48,8 @@ def compile_for_macos(work: Path, stamp: int) -> None:
 def main() -> int:
     tags, stamp = sys.argv[1:] or TAGS, epoch(ROOT)
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        first = build_in(Path(one) / "a", tags, stamp)
-        second = build_in(Path(other) / "another" / "place" / "of" / "the" / "tree", tags, stamp)
+        trees = [copy_to(Path(one) / "a"), copy_to(Path(other) / "another" / "place" / "of" / "the" / "tree")]
+        first, second = (build_in(tree, tags, stamp) for tree in trees)
         for name in sorted(first.keys() | second.keys()):
             verdict = "the same twice" if first.get(name) == second.get(name) else "DIFFERS"
             print(f"{verdict}: {name} {first.get(name)}")
