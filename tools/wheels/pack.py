@@ -20,13 +20,15 @@ def pack(path: Path, files: dict[str, bytes], info: str, generator: str, time: i
     rows = [f"{name},sha256={digest(files[name])},{len(files[name])}" for name in names]
     files[f"{info}/RECORD"] = "".join(f"{row}\n" for row in [*rows, f"{info}/RECORD,,"]).encode()
     stamp = datetime.fromtimestamp(time, timezone.utc).timetuple()[:6]
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    unfinished = path.with_name(path.name + ".part")  # whoever stops it leaves nothing that looks like a wheel
+    with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name in [*names, f"{info}/RECORD"]:
             member = zipfile.ZipInfo(name, stamp)
             member.create_system = 3
             member.compress_type = zipfile.ZIP_DEFLATED
             member.external_attr = (0o100755 if name.endswith(".so") else 0o100644) << 16
             archive.writestr(member, files[name])
+    unfinished.replace(path)
 
 
 def digest(data: bytes) -> str:
