@@ -14,7 +14,7 @@ COUNT = 200
 SEED = 1
 LEAK_CALLS = 1000000
 
-.PHONY: help demo test slow tls core lint pythons bare asan ubsan tsan valgrind fuzz limits model mutants bench chaos leaks nightly docs clean
+.PHONY: help demo test slow tls core lint pythons bare asan ubsan tsan valgrind fuzz limits model mutants bench chaos leaks nightly docs wheels wheels-try wheels-check clean
 
 help:
 	@echo "make demo      what the client does, on a memcached of its own"
@@ -36,6 +36,8 @@ help:
 	@echo "make nightly   20,000 new sequences of calls beside python-memcached, and new examples for hypothesis' other tests"
 	@echo "make bench     the tables and the plots of docs/performance.md and docs/asyncio.md"
 	@echo "make docs      the site of docs/, in build/site/html; a warning is an error"
+	@echo "make wheels    sdist and wheels in dist/, the same bytes everywhere; WHEELS='cp311-*' for some of them"
+	@echo "make wheels-try, wheels-check   the wheels installed and used, where there is a Python; some of them made twice"
 	@echo "make clean     removes all that these made"
 
 demo:
@@ -120,6 +122,19 @@ nightly:
 
 docs:
 	@tools/docs.sh
+
+# Which wheels: patterns of their tags, such as 'cp313t-*' or '*-musllinux*'. None: all; wheels-check: two of them.
+WHEELS =
+
+wheels:
+	@tools/wheels.sh tools.wheels $(foreach tag,$(WHEELS),'$(tag)')
+
+wheels-try:
+	@tools/system.sh run
+	@tools/wheels.sh tools.wheels.trial $(foreach tag,$(WHEELS),'$(tag)')
+
+wheels-check:
+	@tools/wheels.sh tools.wheels.twice $(foreach tag,$(WHEELS),'$(tag)')
 
 clean:
 	rm -rf .venv build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache

@@ -6,6 +6,7 @@ MCEXT_CFLAGS and MCEXT_LDFLAGS are added after the flags below: sanitizers, cove
 import os
 import shlex
 import subprocess
+import sys
 import tempfile
 from glob import glob
 
@@ -73,8 +74,7 @@ core = Extension(
         *shlex.split(os.environ.get("MCEXT_CFLAGS", "")),
     ],
     extra_link_args=[
-        "-Wl,-z,relro",
-        "-Wl,-z,now",
+        *([] if sys.platform == "darwin" else ["-Wl,-z,relro", "-Wl,-z,now"]),
         *shlex.split(os.environ.get("MCEXT_LDFLAGS", "")),
     ],
 )

@@ -20,8 +20,9 @@ suite() { # CLOSING VERSION PYTHON FOLDER REQUIREMENTS PYTEST-ARGUMENTS...
     shift 5
     echo "== Python $version: $python"
     if tools/environment.sh "$python" "$folder" "$requirements"; then
-        # Each worker has a run of files, whose servers their tests share, until one has none left.
-        { "$folder/bin/python" -m pytest -n auto --maxprocesses 4 --dist worksteal "$@" 2>&1; echo $? >build/status; } |
+        # Each worker has a run of files, whose servers their tests share, until one has none left. More than there are
+        # cores: most tests wait for a server.
+        { "$folder/bin/python" -m pytest -n $(($(nproc) + 1)) --maxprocesses 4 --dist worksteal "$@" 2>&1; echo $? >build/status; } |
             tee build/output
         echo "Python $version: $(grep -E '(passed|failed|error|no tests ran).* in [0-9]' build/output | tail -n 1)" \
             >>"$closing"

@@ -1,10 +1,10 @@
 /* support: functions of `mcext._core` for mcext.pure. */
 #include "support.h"
 
-#include <poll.h>
 #include <string.h>
 
 #include "core/net/process.h"
+#include "core/net/system.h"
 #include "core/wire/key.h"
 #include "core/wire/reply.h"
 

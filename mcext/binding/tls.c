@@ -18,7 +18,7 @@
 /* ---- send ----------------------------------------------------------------------------------- */
 
 /* Some of the pieces as ciphertext. No record has bytes of two pieces (leg.c, PIECE). */
-static mc_status encrypt(mc_connection *connection, const struct iovec *pieces, int count)
+static mc_status encrypt_pieces(mc_connection *connection, const struct iovec *pieces, int count)
 {
     mcx_tls *tls = connection->handle;
     mc_status status = MC_OK;
@@ -62,7 +62,7 @@ static mc_status tls_send(mc_connection *connection, struct iovec *pieces, int c
     mc_status status = MC_OK;
 
     if (tls->accepted == 0 && tls->sending == NULL) {
-        status = encrypt(connection, pieces, count);
+        status = encrypt_pieces(connection, pieces, count);
     }
     if (status != MC_OK && status != MC_AGAIN) {
         return status;

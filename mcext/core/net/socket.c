@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "core/net/system.h"
 #include "core/wire/number.h"
 
 /* Between two attempts at a Unix socket whose server has too many callers waiting already. */
@@ -152,7 +153,7 @@ static mc_status connect_unix(mc_connection *connection, mc_connecting *state, c
         return MC_TIMEOUT;
     }
     if (state->fd < 0) {
-        state->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        state->fd = mc_stream_socket(AF_UNIX);
     }
     strncpy(address.sun_path, path, sizeof address.sun_path - 1);
     if (state->fd < 0 || connect(state->fd, (struct sockaddr *)&address, sizeof address) < 0) {
@@ -204,7 +205,7 @@ static mc_status begin_attempt(mc_connection *connection, mc_connecting *state, 
         return MC_TIMEOUT;
     }
     state->wait_until = share == INT64_MAX ? INT64_MAX : mc_clock_now() + share / addresses;
-    state->fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    state->fd = mc_stream_socket(address->ai_family);
     if (state->fd < 0) {
         connection->error = errno;
         return MC_FAILED;

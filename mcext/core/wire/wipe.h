@@ -2,7 +2,11 @@
 #ifndef MC_WIPE_H
 #define MC_WIPE_H
 
+#include <stdbool.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 /* Zeroes memory that held a secret: also where nobody reads it any more, so that the compiler may
  * not leave it out. */
@@ -12,13 +16,32 @@ static inline void mc_wipe(void *memory, size_t size)
     __asm__ volatile("" : : "r"(memory) : "memory");
 }
 
+#if defined(__x86_64__)
+/* Which vector registers processor and system have. Asked here, and not by __builtin_cpu_supports,
+ * since that needs a piece of the compiler's own run-time library, which has a memcpy, too. */
+static inline void mc_find_vectors(bool *avx, bool *avx512)
+{
+    unsigned int a, b = 0, c, d, low = 0, high;
+
+    if (__get_cpuid(1, &a, &b, &c, &d) && (c & bit_OSXSAVE) != 0 && (c & bit_AVX) != 0) {
+        __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0)); /* what the system saves */
+    }
+    *avx = (low & 0x6) == 0x6;
+    *avx512 =
+        (low & 0xe6) == 0xe6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX512F) != 0;
+}
+#endif
+
 /* Zeroes the vector registers, in which a memcpy leaves the end of what it copied. The dynamic
  * linker, where it looks up a function at its first call, writes them all to the stack. To be
  * called behind the last copy, before anything else is. */
 static inline void mc_wipe_registers(void)
 {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f")) { /* not used by code that is compiled for less */
+    bool avx, avx512;
+
+    mc_find_vectors(&avx, &avx512);
+    if (avx512) { /* not used by code that is compiled for less */
         __asm__ volatile("vpxord %zmm16, %zmm16, %zmm16\n\tvpxord %zmm17, %zmm17, %zmm17\n\t"
                          "vpxord %zmm18, %zmm18, %zmm18\n\tvpxord %zmm19, %zmm19, %zmm19\n\t"
                          "vpxord %zmm20, %zmm20, %zmm20\n\tvpxord %zmm21, %zmm21, %zmm21\n\t"
@@ -28,7 +51,7 @@ static inline void mc_wipe_registers(void)
                          "vpxord %zmm28, %zmm28, %zmm28\n\tvpxord %zmm29, %zmm29, %zmm29\n\t"
                          "vpxord %zmm30, %zmm30, %zmm30\n\tvpxord %zmm31, %zmm31, %zmm31");
     }
-    if (__builtin_cpu_supports("avx")) {
+    if (avx) {
         __asm__ volatile("vzeroall"
                          :
                          :
