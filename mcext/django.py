@@ -162,7 +162,11 @@ class MemcachedCache(BaseMemcachedCache):
         """Raises InvalidCacheKey where memcached cannot have it."""
         if len(key) > _LONGEST_KEY or " " in key or not (key.isascii() and key.isprintable()):
             super().validate_key(key)
-            if len(key.encode()) > _LONGEST_KEY:
+            try:
+                length = len(key.encode())
+            except UnicodeEncodeError as error:  # half of a surrogate pair
+                raise InvalidCacheKey(f"Cache key cannot be encoded in UTF-8: {key!r}") from error
+            if length > _LONGEST_KEY:
                 raise InvalidCacheKey(f"Cache key is longer than {_LONGEST_KEY} bytes in UTF-8: {key!r}")
 
     # ---- calls

@@ -267,7 +267,7 @@ def test_a_set_that_fails_leaves_no_old_value(server, errors):
                 assert cache.get("key") is None
 
 
-@pytest.mark.parametrize("key", ["a b", "a\n", "x" * 251, "ä" * 126, "\x7f"])
+@pytest.mark.parametrize("key", ["a b", "a\n", "x" * 251, "ä" * 126, "\x7f", "\ud800"])
 def test_a_key_that_memcached_cannot_have_is_refused(server, key):
     with Configured(server.address) as cache:
         for call in (
