@@ -107,7 +107,7 @@ def _options(written: Mapping[str, Any], source: str) -> dict[str, Any]:
     name = rest.pop("values", None)
     options = {"errors": "miss", **cache_options(rest, source=source, of=AsyncCache)}
     if name is not None:
-        if name not in _VALUES:
+        if not isinstance(name, str) or name not in _VALUES:
             raise ValueError(f"{source}: values must be one of {', '.join(map(repr, _VALUES))}, not {name!r}")
         if "codec" in options:
             raise ValueError(f"{source}: values and codec exclude each other")

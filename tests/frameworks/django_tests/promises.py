@@ -103,6 +103,7 @@ def test_options_are_those_of_the_client_and_objects_may_be_dotted_paths(server)
         ("127.0.0.1:1", {"connections": 0}, "connections must be between"),
         ("127.0.0.1:1", {"codec": "promises.NONE"}, "codec.*promises.NONE"),
         ("127.0.0.1:1", {"values": "redis"}, "values must be one of .*'pylibmc'.*not 'redis'"),
+        ("127.0.0.1:1", {"values": ["pylibmc"]}, "values must be one of"),
         ("127.0.0.1:1", {"values": "pylibmc", "codec": TEXT}, "values and codec"),
     ],
 )
