@@ -30,6 +30,9 @@ Cache = Annotated[mcext.AsyncCache, Depends(get_cache)]
 # ---- a cache of responses
 
 
+NOT_FOR_ALL = {b"set-cookie", b"vary"}
+
+
 class NotKept(Exception):
     """A response that is for one caller alone."""
 
@@ -39,7 +42,7 @@ class ResponseCache:
     minutes more to be served while one caller computes anew.
 
     It keeps what is the same for all: nothing of a request that says who it is (Cookie, Authorization); of responses
-    those with status 200 and without Set-Cookie, their body and their type.
+    those with status 200 and without Set-Cookie, Vary and a Cache-Control of their own, their body and their type.
     """
 
     def __init__(self, app, ttl):
@@ -58,7 +61,7 @@ class ResponseCache:
 
             await self.app(scope, receive, collect)
             headers = {name.lower(): value for name, value in messages[0]["headers"]}
-            if messages[0]["status"] != 200 or b"set-cookie" in headers:
+            if messages[0]["status"] != 200 or not NOT_FOR_ALL.isdisjoint(headers) or b"cache-control" in headers:
                 raise NotKept
             body = b"".join(message.get("body", b"") for message in messages[1:])
             return headers.get(b"content-type", b"application/octet-stream") + b"\n" + body

@@ -89,12 +89,13 @@ class _Flight:
     cannot be known, and one that it only started may wait as others do. Such a task waits for at most its `wait`.
     """
 
-    __slots__ = ("computes", "done", "task")
+    __slots__ = ("computes", "done", "failed", "task")
 
     def __init__(self) -> None:
         self.done = asyncio.get_running_loop().create_future()
         self.task = asyncio.current_task()
         self.computes = False
+        self.failed = False
 
     def is_of_this_caller(self) -> bool:
         return self.task is not None and self.task is asyncio.current_task()

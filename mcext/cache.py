@@ -72,6 +72,12 @@ def _prefix(prefix: Any) -> bytes:
     return text
 
 
+def _truth(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):  # a str, such as an environment's "no", would be true
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+    return value
+
+
 def _max_value_length(length: Any) -> int:
     if isinstance(length, bool) or not isinstance(length, int):
         raise TypeError(f"max_value_length must be a number of bytes, not {type(length).__name__}")
@@ -211,7 +217,7 @@ class Cache(_core._Cache[T]):
             compression.compress if compression is not None and is_own and not _is_native(compression) else None,
             errors == "raise",
             _max_value_length(max_value_length),
-            bool(allow_pickle),
+            _truth("allow_pickle", allow_pickle),
             placement,
             on_dead,
         )

@@ -86,7 +86,9 @@ class MemcachedCache(BaseCache):
 
     def add(self, key: str, value: Any, timeout: Any = None) -> bool:
         ttl, is_over = self._ttl(timeout)
-        return not self.has(key) if is_over else self.cache.add(key, value, ttl)
+        if is_over:
+            return self.cache.add(key, value, 1) and self.cache.delete(key)
+        return self.cache.add(key, value, ttl)
 
     def set_many(self, mapping: dict[str, Any], timeout: Any = None) -> list[Any]:
         ttl, is_over = self._ttl(timeout)

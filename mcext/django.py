@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, InvalidCacheKey
@@ -26,6 +28,8 @@ __all__ = ["MemcachedCache"]
 
 _OVER = 0  # what get_backend_timeout gives for a time that is over: Django's other caches expire the value at once
 _LONGEST_KEY = 250  # bytes
+_LAST_SECOND = 2**31 - 1  # that memcached can hold, since 1970
+_WAIT = 10.0  # seconds that a request waits for the value that another computes; then it computes, and stores nothing
 
 
 # What another client's fleet holds: the codec of its values, and the placement by which it chose their servers.
@@ -96,8 +100,7 @@ def _clients(location: Any, written: Mapping[str, Any]) -> _Clients:
     """The first ones that were made for this configuration."""
     configuration = location, written
     if not any(known == configuration for known, _ in _made):
-        source = f"OPTIONS of the cache at {location!r}"
-        _made.append((configuration, _Clients(server_list(location), _options(written, source))))
+        _made.append((configuration, _Clients(server_list(location), _options(written, "OPTIONS"))))
     return next(clients for known, clients in _made if known == configuration)
 
 
@@ -127,6 +130,12 @@ def _forget(*, setting: str, **unused: Any) -> None:
 setting_changed.connect(_forget)
 
 
+def _counted(key: str, value: int | None) -> int:
+    if value is None:
+        raise ValueError(f"Key {key!r} not found, or its value is no number")
+    return value
+
+
 class MemcachedCache(BaseMemcachedCache):
     """Django's cache over mcext.Cache and mcext.AsyncCache.
 
@@ -141,13 +150,19 @@ class MemcachedCache(BaseMemcachedCache):
     """
 
     def __init__(self, server: Any, params: dict[str, Any]) -> None:
-        super().__init__(server, params, mcext, ())
+        where = f"the cache at {server!r}"
+        options = params.get("OPTIONS") or {}
+        if not isinstance(options, Mapping):
+            raise ImproperlyConfigured(f"{where}: OPTIONS must be a dict, not {type(options).__name__}")
+        super().__init__(server, {**params, "OPTIONS": options}, mcext, ())
         self._class = _Client
         try:
-            self._clients = _clients(server, self._options)
+            self._clients = _clients(server, options)
         except (TypeError, ValueError) as error:
-            raise ImproperlyConfigured(str(error)) from error
+            raise ImproperlyConfigured(f"{where}: {error}") from error
         self._cache = self._clients.cache
+        prefix = options.get("prefix", "")
+        self._longest_key = _LONGEST_KEY - len(prefix.encode() if isinstance(prefix, str) else prefix)
         # Another client's readers would take the mark of a key that is being computed for a value.
         self._has_leases = "values" not in self._options
 
@@ -156,18 +171,27 @@ class MemcachedCache(BaseMemcachedCache):
     def get_backend_timeout(self, timeout: Any = DEFAULT_TIMEOUT) -> float | None:
         """In seconds; None: for ever; 0: it is over."""
         seconds = self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout
-        return None if seconds is None else max(seconds, _OVER)
+        if seconds is None:
+            return None
+        if isinstance(seconds, timedelta):
+            seconds = seconds.total_seconds()
+        if not isinstance(seconds, (int, float)):
+            raise TypeError(f"timeout must be a number of seconds, a timedelta or None, not {type(seconds).__name__}")
+        # Beyond what memcached can hold it is for ever.
+        return max(float(seconds), _OVER) if seconds < _LAST_SECOND - time.time() else None
 
     def validate_key(self, key: str) -> None:
         """Raises InvalidCacheKey where memcached cannot have it."""
-        if len(key) > _LONGEST_KEY or " " in key or not (key.isascii() and key.isprintable()):
+        if not 0 < len(key) <= self._longest_key or " " in key or not (key.isascii() and key.isprintable()):
+            if not key:
+                raise InvalidCacheKey("Cache key is empty")
             super().validate_key(key)
             try:
                 length = len(key.encode())
             except UnicodeEncodeError as error:  # half of a surrogate pair
                 raise InvalidCacheKey(f"Cache key cannot be encoded in UTF-8: {key!r}") from error
-            if length > _LONGEST_KEY:
-                raise InvalidCacheKey(f"Cache key is longer than {_LONGEST_KEY} bytes in UTF-8: {key!r}")
+            if length > self._longest_key:
+                raise InvalidCacheKey(f"Cache key is longer than {self._longest_key} bytes in UTF-8: {key!r}")
 
     # ---- calls
 
@@ -218,7 +242,11 @@ class MemcachedCache(BaseMemcachedCache):
         if ttl == _OVER or not self._has_leases:
             return super().get_or_set(key, default, timeout=timeout, version=version)
         key = self.make_and_validate_key(key, version=version)
-        return self._cache.get_or_set(key, default if callable(default) else lambda: default, ttl)
+        return self._cache.get_or_set(key, default if callable(default) else lambda: default, ttl, wait=_WAIT)
+
+    def incr(self, key: Any, delta: int = 1, version: Any = None) -> int:
+        key = self.make_and_validate_key(key, version=version)
+        return _counted(key, self._cache.incr(key, delta) if delta >= 0 else self._cache.decr(key, -delta))
 
     def close(self, **kwargs: Any) -> None:
         """Keeps the connections: Django calls it at the end of each request."""
@@ -299,11 +327,8 @@ class MemcachedCache(BaseMemcachedCache):
         )
 
     async def aincr(self, key: Any, delta: int = 1, version: Any = None) -> int:
-        each, cache = self.make_and_validate_key(key, version=version), self._clients.of_this_loop()
-        value = await (cache.incr(each, delta) if delta >= 0 else cache.decr(each, -delta))
-        if value is None:
-            raise ValueError(f"Key {each!r} not found")
-        return value
+        key, cache = self.make_and_validate_key(key, version=version), self._clients.of_this_loop()
+        return _counted(key, await (cache.incr(key, delta) if delta >= 0 else cache.decr(key, -delta)))
 
     async def adecr(self, key: Any, delta: int = 1, version: Any = None) -> int:
         return await self.aincr(key, -delta, version=version)
@@ -311,19 +336,26 @@ class MemcachedCache(BaseMemcachedCache):
     async def aget_or_set(self, key: Any, default: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> Any:
         """As get_or_set; default may be an async function, too."""
         ttl = self.get_backend_timeout(timeout)
-        if ttl != _OVER and self._has_leases:
-            each = self.make_and_validate_key(key, version=version)
-            with contextlib.suppress(SynchronousOnlyOperation):
-                compute = default if callable(default) else lambda: default
-                return await self._clients.of_this_loop().get_or_set(each, compute, ttl)
-        value = await self.aget(key, self._missing_key, version=version)
-        if value is self._missing_key:
+        computed = []
+
+        async def compute() -> Any:
             value = default() if callable(default) else default
-            if inspect.isawaitable(value):
-                value = await value
-            await self.aadd(key, value, timeout, version=version)
-            value = await self.aget(key, value, version=version)  # another caller's, who was faster
-        return value
+            computed.append(await value if inspect.isawaitable(value) else value)
+            return computed[-1]
+
+        try:
+            if ttl != _OVER and self._has_leases:
+                each = self.make_and_validate_key(key, version=version)
+                return await self._clients.of_this_loop().get_or_set(each, compute, ttl, wait=_WAIT)
+            value = await self.aget(key, self._missing_key, version=version)
+            if value is not self._missing_key:
+                return value
+            await compute()
+        except SynchronousOnlyOperation:
+            if not computed:  # it is default's own
+                raise
+        await self.aadd(key, computed[-1], timeout, version=version)
+        return await self.aget(key, computed[-1], version=version)  # another caller's, who was faster
 
     async def aclear(self) -> None:
         await self._clients.of_this_loop().flush_all()

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         """A caller that computes the value of a key, or waits at the server for another's."""
 
         computes: bool
+        failed: bool  # it has landed, and its factory has raised, or nothing was stored
 
         def is_of_this_caller(self) -> bool: ...
         def sleep(self, seconds: float, /) -> Any: ...
@@ -51,6 +52,7 @@ _FILL_WON, _FILL_LOST, _FILL_WAITED = range(3)
 _LONGEST = 60 * 60 * 24 * 30  # seconds; memcached takes more for a time of day
 _LAST_SECOND = 2**31 - 1  # that memcached can hold, since 1970
 _FIRST_DELAY, _LAST_DELAY = 0.005, 0.25  # seconds between two looks for another's value
+_FAILURES_AT_MOST = 2  # of others that a caller waits for, before it computes for itself
 _LEASES_AT_MOST = 10_000  # on old values that a process keeps in mind
 _LEASE_SUFFIX = b".lease"  # of the item that stands for a lease where there is no meta protocol
 
@@ -122,12 +124,13 @@ def _ttl(ttl: Any) -> float:
 class _Flight:
     """One of this process. It is a thread that takes it, or a greenlet."""
 
-    __slots__ = ("computes", "done", "thread")
+    __slots__ = ("computes", "done", "failed", "thread")
 
     def __init__(self) -> None:
         self.done = threading.Event()
         self.thread = threading.get_ident()
         self.computes = False
+        self.failed = False
 
     def is_of_this_caller(self) -> bool:
         return self.thread == threading.get_ident()
@@ -184,6 +187,8 @@ class Call:
         self.began = time.monotonic()
         self.delay = _FIRST_DELAY
         self.waited = False
+        self.failed = False
+        self.failures = 0  # of others, for which it has waited
 
     def run(self, looked: Any) -> Steps[Any]:
         order = self.order
@@ -233,8 +238,9 @@ class Call:
         except GeneratorExit:
             raise
         except BaseException as error:
+            self.failed = isinstance(steps.original(error), Exception)
             yield from self.release(token, has_old)
-            if has_old and order.stale and isinstance(steps.original(error), Exception):
+            if has_old and order.stale and self.failed:
                 self.tell(steps.original(error))
                 return old
             raise
@@ -244,9 +250,11 @@ class Call:
             raise
         except MemcacheError:  # on_event has been told; the work is done, and the value is right
             stored = False
-        except BaseException:  # it cannot be encoded, or this caller is interrupted
+        except BaseException as error:  # it cannot be encoded, or this caller is interrupted
+            self.failed = isinstance(steps.original(error), Exception)
             yield from self.release(token, has_old)
             raise
+        self.failed = not stored
         cache._count_fill(order.key, _FILL_WON if stored else _FILL_LOST)
         return value
 
@@ -259,11 +267,16 @@ class Call:
     def compute_and_add(self, ttl: float | None) -> Steps[Any]:
         """Without a lease of the server's: many may compute, and none overwrites what is newer."""
         self.take_off(computes=True)
-        value = yield self.order.factory
+        try:
+            value = yield self.order.factory
+        except BaseException as error:
+            self.failed = isinstance(steps.original(error), Exception)
+            raise
         try:
             stored = yield partial(self.cache.add, self.order.key, value, ttl)
         except MemcacheError:  # as in lead
             stored = False
+        self.failed = not stored
         self.cache._count_fill(self.order.key, _FILL_WON if stored else _FILL_LOST)
         return value
 
@@ -302,15 +315,17 @@ class Call:
         if flight is not None:
             if self.flights.get(self.name) is flight:
                 self.flights.pop(self.name, None)
+            flight.failed = self.failed
             flight.land()
 
     def wait_a_little(self) -> Steps[bool]:
-        """Wait for another's value: False where there is no time left."""
+        """Wait for another's value: False where there is no time left, or where others have failed: one by one they
+        would all wait for each other's failure."""
         other = self.flights.get(self.name)
         if other is not None and other.computes and other.is_of_this_caller():
             raise RuntimeError(f"get_or_set of {self.order.key!r} is called by its own factory")
         left = self.began + self.order.wait - time.monotonic()
-        if left <= 0:
+        if left <= 0 or self.failures == _FAILURES_AT_MOST:
             return False
         if not self.waited:
             self.waited = True
@@ -322,6 +337,7 @@ class Call:
             self.delay = min(2 * self.delay, _LAST_DELAY)
         elif other is not None:
             yield partial(other.wait, min(left, self.order.lease))
+            self.failures += other.failed
         return True
 
     # ---- what is left where something is missing
@@ -332,7 +348,7 @@ class Call:
         return (yield self.order.factory)
 
     def without_value(self) -> Steps[Any]:
-        if self.order.fallback == "raise":
+        if self.order.fallback == "raise" and self.failures < _FAILURES_AT_MOST:
             raise LeaseTimeout(
                 f"no other caller had a value within {self.order.wait:g} seconds",
                 server=self.cache.server_for(self.order.key),

@@ -35,7 +35,7 @@ def cache_options(
         is as it is, username and password too.
     source: where the options stand, for error messages: "OPTIONS of CACHES['default']".
 
-    Raises TypeError where options is no mapping, ValueError for an option that there is not and for a dotted path that
+    Raises TypeError where options is no mapping, ValueError for an option that there is not, for a dotted path that
     leads nowhere, and what a callable raises. Values are checked by the class that takes them.
     """
     if not isinstance(options, Mapping):
@@ -63,12 +63,18 @@ def _object(name: str, value: object, source: str) -> object:
         return value
     module, _, attribute = value.rpartition(".")
     if not module:
-        raise ValueError(f"{source}: {name} must be an object or its dotted path, not {value!r}")
+        what = "a function" if name in _CALLABLES else "an object"
+        raise ValueError(f"{source}: {name} must be {what} or its dotted path, not {value!r}")
     try:
         found: Any = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{source}: {name} cannot be had from {value!r}: {error}") from error
-    return found() if callable(found) and name in _OBJECTS else found
+    if name in _CALLABLES or not callable(found):
+        return found
+    try:
+        return found()
+    except TypeError as error:  # a class that wants arguments, say
+        raise ValueError(f"{source}: {name}: {value} cannot be called without arguments: {error}") from error
 
 
 def options_of_query(pairs: Iterable[tuple[str, str]], *, source: str) -> dict[str, object]:

@@ -208,6 +208,20 @@ async def test_where_the_leader_fails_one_of_the_others_takes_over(cache):
 
 
 @in_a_loop
+async def test_callers_do_not_wait_for_one_failure_after_the_other(cache):
+    """A failing factory of 0.2 s costs 20 callers no more than three of these."""
+
+    async def factory():
+        await asyncio.sleep(0.2)
+        raise KeyError
+
+    began = time.monotonic()
+    got = await asyncio.gather(*(cache.get_or_set("key", factory) for _ in range(20)), return_exceptions=True)
+    assert [type(each) for each in got] == [KeyError] * 20
+    assert time.monotonic() - began < 0.2 * 20 / 2
+
+
+@in_a_loop
 async def test_a_value_that_cannot_be_pickled_gives_the_lease_back(cache, other):
     async with cache:
         with pytest.raises(Exception, match="pickle|local object"):

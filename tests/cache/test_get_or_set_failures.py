@@ -1,6 +1,9 @@
 """Cache.get_or_set where the server fails at one of its steps, or has no meta protocol."""
 
+import contextlib
 import itertools
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import plain_socket
 import pytest
@@ -401,3 +404,48 @@ def test_without_meta_an_undecodable_value_is_computed_and_stored_where_failures
         assert cache.get_or_set("k", lambda: "computed") == "computed"
         assert cache.get_or_set("k", never) == "computed"
         assert memory.items.keys() == {b"k"}
+
+
+@pytest.mark.parametrize("how", ["raises", "cannot be stored"])
+def test_callers_do_not_wait_for_one_failure_after_the_other(how):
+    """A failing factory of 0.2 s costs 20 callers no more than three of these."""
+
+    def factory():
+        time.sleep(0.2)
+        if how == "raises":
+            raise KeyError
+        return b"x" * (2 << 20)
+
+    def call(number):
+        began = time.monotonic()
+        with contextlib.suppress(KeyError):
+            cache.get_or_set("key", factory, fallback="raise")
+        return time.monotonic() - began
+
+    with start_memcached() as server, mcext.Cache([server.address], timeout=20 * PATIENCE) as cache:
+        with ThreadPoolExecutor(20) as pool:
+            took = list(pool.map(call, range(20)))
+    assert max(took) < 0.2 * 20 / 2
+
+
+def test_where_one_fails_one_of_the_others_computes_for_all():
+    runs = []
+
+    def factory():
+        runs.append(1)
+        time.sleep(0.2)
+        if len(runs) == 1:
+            raise KeyError
+        return "value"
+
+    def call(number):
+        try:
+            return cache.get_or_set("key", factory)
+        except KeyError:
+            return "raised"
+
+    with start_memcached() as server, mcext.Cache([server.address], timeout=20 * PATIENCE) as cache:
+        with ThreadPoolExecutor(10) as pool:
+            got = sorted(pool.map(call, range(10)))
+    assert got == ["raised", *["value"] * 9]
+    assert len(runs) == 2

@@ -2,6 +2,7 @@
 while another test needs an old one."""
 
 import asyncio
+import datetime
 import gc
 import os
 import re
@@ -21,8 +22,9 @@ settings.configure(CACHES={"default": {"BACKEND": "django.core.cache.backends.du
 django.setup()
 
 from django.core.cache import InvalidCacheKey, caches, close_caches  # noqa: E402
-from django.core.exceptions import ImproperlyConfigured  # noqa: E402
+from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation  # noqa: E402
 from django.test import override_settings  # noqa: E402
+from django.utils.asyncio import async_unsafe  # noqa: E402
 
 import mcext  # noqa: E402
 from mcext.testing import memcached as start_memcached  # noqa: E402
@@ -99,7 +101,10 @@ def test_options_are_those_of_the_client_and_objects_may_be_dotted_paths(server)
         ("", {}, "servers"),
         ("127.0.0.1:1", {"timeuot": 1}, "OPTIONS.*'timeuot'.*did you mean 'timeout'"),
         ("127.0.0.1:1", {"MAX_ENTRIES": 1}, "'MAX_ENTRIES'"),
-        ("127.0.0.1:1", {"timeout": "1"}, "timeout must be a number"),
+        ("127.0.0.1:1", {"timeout": "1"}, "the cache at '127.0.0.1:1'.*timeout must be a number"),
+        ("127.0.0.1:1", {"allow_pickle": "no"}, "allow_pickle must be True or False"),
+        ("127.0.0.1:1", {"codec": "mcext.django.MemcachedCache"}, "OPTIONS: codec: mcext.django.MemcachedCache"),
+        ("127.0.0.1:1", {"on_event": "print"}, "on_event must be a function or its dotted path"),
         ("127.0.0.1:1", {"connections": 0}, "connections must be between"),
         ("127.0.0.1:1", {"codec": "promises.NONE"}, "codec.*promises.NONE"),
         ("127.0.0.1:1", {"values": "redis"}, "values must be one of .*'pylibmc'.*not 'redis'"),
@@ -111,6 +116,13 @@ def test_what_is_wrong_is_named_when_the_cache_is_first_used(location, options, 
     with pytest.raises(ImproperlyConfigured, match=words):
         with Configured(location, **options):
             raise AssertionError("not refused")
+
+
+def test_options_that_are_no_dict_are_named():
+    ours = {"BACKEND": "mcext.django.MemcachedCache", "LOCATION": "127.0.0.1:1", "OPTIONS": ["timeout"]}
+    with override_settings(CACHES={"default": ours}):
+        with pytest.raises(ImproperlyConfigured, match="OPTIONS must be a dict, not list"):
+            caches["default"].get("key")
 
 
 def test_passwords_and_encryption_by_options(tmp_path):
@@ -311,6 +323,23 @@ def test_a_time_that_is_over_and_one_that_never_is(server):
         assert 59 * 86400 < cache._cache.get_item(cache.make_key("key")).ttl <= 60 * 86400
 
 
+def test_a_time_beyond_what_memcached_can_hold_is_for_ever(server):
+    with Configured(server.address) as cache:
+        for timeout in (10**10, 20 * 365.25 * 86400, float("inf")):
+            cache.set("key", 1, timeout)
+            assert cache._cache.get_item(cache.make_key("key")).ttl is None
+        cache.set("key", 1, datetime.timedelta(hours=1))
+        assert 3590 < cache._cache.get_item(cache.make_key("key")).ttl <= 3600
+
+
+@pytest.mark.parametrize("timeout", ["5", b"5", [5]])
+def test_a_timeout_of_another_type_is_named(server, timeout):
+    with Configured(server.address) as cache:
+        for call in (cache.set, cache.add, cache.get_or_set, lambda *given: cache.set_many({"a": 1}, given[2])):
+            with pytest.raises(TypeError, match="timeout must be a number of seconds, a timedelta or None"):
+                call("key", 1, timeout)
+
+
 # ---- one computation -----------------------------------------------------------------------------------------------
 
 
@@ -335,6 +364,44 @@ def test_one_of_all_callers_computes(server, in_threads):
         assert len(runs) == 1
         assert asyncio.run(many()) == ["value"] * 50
         assert len(runs) == 2
+
+
+def test_what_asks_the_database_while_it_is_pickled_is_computed_once(server):
+    class Query:
+        """As a QuerySet that is not evaluated: in a thread with a running loop it must not be."""
+
+        def __reduce__(self):
+            return evaluate()
+
+    @async_unsafe
+    def evaluate():
+        return (list, ([1, 2],))
+
+    def compute():
+        runs.append(1)
+        return Query()
+
+    def raises():
+        runs.append(1)
+        raise SynchronousOnlyOperation("mine")
+
+    runs = []
+    with Configured(server.address) as cache:
+        assert asyncio.run(cache.aget_or_set("key", compute)) == [1, 2] == cache.get("key")
+        assert len(runs) == 1
+        with pytest.raises(SynchronousOnlyOperation, match="mine"):
+            asyncio.run(cache.aget_or_set("other", raises))
+        assert len(runs) == 2
+
+
+def test_a_counter_that_is_no_number_and_one_that_is_not_there(server):
+    with Configured(server.address) as cache:
+        cache.set("text", "abc")
+        for key in ("text", "missing"):
+            with pytest.raises(ValueError, match="not found, or its value is no number"):
+                cache.incr(key)
+            with pytest.raises(ValueError, match="not found, or its value is no number"):
+                asyncio.run(cache.adecr(key))
 
 
 # ---- values of other backends --------------------------------------------------------------------------------------
