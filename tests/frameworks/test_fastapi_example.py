@@ -6,7 +6,6 @@ import importlib.util
 import subprocess
 import sys
 
-import httpx
 import over_tls
 import ports
 import pytest
@@ -115,6 +114,8 @@ def test_without_memcached_everything_is_computed(example):
 
 
 def test_of_two_servers_and_forty_callers_one_computes(server, examples, start_program):
+    import httpx
+
     programs = [start_program(sys.executable, examples / "fastapi_cache.py", server.address, 0) for _ in range(2)]
     bases = [program.wait_for(r"running on (http://\S+)").group(1) for program in programs]
 
