@@ -14,15 +14,16 @@ esac
 pythons=$(python3 tools/find_pythons.py) || exit 1
 mkdir -p build
 status=0
+workers=$(nproc)
+[ "$which" != first ] || workers=$((workers + 1)) # most tests wait for a server, and somebody waits for this
 
 suite() { # CLOSING VERSION PYTHON FOLDER REQUIREMENTS PYTEST-ARGUMENTS...
     closing=$1 version=$2 python=$3 folder=$4 requirements=$5
     shift 5
     echo "== Python $version: $python"
     if tools/environment.sh "$python" "$folder" "$requirements"; then
-        # Each worker has a run of files, whose servers their tests share, until one has none left. More than there are
-        # cores: most tests wait for a server.
-        { "$folder/bin/python" -m pytest -n $(($(nproc) + 1)) --maxprocesses 4 --dist worksteal "$@" 2>&1; echo $? >build/status; } |
+        # Each worker has a run of files, whose servers their tests share, until one has none left.
+        { "$folder/bin/python" -m pytest -n "$workers" --maxprocesses 4 --dist worksteal "$@" 2>&1; echo $? >build/status; } |
             tee build/output
         echo "Python $version: $(grep -E '(passed|failed|error|no tests ran).* in [0-9]' build/output | tail -n 1)" \
             >>"$closing"

@@ -57,6 +57,11 @@ class CuttingProxy:
             self._wanted = [direction, after, how]
             self.done.clear()
 
+    def cut_no_more(self):
+        """What was wanted, and did not come to that, is forgotten."""
+        with self._lock:
+            self._wanted = None
+
     def _start(self, function, *arguments):
         thread = threading.Thread(target=function, args=arguments, daemon=True)
         self._threads.append(thread)
