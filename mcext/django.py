@@ -22,13 +22,13 @@ from django.core.signals import setting_changed
 
 import mcext
 from mcext import AsyncCache, Cache, MemcacheError, PartialFailure, codecs, placement
+from mcext.fill import LAST_SECOND
 from mcext.settings import cache_options, options_known, server_list
 
 __all__ = ["MemcachedCache"]
 
 _OVER = 0  # what get_backend_timeout gives for a time that is over: Django's other caches expire the value at once
 _LONGEST_KEY = 250  # bytes
-_LAST_SECOND = 2**31 - 1  # that memcached can hold, since 1970
 _WAIT = 10.0  # seconds that a request waits for the value that another computes; then it computes, and stores nothing
 
 
@@ -100,20 +100,20 @@ def _clients(location: Any, written: Mapping[str, Any]) -> _Clients:
     """The first ones that were made for this configuration."""
     configuration = location, written
     if not any(known == configuration for known, _ in _made):
-        _made.append((configuration, _Clients(server_list(location), _options(written, "OPTIONS"))))
+        _made.append((configuration, _Clients(server_list(location), _options(written))))
     return next(clients for known, clients in _made if known == configuration)
 
 
-def _options(written: Mapping[str, Any], source: str) -> dict[str, Any]:
+def _options(written: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords of AsyncCache that OPTIONS has, and those that its `values` means."""
     rest = dict(written)
     name = rest.pop("values", None)
-    options = {"errors": "miss", **cache_options(rest, source=source, of=AsyncCache)}
+    options = {"errors": "miss", **cache_options(rest, source="OPTIONS", of=AsyncCache)}
     if name is not None:
         if not isinstance(name, str) or name not in _VALUES:
-            raise ValueError(f"{source}: values must be one of {', '.join(map(repr, _VALUES))}, not {name!r}")
+            raise ValueError(f"OPTIONS: values must be one of {', '.join(map(repr, _VALUES))}, not {name!r}")
         if "codec" in options:
-            raise ValueError(f"{source}: values and codec exclude each other")
+            raise ValueError("OPTIONS: values and codec exclude each other")
         make_codec, make_placement = _VALUES[name]
         options["codec"] = make_codec()
         options.setdefault("placement", make_placement())
@@ -139,7 +139,8 @@ def _counted(key: str, value: int | None) -> int:
 class MemcachedCache(BaseMemcachedCache):
     """Django's cache over mcext.Cache and mcext.AsyncCache.
 
-    LOCATION: "host:port", "unix:/path" and what else Cache takes, with ";" or "," between several; or a list.
+    LOCATION: "host:port", "unix:/path" and what else Cache takes, with ";", "," or white space between several; or a
+        list.
     OPTIONS: Cache's and AsyncCache's keywords; a str as codec, compression, placement, tls_context or on_event is the
         dotted path of it. errors is "miss" unless it says otherwise: what fails is a miss. And besides:
     values: "python-memcached", "pylibmc" or "pymemcache": values and servers are as Django's backend of that name has
@@ -178,7 +179,7 @@ class MemcachedCache(BaseMemcachedCache):
         if not isinstance(seconds, (int, float)):
             raise TypeError(f"timeout must be a number of seconds, a timedelta or None, not {type(seconds).__name__}")
         # Beyond what memcached can hold it is for ever.
-        return max(float(seconds), _OVER) if seconds < _LAST_SECOND - time.time() else None
+        return max(float(seconds), _OVER) if seconds < LAST_SECOND - time.time() else None
 
     def validate_key(self, key: str) -> None:
         """Raises InvalidCacheKey where memcached cannot have it."""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         def land(self) -> None: ...
 
 
-__all__ = ["Call", "Order", "check", "flights", "get_or_set", "invalidate", "invalidating"]
+__all__ = ["LAST_SECOND", "Call", "Order", "check", "flights", "get_or_set", "invalidate", "invalidating"]
 
 # What a look found: as in binding/cache_lease.c.
 _HIT, _WON, _TAKEN, _NO_LEASE, _NO_META, _OLD = range(6)
@@ -50,7 +50,7 @@ _HIT, _WON, _TAKEN, _NO_LEASE, _NO_META, _OLD = range(6)
 _FILL_WON, _FILL_LOST, _FILL_WAITED = range(3)
 
 _LONGEST = 60 * 60 * 24 * 30  # seconds; memcached takes more for a time of day
-_LAST_SECOND = 2**31 - 1  # that memcached can hold, since 1970
+LAST_SECOND = 2**31 - 1  # that memcached can hold, since 1970
 _FIRST_DELAY, _LAST_DELAY = 0.005, 0.25  # seconds between two looks for another's value
 _FAILURES_AT_MOST = 2  # of others that a caller waits for, before it computes for itself
 _LEASES_AT_MOST = 10_000  # on old values that a process keeps in mind
@@ -94,7 +94,7 @@ class Order:
         self.fallback = fallback or "compute"
         if self.refresh + self.stale > _LONGEST:
             raise ValueError(f"refresh and stale must not be more than {_LONGEST} seconds together")
-        if self.kept is not None and self.kept > _LAST_SECOND - time.time():
+        if self.kept is not None and self.kept > LAST_SECOND - time.time():
             raise ValueError(f"ttl is more than memcached can hold: {ttl!r}")
         if self.ttl is not None and self.refresh >= self.ttl:
             raise ValueError(f"refresh must be less than ttl, and is {self.refresh} of {self.ttl} seconds")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mcext.cli.options import add_servers, fleet, seconds
 from mcext.cli.output import complain, document, say
@@ -11,6 +11,9 @@ from mcext.errors import PartialFailure
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
+
+T = TypeVar("T")
 
 __all__ = ["change", "stats"]
 
@@ -36,11 +39,14 @@ def stats(arguments: Any) -> int:
             took = time.monotonic() - began
             later, failed = _ask(cache, about)
             changes = {one: change(found[one], later[one]) for one in later if one in found}
-            _show_changes(changes, took, arguments.json, with_heads)
+            if arguments.json:
+                document({"seconds": round(took, 6), "servers": changes})
+            else:
+                _show(changes, lambda value: f"{value:>+14,}  {value / took:>+16,.1f}/s", with_heads)
         elif arguments.json:
             document(found)
         else:
-            _show(found, with_heads)
+            _show(found, "{}".format, with_heads)
     for error in failed.values():
         complain(str(error))
     return int(bool(failed))
@@ -75,22 +81,10 @@ def _ask(cache: Any, about: str | None) -> tuple[dict[str, dict[str, str]], dict
         return failure.result, failure.errors
 
 
-def _show(found: dict[str, dict[str, str]], with_heads: bool) -> None:
+def _show(found: dict[str, dict[str, T]], text: Callable[[T], str], with_heads: bool) -> None:
     for address, values in found.items():
         if with_heads:
             say(f"{address}:")
         width = max(map(len, values), default=0)
         for name, value in values.items():
-            say(f"{name:{width}}  {value}")
-
-
-def _show_changes(changes: dict[str, dict[str, int | float]], took: float, as_json: bool, with_heads: bool) -> None:
-    if as_json:
-        document({"seconds": round(took, 6), "servers": changes})
-        return
-    for address, values in changes.items():
-        if with_heads:
-            say(f"{address}:")
-        width = max(map(len, values), default=0)
-        for name, value in values.items():
-            say(f"{name:{width}}  {value:>+14,}  {value / took:>+16,.1f}/s")
+            say(f"{name:{width}}  {text(value)}")
