@@ -1,5 +1,5 @@
 #!/bin/sh
-# The suite on Pythons at hand (see find_pythons.py), as many tests at a time as there are cores.
+# The suite on Pythons at hand (see find_pythons.py), as many tests at a time as there are cores; with first one more.
 # Usage: test.sh first|slow|others|all [PYTEST-ARGUMENTS]
 # first: on the first one, all but the slow tests. slow: these, on the first one. others: on each other one, without the
 # frameworks and the slow tests. all: everything.

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import fetched
 import over_tls
 import ports
 import pytest
@@ -48,7 +49,7 @@ def nobody():
 @pytest.mark.slow
 def test_aiocaches_own_tests_of_its_memcached_cache_pass(server):
     options = ("-p", "aiocache_suite", "-o", "addopts=", "-o", "anyio_mode=auto")
-    folder = released.source("aiocache==0.12.3")
+    folder = fetched.source("aiocache==0.12.3")
     assert released.run_suite("anyio", folder, *options, *SUITE, MCEXT_ADDRESS=server.address) >= 57
 
 

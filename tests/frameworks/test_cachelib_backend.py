@@ -2,6 +2,7 @@
 
 import datetime
 
+import fetched
 import ports
 import pytest
 import released
@@ -49,7 +50,7 @@ def nobody():
 
 @pytest.mark.slow
 def test_cachelibs_own_tests_of_its_memcached_cache_pass(server):
-    folder = released.source(CACHELIB)
+    folder = fetched.source(CACHELIB)
     suite = "tests/test_memcached_cache.py::TestMemcachedCache"
     environment = {"MCEXT_ADDRESS": server.address, "MCEXT_SUITE": "cachelib", "CI": "true"}
     assert released.run_suite("cachelib_suite", folder, suite, path_to=[folder / "src"], **environment) >= 30
@@ -57,10 +58,10 @@ def test_cachelibs_own_tests_of_its_memcached_cache_pass(server):
 
 @pytest.mark.slow
 def test_flask_cachings_own_tests_of_its_memcached_cache_pass(server):
-    folder = released.source(FLASK_CACHING)
+    folder = fetched.source(FLASK_CACHING)
     suite = "tests/test_backend_cache.py::TestMemcachedCache"
     environment = {"MCEXT_ADDRESS": server.address, "MCEXT_SUITE": "flask"}
-    path = [folder / "src", released.source(CACHELIB) / "src"]
+    path = [folder / "src", fetched.source(CACHELIB) / "src"]
     assert released.run_suite("cachelib_suite", folder, suite, path_to=path, **environment) >= 16
 
 

@@ -4,6 +4,7 @@ import pickle
 import signal
 import sys
 
+import fetched
 import ports
 import pytest
 import released
@@ -43,7 +44,7 @@ def nobody():
 @pytest.mark.parametrize("version", VERSIONS)
 def test_celerys_own_tests_of_its_memcached_backend_pass(version, server):
     suite = "t/unit/backends/test_cache.py::test_CacheBackend"
-    folder = released.source(f"celery=={version}")
+    folder = fetched.source(f"celery=={version}")
     assert released.run_suite("celery_suite", folder, suite, MCEXT_ADDRESS=server.address) >= 12
 
 
@@ -55,7 +56,7 @@ def test_each_caller_gets_its_own_results(version, pool, server, environment, st
         CELERY_FOLDER=str(tmp_path / "messages"),
         CELERY_MEMCACHED=server.address,
         CELERY_RESULTS=f"mcext://{server.address}/?timeout=5",
-        PYTHONPATH=released.path(released.source(f"celery=={version}"), released.entry_points(tmp_path)),
+        PYTHONPATH=released.path(fetched.source(f"celery=={version}"), released.entry_points(tmp_path)),
     )
     worker = start_program(
         *(sys.executable, "-m", "celery", "--workdir", apps, "-A", "celery_mcext", "worker"),

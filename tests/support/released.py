@@ -5,9 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fetched import source
-
-__all__ = ["entry_points", "path", "run_suite", "source"]
 ROOT = Path(__file__).resolve().parents[2]
 
 
