@@ -27,7 +27,7 @@ static bool lay_out(mc_leg *leg, const mcx_request *request)
     return laid && mc_leg_ready(leg);
 }
 
-static int keep_line(mcx_answer *answer, mc_slice line)
+static COLD int keep_line(mcx_answer *answer, mc_slice line)
 {
     if (answer->line == NULL) {
         answer->line =
@@ -79,10 +79,25 @@ static void take_reply(mcx_call *call, mcx_target *target, mc_leg *leg, mcx_answ
     }
 }
 
+/* What did not end at once: another answer, a piece of one, a failure. */
+static APART void go_on(mcx_call *call, mcx_target *target, mc_leg *leg, const mcx_request *request,
+                        mcx_answer *answer)
+{
+    mc_leg_step step;
+
+    while ((step = mcx_drive(call, target, leg)) != MC_LEG_OVER) {
+        if (step == MC_LEG_PRODUCE) { /* once more, on a new connection */
+            begin(call, leg, request, answer);
+        }
+        else if (step == MC_LEG_REPLY) {
+            take_reply(call, target, leg, answer);
+        }
+    }
+}
+
 int mcx_ask(mcx_call *call, mcx_target *target, const mcx_request *request, mcx_answer *answer)
 {
     mc_leg leg;
-    mc_leg_step step;
     bool told = false;
 
     answer->type = MC_REPLY_OTHER;
@@ -91,13 +106,11 @@ int mcx_ask(mcx_call *call, mcx_target *target, const mcx_request *request, mcx_
     leg.noreply = request->noreply;
     leg.probe = target->probe;
     mc_leg_begin(&leg, target->connection, &call->clock);
-    while ((step = mcx_drive(call, target, &leg)) != MC_LEG_OVER) {
-        if (step == MC_LEG_PRODUCE) {
-            begin(call, &leg, request, answer);
-        }
-        else if (step == MC_LEG_REPLY) {
-            take_reply(call, target, &leg, answer);
-        }
+    if (LIKELY(mc_leg_next(&leg) == MC_LEG_PRODUCE)) {
+        begin(call, &leg, request, answer);
+    }
+    if (UNLIKELY(!mc_leg_is_over(&leg))) {
+        go_on(call, target, &leg, request, answer);
     }
     /* Of a line that is no answer to this command the caller says what it is. */
     if (UNLIKELY(leg.verdict.status == MC_MALFORMED) && call->cache == NULL &&

@@ -155,8 +155,8 @@ static mc_status take_item(mc_leg *leg, mcx_retrieved *got, mc_reply *reply)
 }
 
 /* *refused: the server does not know the command, and is asked again what it knows. */
-static void read_item(mcx_call *call, mcx_target *target, mc_leg *leg, mcx_retrieved *got,
-                      mc_reply *reply, mc_slice key, mc_slice flags, bool *refused)
+static COLD void read_item(mcx_call *call, mcx_target *target, mc_leg *leg, mcx_retrieved *got,
+                           mc_reply *reply, mc_slice key, mc_slice flags, bool *refused)
 {
     for (;;) {
         mc_reply *said = &leg->exchange.reply;

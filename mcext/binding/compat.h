@@ -22,15 +22,18 @@
 #include <Python.h>
 #include <stdint.h>
 
+#include "core/wire/apart.h"
+
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 
 /* What almost every call goes through is put into its callers; what almost none does stays out of
- * their way. WHOLE: all that a function calls is put into it, across files, but for what is COLD:
- * that is one way of a call at the cost of one function. Without these a get takes 900 instructions
- * more. */
+ * their way. WHOLE: all that a function calls is put into it, across files, but for what is COLD or
+ * APART: that is one way of a call at the cost of one function. Without these a get takes 900
+ * instructions more. */
 #define INLINE inline __attribute__((always_inline))
-#define COLD __attribute__((cold, noinline))
+#define COLD MC_COLD
+#define APART MC_APART
 #define WHOLE __attribute__((flatten))
 
 #ifndef Py_BEGIN_CRITICAL_SECTION

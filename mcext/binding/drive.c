@@ -12,7 +12,7 @@
 #include "server.h"
 #include "target.h"
 
-void mcx_begin_again(mcx_call *call, mcx_target *target, mc_leg *leg)
+COLD void mcx_begin_again(mcx_call *call, mcx_target *target, mc_leg *leg)
 {
     int connected = mcx_reconnect(call, target);
 
@@ -28,7 +28,7 @@ void mcx_begin_again(mcx_call *call, mcx_target *target, mc_leg *leg)
     }
 }
 
-mc_leg_step mcx_drive(mcx_call *call, mcx_target *target, mc_leg *leg)
+APART mc_leg_step mcx_drive(mcx_call *call, mcx_target *target, mc_leg *leg)
 {
     for (;;) {
         mc_leg_step step = mc_leg_next(leg);

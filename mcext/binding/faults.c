@@ -305,7 +305,7 @@ int mcx_fault_too_large(mcx_call *call, mcx_server *host, PyObject *key)
                 host, call->command, false);
 }
 
-int mcx_event(mcx_call *call, const char *kind, mcx_server *host, PyObject *error, size_t keys)
+COLD int mcx_event(mcx_call *call, const char *kind, mcx_server *host, PyObject *error, size_t keys)
 {
     PyObject *server, *event = NULL;
     int result = -1;

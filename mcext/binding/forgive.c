@@ -74,7 +74,7 @@ static COLD PyObject *raise_error(mcx_call *call, const char *why)
     return NULL;
 }
 
-PyObject *mcx_forgive(mcx_call *call, const char *format)
+COLD PyObject *mcx_forgive(mcx_call *call, const char *format)
 {
     PyObject *error;
     int result;
@@ -102,7 +102,7 @@ PyObject *mcx_forgive(mcx_call *call, const char *format)
     return result < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-PyObject *mcx_give_up(mcx_call *call, const char *format, const char *why)
+COLD PyObject *mcx_give_up(mcx_call *call, const char *format, const char *why)
 {
     if (call->cache != NULL) {
         return raise_error(call, why);

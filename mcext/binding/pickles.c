@@ -56,8 +56,8 @@ static PyObject *make_pickler(PyObject *class, PyObject *file, PyObject *protoco
 }
 
 /* The value through a pickler object: a caller's own, or one with a persistent_id. */
-static PyObject *dump_value(const mcx_snapshot *snapshot, PyObject *value, PyObject *protocol,
-                            bool has_id)
+static COLD PyObject *dump_value(const mcx_snapshot *snapshot, PyObject *value, PyObject *protocol,
+                                 bool has_id)
 {
     PyObject *class = NULL;
     PyObject *file = NULL;
@@ -101,7 +101,7 @@ done:
     return result;
 }
 
-PyObject *mcx_pickle(mcx_call *call, PyObject *value)
+APART PyObject *mcx_pickle(mcx_call *call, PyObject *value)
 {
     const mcx_snapshot *snapshot = call->snapshot;
     PyObject *protocol = NULL;
@@ -147,7 +147,7 @@ PyObject *mcx_pickle(mcx_call *call, PyObject *value)
 /* ---- reading ------------------------------------------------------------------------------- */
 
 /* Through an unpickler object: a caller's own, or one with a persistent_load. */
-static PyObject *load_value(const mcx_snapshot *snapshot, PyObject *bytes, bool has_load)
+static COLD PyObject *load_value(const mcx_snapshot *snapshot, PyObject *bytes, bool has_load)
 {
     PyObject *class = NULL;
     PyObject *file_type = NULL;
@@ -186,7 +186,7 @@ done:
     return result;
 }
 
-PyObject *mcx_unpickle(mcx_call *call, mc_slice text, PyObject *body)
+APART PyObject *mcx_unpickle(mcx_call *call, mc_slice text, PyObject *body)
 {
     const mcx_snapshot *snapshot = call->snapshot;
     PyObject *bytes = NULL;

@@ -34,8 +34,8 @@ static PyObject *find(mcx_module *module, int method)
     return found;
 }
 
-PyObject *mcx_pure(PyObject *self, int method, PyObject *const *args, Py_ssize_t nargs,
-                   PyObject *kwnames)
+COLD PyObject *mcx_pure(PyObject *self, int method, PyObject *const *args, Py_ssize_t nargs,
+                        PyObject *kwnames)
 {
     enum {
         AT_MOST = 24

@@ -38,7 +38,7 @@ static mcx_record *last_record(const mcx_shared *shared)
                : NULL;
 }
 
-static void remember(const mcx_shared *shared, mcx_record *record)
+static COLD void remember(const mcx_shared *shared, mcx_record *record)
 {
     uint64_t now = atomic_load_explicit(&lost, memory_order_relaxed);
 
@@ -186,7 +186,7 @@ mcx_record *mcx_record_of(mcx_module *module, mcx_shared *shared, PyObject *self
 }
 
 /* stats[name] += by */
-static int add_count(PyObject *stats, PyObject *name, unsigned long by)
+static COLD int add_count(PyObject *stats, PyObject *name, unsigned long by)
 {
     PyObject *number = PyLong_FromUnsignedLong(by);
     PyObject *old = number ? PyObject_GetItem(stats, name) : NULL;

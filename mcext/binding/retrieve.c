@@ -116,7 +116,7 @@ static inline bool take_plain(mcx_call *call, mc_leg *leg, mcx_retrieved *got)
     return found >= 0;
 }
 
-static void read_events(mcx_call *call, mcx_target *target, mc_leg *leg, mcx_retrieved *got)
+static COLD void read_events(mcx_call *call, mcx_target *target, mc_leg *leg, mcx_retrieved *got)
 {
     for (;;) {
         switch (mcx_drive(call, target, leg)) {

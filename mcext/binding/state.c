@@ -33,7 +33,7 @@ mcx_module *mcx_module_by_new(PyTypeObject *type, newfunc made_by)
     return module;
 }
 
-PyObject *mcx_import(const char *module, const char *attribute)
+COLD PyObject *mcx_import(const char *module, const char *attribute)
 {
     PyObject *imported = PyImport_ImportModule(module);
     PyObject *found = imported ? PyObject_GetAttrString(imported, attribute) : NULL;

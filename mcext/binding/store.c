@@ -112,7 +112,7 @@ static PyObject *result_of(mcx_server *host, const mcx_request *request, int the
 }
 
 /* cas sends its token, where there is one; else it is a set. */
-static int prepare_cas(mcx_call *call, mcx_request *request, uint64_t *token)
+static APART int prepare_cas(mcx_call *call, mcx_request *request, uint64_t *token)
 {
     int there = find_cas(call, request->key, token);
 

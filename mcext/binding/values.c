@@ -193,7 +193,7 @@ static COLD PyObject *decode_empty(mcx_call *call, mc_slice text)
                                : decode_plain(call, 0, text, NULL);
 }
 
-PyObject *mcx_decode(mcx_call *call, uint32_t flags, mc_slice text, PyObject *body)
+APART PyObject *mcx_decode(mcx_call *call, uint32_t flags, mc_slice text, PyObject *body)
 {
     PyObject *plain;
     PyObject *result;

@@ -164,7 +164,7 @@ done:
     return returned;
 }
 
-int mcx_compress(const mcx_snapshot *snapshot, mcx_stored *stored)
+APART int mcx_compress(const mcx_snapshot *snapshot, mcx_stored *stored)
 {
     PyObject *shorter;
 
@@ -307,7 +307,7 @@ static COLD PyObject *decompress_zstd(mcx_call *call, mc_slice text, PyObject *b
     return *plain == NULL ? mcx_forgive(call, "") : NULL;
 }
 
-PyObject *mcx_decompress(mcx_call *call, mc_slice text, PyObject *body, PyObject **plain)
+APART PyObject *mcx_decompress(mcx_call *call, mc_slice text, PyObject *body, PyObject **plain)
 {
     const mcx_snapshot *snapshot = call->snapshot;
     PyObject *bytes;

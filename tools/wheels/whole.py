@@ -12,13 +12,12 @@ from pathlib import Path
 
 HINTED = """
 arithmetic decode_plain encode_and_store look_up mc_leg_begin mc_leg_line mc_leg_move mc_leg_ready
-mc_leg_receive mc_leg_room mc_leg_store mc_number_format mc_number_parse mc_pool_give mc_request_get
-mc_request_line mcx_ask mcx_bind mcx_cache_begin mcx_cache_end mcx_cache_key_check mcx_cache_key_of
-mcx_cache_store_info mcx_call_begin mcx_call_end mcx_call_finish mcx_conclude mcx_decode mcx_delta
-mcx_key_single mcx_meta_get mcx_min_compress mcx_move mcx_record_of mcx_retrieve mcx_select mcx_target_end
-produce receive store
+mc_leg_receive mc_leg_room mc_leg_store mc_pool_give mc_request_line mcx_ask mcx_bind mcx_cache_begin
+mcx_cache_end mcx_cache_key_check mcx_cache_key_of mcx_cache_store_info mcx_call_begin mcx_call_end
+mcx_call_finish mcx_conclude mcx_delta mcx_key_single mcx_meta_get mcx_min_compress mcx_move
+mcx_record_of mcx_retrieve mcx_select mcx_target_end produce receive store
 """.split()
-ALWAYS = ["match_flags", "mc_leg_next", "mc_meta_match_hit", "mc_reply_match_get", "mcx_counters_note", "mcx_drive"]
+ALWAYS = ["match_flags", "mc_leg_next", "mc_meta_match_hit", "mc_reply_match_get", "mcx_counters_note"]
 OPTIMISE = ["--mllvm=-inlinehint-threshold=100000"]
 
 

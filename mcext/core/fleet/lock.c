@@ -1,5 +1,7 @@
 #include "core/fleet/lock.h"
 
+#include "core/wire/apart.h"
+
 #ifdef __linux__
 
 #include <errno.h>
@@ -40,14 +42,14 @@ static void futex(mc_lock *lock, int operation, uint32_t value)
 
 /* Whoever has waited takes it as one that others may wait for, which costs one needless call of the
  * system at worst. The kernel lets only sleep who still finds a 2 there. */
-void mc_lock_wait(mc_lock *lock)
+MC_COLD void mc_lock_wait(mc_lock *lock)
 {
     while (atomic_exchange_explicit(&lock->state, 2, memory_order_acquire) != 0) {
         futex(lock, FUTEX_WAIT, 2);
     }
 }
 
-void mc_lock_wake(mc_lock *lock)
+MC_COLD void mc_lock_wake(mc_lock *lock)
 {
     futex(lock, FUTEX_WAKE, 1);
 }

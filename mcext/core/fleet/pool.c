@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/net/process.h"
+#include "core/wire/apart.h"
 
 /* Memory kept for an idle connection's buffers, each. */
 #define IDLE_BUFFER ((size_t)1024)
@@ -61,7 +62,7 @@ static void start_over(mc_pool *pool, uint32_t generation)
     free_all(idle, count);
 }
 
-__attribute__((cold, noinline)) void mc_pool_check_fork_slow(mc_pool *pool)
+MC_COLD void mc_pool_check_fork_slow(mc_pool *pool)
 {
     uint32_t generation = mc_process_generation();
     uint32_t seen = atomic_load_explicit(&pool->generation, memory_order_acquire);
@@ -162,7 +163,7 @@ void mc_pool_opened(mc_connection *connection)
 }
 
 /* Room for one more; lock is held. */
-static __attribute__((noinline)) bool grow(mc_pool *pool)
+static MC_APART bool grow(mc_pool *pool)
 {
     size_t capacity = pool->capacity ? 2 * pool->capacity : 4;
     mc_connection **idle = mc_reallocate(pool->idle, capacity * sizeof *idle);

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 
+#include "core/wire/apart.h"
+
 mc_status mc_leg_send(mc_leg *leg, mc_clock *clock)
 {
     while (leg->piece_count > 0) {
@@ -50,7 +52,7 @@ static mc_status receive(mc_leg *leg, bool may_wait, mc_clock *clock)
 
 /* The rest of a body: mostly it is there already, and what stands behind it is seen at once; else
  * one receive waits for all of it. */
-static __attribute__((noinline)) mc_status receive_body(mc_leg *leg, mc_clock *clock)
+static MC_APART mc_status receive_body(mc_leg *leg, mc_clock *clock)
 {
     mc_clock none = {.timeout = 0, .late = true};
     mc_status status = MC_TIMEOUT;
@@ -141,8 +143,7 @@ mc_status mc_fanout_wait(struct pollfd *polls, size_t count, mc_clock *clock)
 
 static bool has_raised(const mc_leg *leg)
 {
-    return !mc_leg_is_running(leg) && !mc_leg_is_to_be_retried(leg) &&
-           leg->verdict.status == MC_RAISED;
+    return mc_leg_is_over(leg) && leg->verdict.status == MC_RAISED;
 }
 
 /* What of a leg can be done without waiting. True where that is something; else *entry is what it

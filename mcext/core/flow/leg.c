@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "core/wire/apart.h"
 #include "core/wire/meta.h"
 #include "core/wire/number.h"
 #include "core/wire/request.h"
@@ -111,7 +112,7 @@ static bool only_reads(const mc_leg *leg)
            (leg->command == MC_MG && !leg->once);
 }
 
-static void end_failed(mc_leg *leg, mc_status status)
+static MC_COLD void end_failed(mc_leg *leg, mc_status status)
 {
     bool answered = is_retrieval(leg) && leg->exchange.marked != 0 && status != MC_RAISED &&
                     status != MC_NO_MEMORY;
@@ -123,7 +124,7 @@ static void end_failed(mc_leg *leg, mc_status status)
                            .may_have_run = leg->asked && !only_reads(leg)});
 }
 
-void mc_leg_fail(mc_leg *leg, mc_status status)
+MC_APART void mc_leg_fail(mc_leg *leg, mc_status status)
 {
     if (status == MC_OK || leg->state == STATE_OVER) {
         return;
@@ -180,7 +181,7 @@ static void note_command(mc_leg *leg, mc_slice key)
 
 /* Room for the batch as far as its other commands are like the first one: a buffer that grows by
  * doubling may have to copy all that it holds each time. */
-static bool reserve_batch(mc_leg *leg)
+static MC_APART bool reserve_batch(mc_leg *leg)
 {
     mc_buffer *out = output_of(leg);
     size_t size = mc_buffer_length(out), left = leg->count - leg->next;
@@ -201,7 +202,7 @@ static void point_to(mc_leg *leg, mc_slice value)
     leg->outside += value.length;
 }
 
-static __attribute__((noinline, cold)) void cut_records(mc_leg *leg)
+static MC_COLD void cut_records(mc_leg *leg)
 {
     size_t length = mc_buffer_length(output_of(leg));
     bool behind_value = leg->made > 0 && leg->first[leg->made - 1].iov_base != NULL;
@@ -283,7 +284,7 @@ static bool lay_out_keys(mc_leg *leg)
 }
 
 /* The pieces of the output get their addresses, which do not move any more. */
-static void place_pieces(mc_leg *leg)
+static MC_APART void place_pieces(mc_leg *leg)
 {
     mc_buffer *out = output_of(leg);
     char *at = out->data; /* nothing is consumed of it */
@@ -329,7 +330,7 @@ bool mc_leg_ready(mc_leg *leg)
 /* ---- moving --------------------------------------------------------------------------------- */
 
 /* A body's room comes first. */
-static int room_of_body(mc_leg *leg, bool may_wait, struct iovec pieces[2], bool *all)
+static MC_APART int room_of_body(mc_leg *leg, bool may_wait, struct iovec pieces[2], bool *all)
 {
     mc_exchange *exchange = &leg->exchange;
     mc_buffer *in = exchange->in;
@@ -476,11 +477,12 @@ bool mc_leg_take_stored(mc_leg *leg)
 bool mc_leg_take_number(mc_leg *leg, uint64_t *number)
 {
     mc_buffer *in = &leg->connection->in;
+    const char *bytes = mc_buffer_bytes(in);
     size_t length = mc_buffer_length(in);
 
     if (!is_at_reply(leg, MC_FAMILY_NUMBER) || length <= 2 ||
-        memcmp(mc_buffer_bytes(in) + length - 2, "\r\n", 2) != 0 ||
-        !mc_number_parse(mc_buffer_bytes(in), length - 2, number)) {
+        memcmp(bytes + length - 2, "\r\n", 2) != 0 ||
+        mc_number_take(bytes, number) != bytes + length - 2) {
         return false;
     }
     end_whole(leg);
@@ -492,6 +494,11 @@ bool mc_leg_take_number(mc_leg *leg, uint64_t *number)
 bool mc_leg_is_running(const mc_leg *leg)
 {
     return leg->state == STATE_RUNNING;
+}
+
+bool mc_leg_is_over(const mc_leg *leg)
+{
+    return leg->state == STATE_OVER;
 }
 
 bool mc_leg_is_to_be_retried(const mc_leg *leg)

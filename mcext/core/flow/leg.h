@@ -117,6 +117,7 @@ bool mc_leg_wants_more(const mc_leg *leg);
 
 /* Neither over nor to be tried once more. */
 bool mc_leg_is_running(const mc_leg *leg);
+bool mc_leg_is_over(const mc_leg *leg);
 bool mc_leg_is_to_be_retried(const mc_leg *leg);
 
 /* The leg ends in status, or is to be tried once more: what mc_leg_next says from here on. MC_OK is

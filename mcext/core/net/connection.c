@@ -4,6 +4,8 @@
 #include <poll.h>
 #include <stdlib.h>
 
+#include "core/wire/apart.h"
+
 /* A time that is over is the transport's to notice. */
 mc_status mc_connecting_wait(mc_connection *connection, mc_connecting *state)
 {
@@ -58,7 +60,7 @@ mc_status mc_connection_connect(mc_connection *connection, mc_connecting *state,
     }
 }
 
-void mc_pieces_advance(struct iovec **pieces, int *count, size_t moved)
+MC_APART void mc_pieces_advance(struct iovec **pieces, int *count, size_t moved)
 {
     while (*count > 0 && moved >= (*pieces)->iov_len) {
         moved -= (*pieces)->iov_len;

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/net/system.h"
+#include "core/wire/apart.h"
 #include "core/wire/number.h"
 
 /* Between two attempts at a Unix socket whose server has too many callers waiting already. */
@@ -288,7 +289,7 @@ static mc_status native_connect(mc_connection *connection, mc_connecting *state,
 
 /* ---- bytes -------------------------------------------------------------------------------- */
 
-static __attribute__((noinline)) ssize_t send_pieces(int fd, struct iovec *pieces, int count)
+static MC_APART ssize_t send_pieces(int fd, struct iovec *pieces, int count)
 {
     struct msghdr message = {.msg_iov = pieces,
                              .msg_iovlen = (size_t)(count < IOV_MAX ? count : IOV_MAX)};
@@ -298,8 +299,7 @@ static __attribute__((noinline)) ssize_t send_pieces(int fd, struct iovec *piece
 
 /* What a send or receive that moved nothing means: MC_OK where it is to be tried again, since what
  * it had to wait for is there now. */
-static __attribute__((noinline)) mc_status wait_after(mc_connection *connection, short events,
-                                                      mc_clock *clock)
+static MC_APART mc_status wait_after(mc_connection *connection, short events, mc_clock *clock)
 {
     if (errno != EAGAIN && errno != EWOULDBLOCK) {
         return from_errno(connection);
@@ -327,8 +327,7 @@ static mc_status native_send(mc_connection *connection, struct iovec *pieces, in
     }
 }
 
-static __attribute__((noinline)) ssize_t receive_pieces(int fd, struct iovec *pieces, int count,
-                                                        int flags)
+static MC_APART ssize_t receive_pieces(int fd, struct iovec *pieces, int count, int flags)
 {
     struct msghdr message = {.msg_iov = pieces, .msg_iovlen = (size_t)count};
 

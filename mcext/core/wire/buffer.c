@@ -4,15 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/wire/apart.h"
+
 void *(*mc_reallocate)(void *memory, size_t size) = realloc;
 
-void mc_buffer_fini(mc_buffer *buffer)
+MC_APART void mc_buffer_fini(mc_buffer *buffer)
 {
     free(buffer->data);
     *buffer = (mc_buffer){0};
 }
 
-__attribute__((cold, noinline)) char *mc_buffer_grow(mc_buffer *buffer, size_t size)
+MC_COLD char *mc_buffer_grow(mc_buffer *buffer, size_t size)
 {
     size_t held = mc_buffer_length(buffer);
 
@@ -40,7 +42,7 @@ __attribute__((cold, noinline)) char *mc_buffer_grow(mc_buffer *buffer, size_t s
     return buffer->data + buffer->end;
 }
 
-int mc_buffer_append(mc_buffer *buffer, const char *bytes, size_t size)
+MC_APART int mc_buffer_append(mc_buffer *buffer, const char *bytes, size_t size)
 {
     char *room = mc_buffer_reserve(buffer, size);
 

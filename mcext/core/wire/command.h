@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/wire/apart.h"
 #include "core/wire/reply.h"
 
 typedef enum {
@@ -59,7 +60,7 @@ extern const mc_command_info mc_commands[MC_COMMANDS];
 
 /* How many of the keys, of which there is one at least, the next "get" line has. Not for a single
  * get, whose way is not to be longer for this. */
-__attribute__((noinline)) size_t mc_keys_of_line(const mc_slice *keys, size_t count);
+MC_APART size_t mc_keys_of_line(const mc_slice *keys, size_t count);
 
 static inline bool mc_command_is_meta(mc_command command)
 {

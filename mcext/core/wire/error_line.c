@@ -3,12 +3,14 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "core/wire/apart.h"
+
 #define TEXT(literal)                                                                              \
     {                                                                                              \
         literal, sizeof(literal) - 1                                                               \
     }
 
-static bool is_among(mc_slice text, const mc_slice *known, size_t count)
+static MC_APART bool is_among(mc_slice text, const mc_slice *known, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         if (text.length == known[i].length &&

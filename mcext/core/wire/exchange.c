@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "core/wire/apart.h"
 #include "core/wire/error_line.h"
 #include "core/wire/meta.h"
 
@@ -510,7 +511,7 @@ static mc_event next_line(mc_exchange *exchange)
     }
 }
 
-mc_event mc_exchange_next(mc_exchange *exchange)
+MC_APART mc_event mc_exchange_next(mc_exchange *exchange)
 {
     for (;;) {
         mc_buffer *in = exchange->in;

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "core/wire/apart.h"
 #include "core/wire/number.h"
 
 #define BIT(letter) (UINT64_C(1) << ((letter) - 'A'))
@@ -38,26 +39,6 @@ static mc_reply_type type_of(mc_slice line)
     }
 }
 
-/* The number at at; where it ends, or NULL: there is none that fits. Behind the line stands its CR,
- * which is no digit. */
-static inline const char *take_number(const char *at, uint64_t *number)
-{
-    const char *begin = at;
-    uint64_t sum = 0, digit;
-
-    while ((digit = (uint64_t)(unsigned char)*at - '0') <= 9) {
-        sum = sum * 10 + digit;
-        at++;
-    }
-    size_t length = (size_t)(at - begin);
-
-    if (length == 0 || length >= MC_NUMBER_MAX_DIGITS) {
-        return mc_number_parse(begin, length, number) ? at : NULL;
-    }
-    *number = sum; /* with fewer digits it always fits */
-    return at;
-}
-
 static const char *end_of_word(const char *at, const char *end)
 {
     const char *space = memchr(at, ' ', (size_t)(end - at));
@@ -84,7 +65,7 @@ static const char *take_ttl(const char *at, mc_reply *reply)
         reply->ttl = -1;
         return at + 2;
     }
-    at = take_number(at, &number);
+    at = mc_number_take(at, &number);
     if (at == NULL || number > INT64_MAX) {
         return NULL;
     }
@@ -101,16 +82,16 @@ static inline const char *take_flag(char letter, const char *at, const char *end
     switch (letter) {
     case 'c':
         reply->has_cas = true;
-        return take_number(at, &reply->cas);
+        return mc_number_take(at, &reply->cas);
     case 'f':
-        at = take_number(at, &number);
+        at = mc_number_take(at, &number);
         if (at == NULL || number > UINT32_MAX) {
             return NULL;
         }
         reply->flags = (uint32_t)number;
         return at;
     case 'h':
-        at = take_number(at, &number);
+        at = mc_number_take(at, &number);
         if (at == NULL || number > 1) {
             return NULL;
         }
@@ -119,9 +100,9 @@ static inline const char *take_flag(char letter, const char *at, const char *end
     case 'k':
         return take_key(at, end, key, reply);
     case 'l':
-        return take_number(at, &reply->age);
+        return mc_number_take(at, &reply->age);
     case 's':
-        return take_number(at, &reply->size);
+        return mc_number_take(at, &reply->size);
     case 't':
         return take_ttl(at, reply);
     default: /* W, X and Z are there or not */
@@ -154,8 +135,8 @@ static bool take_flags(const char *at, const char *end, mc_slice key, mc_reply *
     return true;
 }
 
-mc_status mc_meta_parse(const char *data, size_t length, mc_slice key, mc_reply *reply,
-                        size_t *consumed)
+MC_APART mc_status mc_meta_parse(const char *data, size_t length, mc_slice key, mc_reply *reply,
+                                 size_t *consumed)
 {
     mc_slice line;
     mc_status status = mc_reply_cut_line(data, length, &line);
@@ -185,7 +166,7 @@ mc_status mc_meta_parse(const char *data, size_t length, mc_slice key, mc_reply 
         while (at < end && *at == ' ') {
             at++;
         }
-        at = take_number(at, &reply->length);
+        at = mc_number_take(at, &reply->length);
         if (at == NULL || (at < end && *at != ' ')) {
             return MC_MALFORMED;
         }
@@ -204,13 +185,13 @@ static inline const char *match_flags(const char *at, mc_reply *reply)
 
         at += 2;
         if (letter == 'f') {
-            at = take_number(at, &number);
+            at = mc_number_take(at, &number);
             if (at == NULL || number > UINT32_MAX) {
                 return NULL;
             }
         }
         else if (letter == 'c') {
-            at = take_number(at, &reply->cas);
+            at = mc_number_take(at, &reply->cas);
             if (at == NULL) {
                 return NULL;
             }
@@ -239,7 +220,7 @@ bool mc_meta_match_hit(const char *data, size_t length, mc_slice key, mc_reply *
     }
     const char *at, *end = data + length;
 
-    at = take_number(data + 3, &reply->length);
+    at = mc_number_take(data + 3, &reply->length);
     if (at == NULL || at[0] != ' ' || at[1] != 'k' ||
         (size_t)(end - at) < sizeof " k\r\n\r\n" - 1 + key.length ||
         !mc_bytes_equal(at + 2, key.bytes, key.length)) {

@@ -2,7 +2,9 @@
 
 #include <string.h>
 
-bool mc_number_parse(const char *text, size_t length, uint64_t *value)
+#include "core/wire/apart.h"
+
+MC_APART bool mc_number_parse(const char *text, size_t length, uint64_t *value)
 {
     uint64_t sum = 0;
 
@@ -38,7 +40,7 @@ const char mc_number_pairs[201] = "0001020304050607080910111213141516171819"
                                   "6061626364656667686970717273747576777879"
                                   "8081828384858687888990919293949596979899";
 
-size_t mc_number_format(char *to, uint64_t value)
+MC_APART size_t mc_number_format(char *to, uint64_t value)
 {
     char digits[MC_NUMBER_MAX_DIGITS];
     size_t at = sizeof digits;

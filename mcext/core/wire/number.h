@@ -17,6 +17,26 @@
 bool mc_number_parse(const char *text, size_t length, uint64_t *value);
 bool mc_number_parse_u32(const char *text, size_t length, uint32_t *value);
 
+/* The number that stands at at; where it ends, or NULL: there is none that fits. What ends it is
+ * there to be read: a line's CR, which is no digit. */
+static inline const char *mc_number_take(const char *at, uint64_t *number)
+{
+    const char *begin = at;
+    uint64_t sum = 0, digit;
+
+    while ((digit = (uint64_t)(unsigned char)*at - '0') <= 9) {
+        sum = sum * 10 + digit;
+        at++;
+    }
+    size_t length = (size_t)(at - begin);
+
+    if (length == 0 || length >= MC_NUMBER_MAX_DIGITS) {
+        return mc_number_parse(begin, length, number) ? at : NULL;
+    }
+    *number = sum; /* with fewer digits it always fits */
+    return at;
+}
+
 /* Writes value's digits, no terminator; to has room for MC_NUMBER_MAX_DIGITS. Returns the count. */
 size_t mc_number_format(char *to, uint64_t value);
 

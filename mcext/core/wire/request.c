@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "core/wire/apart.h"
 #include "core/wire/number.h"
 
 static inline char *put(char *at, mc_slice text)
@@ -38,7 +39,7 @@ static void finish(mc_buffer *to, char *room, char *at, bool noreply)
     mc_buffer_commit(to, (size_t)(at - room));
 }
 
-int mc_request_get(mc_buffer *to, mc_command command, const mc_slice *keys, size_t count)
+MC_APART int mc_request_get(mc_buffer *to, mc_command command, const mc_slice *keys, size_t count)
 {
     size_t length = MC_LINE_ROOM;
 
@@ -57,8 +58,8 @@ int mc_request_get(mc_buffer *to, mc_command command, const mc_slice *keys, size
     return 1;
 }
 
-int mc_request_store(mc_buffer *to, mc_command command, mc_slice key, uint32_t flags,
-                     mc_slice exptime, size_t length, const uint64_t *cas, bool noreply)
+MC_APART int mc_request_store(mc_buffer *to, mc_command command, mc_slice key, uint32_t flags,
+                              mc_slice exptime, size_t length, const uint64_t *cas, bool noreply)
 {
     char *room = mc_buffer_reserve(to, MC_LINE_ROOM + key.length + exptime.length);
 
