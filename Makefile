@@ -101,7 +101,7 @@ mutants:
 	@$(PY) -m tests.mutants --count $(COUNT) --seed $(SEED)
 
 bench:
-	@tools/system.sh run valgrind
+	@tools/system.sh run valgrind redis
 	@tools/setup.sh
 	@$(PY) benchmarks/run.py
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Sees to it that the programs and headers are there that the named tasks need: run (demo and tests), proxies and
-# terminal (tests), clients (the packages of requirements-frameworks.txt), lint, clang, valgrind, spin, debootstrap.
+# terminal (tests), clients (the packages of requirements-frameworks.txt), redis (bench), lint, clang, valgrind, spin,
+# debootstrap.
 # What is missing comes from Debian's packages where this user may install them; else one line says what to install.
 # Usage: PYTHON=python3 tools/system.sh TASK...
 set -eu
@@ -37,6 +38,8 @@ check_clients() { # pylibmc is compiled where it has no wheel
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 12))' || return 0
     header libmemcached/memcached.h libmemcached-dev
 }
+
+check_redis() { program redis-server; }
 
 check_lint() {
     program clang-format
