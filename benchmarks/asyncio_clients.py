@@ -9,6 +9,9 @@ All share a core with the servers. Each client on each loop is a process of its 
 learns from large values makes the small ones faster. They take turns, round by round, in another order each time; the
 figures are medians over the rounds. The first call of each task in a turn is not timed.
 
+One of them, redis-py, speaks to a redis-server, which is started for each row and stopped: another server, the outside
+yardstick.
+
 At last one of ten servers is stopped for a while: ten tasks wait for it, ninety ask the others, and measured is what
 these take for a call, beside the same without the ten.
 
@@ -53,6 +56,7 @@ SERVERS = 10
 LATE_CALLS = 20  # of each task, while one server is stopped
 STOPPED = 0.4  # seconds; less than any client waits for a reply
 LATE_ROUNDS = 7
+REDIS_SECONDS = 20  # until a redis-server answers; one that cannot start ends at once
 
 Progress = Callable[[str], None]
 
@@ -91,24 +95,48 @@ ROWS = (
 
 
 def redis_lack() -> str:
-    return "" if shutil.which("redis-server") else "there is no redis-server (Debian: redis-server)"
+    if not shutil.which("redis-server"):
+        return "there is no redis-server (Debian: redis-server)"
+    try:
+        with redis_server():
+            return ""
+    except RuntimeError as error:
+        return str(error)
+
+
+def redis_version() -> str:
+    """As in "Redis 7.0.15"."""
+    said = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=True).stdout.split()
+    return " ".join([said[0], *(word.removeprefix("v=") for word in said if word.startswith("v="))])
+
+
+def redis_answers(address: tuple[str, int]) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(address, timeout=1) as sock:
+        sock.sendall(b"PING\r\n")
+        return sock.recv(7) == b"+PONG\r\n"
+    return False
 
 
 @contextlib.contextmanager
 def redis_server() -> Iterator[str]:
-    """Starts one that keeps nothing on disk; yields its address."""
-    with socket.socket() as probe, tempfile.TemporaryDirectory(prefix="mcext-") as folder:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", folder]
-        process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
+    """Starts one that keeps nothing on disk; yields its address once it answers. RuntimeError where it does not."""
+    with socket.socket() as holder, tempfile.TemporaryDirectory(prefix="mcext-") as folder:
+        # A socket that is bound so and does not listen keeps the port from all but who asks for it by number.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        host, port = holder.getsockname()
+        options = ["--port", str(port), "--bind", host, "--save", "", "--appendonly", "no", "--dir", folder]
+        output = Path(folder) / "output"
+        with output.open("wb") as log:
+            process = subprocess.Popen(["redis-server", *options], stdout=log, stderr=log)
         try:
-            for _ in range(500):
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                    break
+            deadline = time.monotonic() + REDIS_SECONDS
+            while not redis_answers((host, port)):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    said = output.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+                    raise RuntimeError(f"redis-server does not start: {said[-1]}")
                 time.sleep(0.02)
-            yield f"127.0.0.1:{port}"
+            yield f"{host}:{port}"
         finally:
             process.kill()
             process.wait()
@@ -130,8 +158,8 @@ class Seat:
         self.command = [sys.executable, str(environment.HERE / "asyncio_worker.py"), name, loop]
 
     def lack(self) -> str:
-        if self.contestant.redis and redis_lack():
-            return redis_lack()
+        if self.contestant.redis and (reason := redis_lack()):
+            return reason
         result = subprocess.run([*self.command, "--check"], env=self.environment, capture_output=True, text=True)
         return "" if result.returncode == 0 else (result.stderr.strip().splitlines() or ["it cannot be imported"])[-1]
 
@@ -294,6 +322,8 @@ def measure(
     for name, reason in lacking.items():
         progress(f"{name} is left out: {reason}")
     missing |= lacking
+    with_redis = any(seat.contestant.redis for seat in all_seats)
+    version = {"redis": redis_version()} if with_redis else {}
     points: list[dict[str, Any]] = []
     allowed = os.sched_getaffinity(0)
     environment.pin(core)  # the servers and the clients, too
@@ -304,13 +334,13 @@ def measure(
                 with contextlib.ExitStack() as stack:
                     server = stack.enter_context(memcached("-t", "1", "-m", "1024", "-I", "4m"))
                     servers = {False: server.address}
-                    if any(seat.contestant.redis for seat in all_seats):
+                    if with_redis:
                         servers[True] = stack.enter_context(redis_server())
                     points += measure_row(row, count, all_seats, servers, rounds, milliseconds)
         late_rows = measure_late(all_seats, LATE_ROUNDS, progress) if late else []
     finally:
         os.sched_setaffinity(0, allowed)
-    return {"titles": {row.name: row.title for row in rows}, "points": points, "late": late_rows}
+    return {"titles": {row.name: row.title for row in rows}, "points": points, "late": late_rows} | version
 
 
 def main() -> int:

@@ -360,7 +360,7 @@ class Memcachio(Contestant):
 class Redis(Contestant):
     """redis-py with hiredis and a redis-server: not a memcached, but what many would take instead."""
 
-    name = "redis-py"
+    name = "redis-py on redis"
     packages = ("redis", "hiredis")
     many_servers = False
     redis = True

@@ -18,7 +18,7 @@ COLOURS = {
     "aiomcache": "#009e73",
     "memcachio": "#cc79a7",
     "to_thread(mcext.Cache)": "#56b4e9",
-    "redis-py": "#999999",
+    "redis-py on redis": "#999999",
 }
 CLOCKS = {"cpu": "CPU time of the client's process", "wall": "Time"}
 
@@ -48,7 +48,10 @@ def tables(measured: dict[str, Any]) -> list[Table]:
             for call, tasks in dict.fromkeys((key[1], key[2]) for key in points if key[0] == loop):
                 cells = [cell(points.get((loop, call, tasks, client)), clock) for client in clients]
                 body.append([measured["titles"][call], f"{tasks:,}", *cells])
-            made.append((f"{what} a call on {loop}, µs (ratio to the floor)", ["call", "tasks", *clients], body))
+            title = f"{what} a call on {loop}, µs (ratio to the floor)"
+            if "redis" in measured:
+                title += f"; redis-py on {measured['redis']}: another server, the outside yardstick"
+            made.append((title, ["call", "tasks", *clients], body))
     late = []
     for row in measured["late"]:
         if "error" in row:
