@@ -1,6 +1,6 @@
 """The clients side by side: how each is opened, with the settings that its own documentation gives for this use.
 
-Each has get, set, get_multi, set_multi and incr. A client is imported only when it is opened, since two of them live
+Most have get, set, get_multi, set_multi and incr. A client is imported only when it is opened, since two of them live
 in a module of the same name: one process opens one kind of client.
 
 The pickle protocol is for those that write protocol 0 if not told otherwise. pymemcache and pylibmc write the newest,
@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+METHODS = ("get", "set", "incr", "get_multi", "set_multi")
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -23,6 +25,8 @@ class Kind:
     open: Callable[[list[str], int], Any]  # servers, pickle protocol
     needs: str = ""  # what its installation needs beyond pip
     shares: bool = True  # it reads the bytes that others store
+    methods: tuple[str, ...] = METHODS  # what can be measured of it
+    unix: bool = True  # it connects to Unix sockets
 
 
 def _ours(servers: list[str], protocol: int) -> Any:
@@ -122,11 +126,19 @@ KINDS = {
     kind.name: kind
     for kind in (
         Kind(OURS, "", "mcext", _ours),
-        Kind(CACHE, "", "mcext", _cache),
+        Kind(CACHE, "", "mcext", _cache, methods=(*METHODS, "get_item", "get_or_set")),
         Kind("mcext, customised", "", "mcext", _customised),
         Kind("python-memcached", "python-memcached", "memcache", _python_memcached),
         Kind("pymemcache", "pymemcache", "pymemcache", _pymemcache),
-        Kind("meta-memcache", "meta-memcache", "meta_memcache", _meta_memcache, shares=False),
+        Kind(
+            "meta-memcache",
+            "meta-memcache",
+            "meta_memcache",
+            _meta_memcache,
+            shares=False,
+            methods=("get", "set", "get_or_set"),
+            unix=False,
+        ),
         Kind("pylibmc", "pylibmc", "pylibmc", _pylibmc, "a C compiler, libmemcached-dev, zlib1g-dev"),
         Kind("libmc", "libmc", "libmc", _libmc, "a C++ compiler"),
     )

@@ -85,12 +85,12 @@ PARTS = [
     Part(
         "the reply taken apart",
         files="core/wire/reply* core/wire/exchange* core/wire/command* core/wire/number.c",
-        functions="mc_bytes_equal mc_leg_take_* is_at_reply",
+        functions="mc_bytes_equal mc_leg_take_* is_at_reply mc_number_take mc_number_parse",
     ),
     Part(
         "the value",
         files="binding/values* binding/pickles* binding/zlibs* binding/compat.h",
-        functions="retrieve *value_of take_plain take_values keep_value take_on serialise",
+        functions="retrieve mcx_retrieve* *value_of take_plain take_values keep_value take_on serialise",
     ),
     Part(
         "the verdict, the connection given back",

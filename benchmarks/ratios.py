@@ -68,6 +68,8 @@ def measure_call(
             taking_part = {"": raws[0]}
             shared = RAW_PREFIX if call.is_shared(len(addresses)) else ""
             for name, worker in workers.items():
+                if call.method not in KINDS[name].methods:
+                    continue
                 try:
                     own = shared if KINDS[name].shares else ""
                     worker.order(call=call.name, keys=call.key_count(len(addresses)), shared=own)
@@ -118,6 +120,8 @@ def measure(
                 with running_servers(server_count, TRANSPORTS[transport]) as servers, contextlib.ExitStack() as stack:
                     workers = {}
                     for number, kind in enumerate(kinds):
+                        if TRANSPORTS[transport] and not kind.unix:
+                            continue
                         workers[kind.name] = client_worker(kind)
                         stack.callback(workers[kind.name].close)
                         workers[kind.name].order(open=[server.address for server in servers], prefix=f"{number:03d}")

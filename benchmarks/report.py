@@ -67,7 +67,8 @@ def instruction_tables(results: dict[str, Any]) -> list[Table]:
         return []
     body = []
     for call in callgrind.CALLS:
-        texts = [f"{rows[call, client]['bound']:,.0f} / {rows[call, client]['attribute']:,.0f}" for client in clients]
+        found = [rows.get((call, client)) for client in clients]
+        texts = [f"{row['bound']:,.0f} / {row['attribute']:,.0f}" if row else "" for row in found]
         reach = callgrind.REACH.get(call)
         body.append([BY_NAME[call].title, *texts, f"{reach:,}" if reach else ""])
     look_ups = [f"{rows[callgrind.CALLS[0], client]['look_up']:,.0f}" for client in clients]

@@ -88,12 +88,16 @@ def wait_until_listening(host: str, port: int, process: subprocess.Popen[bytes])
     raise RuntimeError("memcached ended at its start")
 
 
+def having(kinds: list[Kind], *methods: str) -> list[Kind]:
+    return [kind for kind in kinds if set(methods) <= set(kind.methods)]
+
+
 def late_server(kinds: list[Kind]) -> list[Table]:
     rows = []
     with servers(10, unix=False) as addresses, late_proxy(addresses[0]) as late:
         raw = [raw_seconds(BY_NAME["get_multi_100"], addresses[:count], 200) for count in (1, 10)]
         rows.append(["raw loop", *(f"{took * 1e3:.2f}" for took in raw), ""])
-        for kind in kinds:
+        for kind in having(kinds, "get_multi"):
             one = run_target(kind, "get_multi", servers=addresses[:1], keys=100, repeat=200)
             ten = run_target(kind, "get_multi", servers=addresses, keys=100, repeat=200)
             slow = run_target(kind, "get_multi", servers=[late, *addresses[1:]], keys=100, repeat=11)
@@ -129,7 +133,7 @@ def keys_in_a_call(kinds: list[Kind]) -> list[Table]:
     with servers(1, unix=False) as addresses:
         for method in rows:
             rows[method].append(["raw loop", *(raw_key(method, addresses, count) for count in counts)])
-        for kind in kinds:
+        for kind in having(kinds, "get_multi", "set_multi"):
             figures = [run_target(kind, "keys", servers=addresses, count=count) for count in counts]
             for method, place in (("get_multi", 0), ("set_multi", 2)):
                 texts = [f"{row[place]:,.0f} / {row[place + 1]:,.0f}" if row else FAILED for row in figures]
