@@ -77,6 +77,7 @@ int mcx_cache_begin(mcx_call *call, PyObject *self, mc_command command)
     }
     call->snapshot = mcx_shared_enter(call->shared);
     mc_clock_start(&call->clock, MC_NO_TIMEOUT, MC_NO_TIMEOUT); /* until a server is chosen */
+    call->began = call->clock.start;
     return 0;
 }
 

@@ -125,6 +125,7 @@ static INLINE int begin(mcx_call *call, PyObject *self, bool inner)
         }
     }
     mc_clock_start(&call->clock, MC_NO_TIMEOUT, MC_NO_TIMEOUT); /* until a server is chosen */
+    call->began = call->clock.start;
     return 0;
 }
 

@@ -25,6 +25,7 @@ typedef struct {
     mcx_snapshot *snapshot; /* valid until mcx_call_end */
     mcx_record *record;     /* strong; a Client's */
     mc_clock clock;
+    int64_t began; /* by mc_clock_now; the clock's start moves by what is left out */
     const mc_transport *transport;
     PyObject *socket_class; /* strong; NULL: connections are native */
     uint64_t owner;

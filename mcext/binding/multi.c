@@ -44,7 +44,7 @@ int mcx_multi_run(mcx_multi *all, int what, PyObject *keys, PyObject *prefix)
     }
     result = mcx_items_collect(all, keys, prefix);
     if (result == 0) {
-        call->clock.start = mc_clock_now(); /* nothing so far was the servers' time */
+        call->began = call->clock.start = mc_clock_now(); /* nothing so far was the servers' time */
         result = mcx_spread(all);
     }
     Py_XDECREF(asked_for);

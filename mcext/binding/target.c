@@ -91,7 +91,7 @@ static int open_connection(mcx_call *call, mcx_server *host, mc_connection *conn
         return 0; /* the call's budget is spent, which says nothing about this server */
     }
     /* Once in a call, also where a dead mark does not hold for as long. */
-    if (atomic_load(&host->refused_at) > call->clock.start) {
+    if (atomic_load(&host->refused_at) > call->began) {
         mc_pool_give(connection, false, 0);
         return call->cache != NULL ? mcx_fault_dead(call, host) : 0;
     }

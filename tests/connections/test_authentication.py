@@ -271,14 +271,31 @@ def test_it_is_tried_again_behind_the_dead_mark(server):
     assert words == []
 
 
+def takes_its_time():
+    time.sleep(0.05)
+    return "wrong"
+
+
+@pytest.mark.parametrize("password", ["wrong", takes_its_time])
 @pytest.mark.parametrize("dead_retry", [0, 1e-9])
-def test_it_is_not_tried_twice_in_a_call(server, other, dead_retry):
-    grown = since(server), since(other)
-    with client_of(server, other, password="wrong", dead_retry=dead_retry) as client:
+def test_it_is_not_tried_twice_in_a_call(server, other, dead_retry, password):
+    """Also where the second server's password, or the look-up of its name, took longer than the first one's refusal."""
+    once = [{"connections": 1, "attempts": 1, "refused": 1}] * 2
+    with client_of(server, other, password=password, dead_retry=dead_retry) as client:
+        grown = since(server), since(other)
         assert client.get("key") is None
-        assert [one() for one in grown] == [{"connections": 1, "attempts": 1, "refused": 1}] * 2
+        assert [one() for one in grown] == once
         assert client.get_multi([f"key{n}" for n in range(50)]) == {}
         assert client.set_multi({f"key{n}": n for n in range(50)})
+
+
+@plain
+def test_nor_is_it_in_a_call_for_many_keys(server, other):
+    with client_of(server, other, password=takes_its_time, dead_retry=0) as client:
+        for call in (client.get_multi, client.delete_multi, lambda keys: client.set_multi(dict.fromkeys(keys))):
+            grown = since(server), since(other)
+            call([f"key{n}" for n in range(50)])
+            assert [one() for one in grown] == [{"connections": 1, "attempts": 1, "refused": 1}] * 2
 
 
 def test_the_keys_of_a_server_that_refuses_go_where_those_of_a_dead_one_go(server, other):
