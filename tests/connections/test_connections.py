@@ -70,7 +70,7 @@ def together(mc, count):
 
 def test_two_thousand_short_threads_eight_at_a_time_open_at_most_eight_sockets():
     with ScriptedServer(key_script) as server:
-        mc = mcext.Client([server.address])
+        mc = mcext.Client([server.address], socket_timeout=2 * AT_ONCE)
         numbers = iter(range(2000))
         take = threading.Lock()
         wrong = []
@@ -100,7 +100,7 @@ def test_two_thousand_short_threads_eight_at_a_time_open_at_most_eight_sockets()
 
 def test_threads_one_after_the_other_share_one_socket():
     with ScriptedServer(key_script) as server:
-        mc = mcext.Client([server.address])
+        mc = mcext.Client([server.address], socket_timeout=2 * AT_ONCE)
         for i in range(50):
             thread = threading.Thread(target=mc.get, args=(f"key{i}",))
             thread.start()
@@ -138,7 +138,7 @@ def test_no_call_waits_for_anothers_reply():
 
 
 def test_64_threads_on_a_real_server(memcached):
-    mc = mcext.Client([memcached.address])
+    mc = mcext.Client([memcached.address], socket_timeout=2 * AT_ONCE)
     keys = [f"key{i}" for i in range(100)]
     assert mc.set_multi({key: key.encode() for key in keys}) == []
 
@@ -165,7 +165,7 @@ def test_a_pool_of_clients_handed_from_thread_to_thread_opens_one_socket_each():
     with ScriptedServer(key_script) as server:
         pool = queue.LifoQueue()
         for _ in range(5):
-            pool.put(mcext.Client([server.address]))
+            pool.put(mcext.Client([server.address], socket_timeout=2 * AT_ONCE))
 
         def one_call(number):
             mc = pool.get()
@@ -194,10 +194,10 @@ with ScriptedServer(script) as server:
     together(mc, 6)
     closed_gate[0] = False
     assert len(open_connections(server)) == 6
-    shift_clock(58)
+    shift_clock(45)
     assert mc.get("a") == b"a"
     assert len(open_connections(server)) == 6, "not idle for a minute yet"
-    shift_clock(4)
+    shift_clock(17)
     for left in (4, 2, 1):
         assert mc.get("a") == b"a"
         # At least so many stay: a call closes two at most. What it closed, the server sees a little later.
@@ -355,11 +355,10 @@ def test_set_servers_during_a_call_ends_neither_it_nor_its_answer():
 
 def test_a_call_that_timed_out_keeps_no_socket():
     with ScriptedServer(lambda command, number: STALL) as server:
-        mc = mcext.Client([server.address], socket_timeout=0.05, dead_retry=0)
+        mc = mcext.Client([server.address], socket_timeout=0.05, connect_timeout=AT_ONCE, dead_retry=0)
         for _ in range(5):
             assert mc.get("key1") is None
-        wait_until_open(server, 0)
-        assert len(server.connections) == 5
+        server.wait_for(lambda s: len(s.connections) == 5 and not open_connections(s), AT_ONCE)
 
 
 CLOSE_THAT_CALLS = """
@@ -373,7 +372,7 @@ class Socket(socket.socket):
             client.get("key")
 
 socket.socket = Socket
-client = memcache.Client([sys.argv[1]])
+client = memcache.Client([sys.argv[1]], socket_timeout=30)
 both = threading.Barrier(2)
 
 def call():

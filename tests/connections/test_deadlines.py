@@ -184,7 +184,7 @@ def black_holes(count):
         yield addresses
 
 
-HOLE = 0.4  # what the connects of a call may take: far less than five times as long
+HOLE = 1.0  # what the connects of a call may take: far less than five times as long
 
 
 def test_five_black_holes_in_a_row():
@@ -255,7 +255,7 @@ def key_script(command, number):
 def test_a_multi_call_over_many_silent_servers():
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(ScriptedServer(lambda command, number: STALL)) for _ in range(10)]
-        mc = mcext.Client([s.address for s in servers], socket_timeout=0.3, dead_retry=0)
+        mc = mcext.Client([s.address for s in servers], socket_timeout=0.3, connect_timeout=20, dead_retry=0)
         keys = [f"key{i}" for i in range(300)]
         with within(2.5):
             assert mc.get_multi(keys) == {}
@@ -263,7 +263,8 @@ def test_a_multi_call_over_many_silent_servers():
             assert sorted(mc.set_multi({key: b"v" for key in keys})) == sorted(keys)
         with within(2.5):
             assert mc.delete_multi(keys) == 0
-        assert all(server.received for server in servers), "each was asked"
+        for server in servers:
+            server.wait_for(lambda s: s.commands)  # each was asked
 
 
 @pytest.fixture(params=["native", "python"])
@@ -282,12 +283,12 @@ def test_a_silent_server_costs_none_of_the_others_answers(sockets):
             silent = stack.enter_context(ScriptedServer(lambda command, number: STALL))
             good = [stack.enter_context(ScriptedServer(key_script)) for _ in range(4)]
             servers = [silent.address, *(server.address for server in good)]
-            mc = mcext.Client(servers, socket_timeout=2 * SLOWNESS, connect_timeout=20, dead_retry=0)
+            mc = mcext.Client(servers, socket_timeout=4 * SLOWNESS, connect_timeout=20, dead_retry=0)
             keys = [f"key{i}" for i in range(60)]
             here = {key for key in keys if mc._get_server(key)[0].port == silent.port}
             assert here and len(here) < len(keys)
             keys.sort(key=lambda key: key not in here)  # the silent server is the first to be asked
-            with within(6, name):
+            with within(12, name):
                 if name == "get_multi":
                     assert mc.get_multi(keys) == {key: key.encode() for key in keys if key not in here}
                 elif name == "set_multi":
@@ -336,8 +337,8 @@ def test_the_connect_of_a_retry_prolongs_a_multi_call_by_what_it_took():
     with ports.listen(backlog=0) as listener, ScriptedServer(lambda command, number: STALL) as silent:
         threading.Thread(target=serve, daemon=True).start()
         addresses = [f"127.0.0.1:{listener.getsockname()[1]}", silent.address]
-        mc = mcext.Client(addresses, socket_timeout=DEADLINE, connect_timeout=1)
-        with within(2):
+        mc = mcext.Client(addresses, socket_timeout=DEADLINE, connect_timeout=2.5)
+        with within(4.5):
             assert mc.get_multi([f"key{i}" for i in range(40)]) == {}
         assert all(host.deaduntil for host in mc.servers)
         for sock in sockets:
@@ -345,7 +346,7 @@ def test_the_connect_of_a_retry_prolongs_a_multi_call_by_what_it_took():
 
 
 # A call that waits for LATE and is then left alone ends after WHOLE. With a second deadline it would take both.
-LATE, WHOLE, BEFORE = 0.85, 1.0, 1.75
+LATE, WHOLE, BEFORE = 1.5, 1.75, 3.1
 
 # How a reply begins that does not go on.
 BEGINS = {
@@ -535,7 +536,7 @@ class OtherSocket(socket.socket):
     """Not Python's own class: all bytes go through its methods, a server after the other."""
 
 
-THEIR_TIME = SLOWNESS  # in seconds: the servers'
+THEIR_TIME = 3 * SLOWNESS  # in seconds: the servers'
 OWN_TIME = THEIR_TIME + 0.2  # of code that is the caller's
 KEYS = [f"key{i}" for i in range(20)]
 TUPLES = [f"tuple{i}" for i in range(20)]
