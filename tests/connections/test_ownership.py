@@ -14,6 +14,7 @@ import threading
 import time
 import zlib
 
+import asleep
 import over_tls
 import ports
 import pytest
@@ -90,7 +91,8 @@ class FirstConnection:
 
 
 def client(server, timeout, **options):
-    return mcext.Client([server.address], socket_timeout=timeout, dead_retry=0, **options)
+    options = {"connect_timeout": LONG, "dead_retry": 0, **options}
+    return mcext.Client([server.address], socket_timeout=timeout, **options)
 
 
 def reply_of(name):
@@ -240,7 +242,11 @@ def test_a_connection_that_still_owes_its_marker_is_not_used_again():
     with ScriptedServer(lambda command, number: STALL if command.startswith(b"version") else None) as silent:
         with ScriptedServer() as other:
             mc = mcext.Client(
-                [silent.address, other.address], socket_timeout=SHORT, dead_retry=0, server_max_value_length=1000
+                [silent.address, other.address],
+                socket_timeout=2.5 * PATIENCE,  # in which the other one answers
+                connect_timeout=LONG,
+                dead_retry=0,
+                server_max_value_length=1000,
             )
             on = {0: [], 1: []}
             for key in (f"key{i}" for i in range(100)):
@@ -256,7 +262,7 @@ def test_a_marker_that_closes_the_connection_leaves_nothing_to_wait_for(kind, mo
     if kind == "python":
         monkeypatch.setattr(socket, "socket", type("Socket", (socket.socket,), {}))
     with ScriptedServer(lambda command, number: CLOSE if command.startswith(b"version") else None) as server:
-        mc = mcext.Client([server.address], socket_timeout=SHORT, server_max_value_length=1000)
+        mc = mcext.Client([server.address], socket_timeout=LONG, server_max_value_length=1000)
         assert mc.set("key1", b"v", noreply=True)
         assert mc.set_multi({"key1": b"x" * 2000, "key2": b"x" * 2000}) == ["key1", "key2"]
         assert mc.servers[0].deaduntil == 0  # no reply was awaited in vain
@@ -265,7 +271,7 @@ def test_a_marker_that_closes_the_connection_leaves_nothing_to_wait_for(kind, mo
 def test_a_probe_without_a_reply_that_sends_nothing_waits_for_nothing():
     """All values are too large, and the server closes at the marker: on the new connection none is sent."""
     with ScriptedServer(lambda command, number: CLOSE if command.startswith(b"version") else None) as server:
-        mc = mcext.Client([server.address], socket_timeout=SHORT, server_max_value_length=1000)
+        mc = mcext.Client([server.address], socket_timeout=LONG, server_max_value_length=1000)
         mc.servers[0].deaduntil = 1  # which is over
         assert mc.set_multi({"key1": b"x" * 2000, "key2": b"x" * 2000}, noreply=True) == ["key1", "key2"]
         assert mc.servers[0].deaduntil == 1
@@ -350,7 +356,7 @@ def test_a_server_is_not_blamed_for_the_time_that_sending_to_another_took(monkey
 
     monkeypatch.setattr(socket, "socket", Fake)
     for slow in 1, 2:
-        mc = mcext.Client(["127.0.0.1:1", "127.0.0.1:2"], socket_timeout=SHORT)
+        mc = mcext.Client(["127.0.0.1:1", "127.0.0.1:2"], socket_timeout=1.5)
         assert mc.get_multi([f"key{i}" for i in range(20)]) == {}
         assert [bool(host.deaduntil) for host in mc.servers] == [slow == 1, slow == 2]
 
@@ -486,6 +492,7 @@ def test_a_connect_that_timed_out_leaves_nothing_behind():
         mc = mcext.Client([f"{host}:{port}"], socket_timeout=LONG, connect_timeout=SHORT, dead_retry=0)
         for call, _, failure in CALLS.values():
             assert call(mc) == failure
+        mc.connect_timeout = LONG
         mc.set_servers([server.address])
         all_right(mc)
     for sock in [listener, *waiting]:
@@ -514,7 +521,8 @@ def test_a_request_sent_in_part_is_never_completed_by_another(noreply):
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         thread = threading.Thread(target=serve, args=(listener,), daemon=True)
         thread.start()
-        mc = mcext.Client([f"127.0.0.1:{listener.getsockname()[1]}"], socket_timeout=SHORT, dead_retry=0)
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        mc = mcext.Client([address], socket_timeout=SHORT, connect_timeout=LONG, dead_retry=0)
         mc.server_max_value_length = 0
         assert not mc.set("key1", b"x" * (32 << 20), noreply=noreply)
         release.set()
@@ -535,9 +543,9 @@ class Interruption(Exception):
 
 
 class Alarm:
-    """Sends SIGALRM again and again until its handler raises, so that none is lost in the window before a wait.
+    """Sends SIGALRM when the main thread waits, and again and again until its handler has run.
 
-    The first comes a little after the event `after`, where there is one: that of a server which has read the command.
+    The first comes after the event `after`, where there is one: that of a server which has read the command.
     """
 
     def __init__(self, action, after=None):
@@ -555,10 +563,9 @@ class Alarm:
         return self
 
     def begin(self):
-        if self.after is None:
-            signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
-        elif self.after.wait(AT_ONCE):
-            signal.setitimer(signal.ITIMER_REAL, 0.02, 0.1)
+        if self.after is None or self.after.wait(AT_ONCE):
+            asleep.wait(threading.main_thread().native_id)
+            signal.setitimer(signal.ITIMER_REAL, 0.001, 0.1)
 
     def __exit__(self, *exception):
         self.beginner.join()
@@ -598,8 +605,13 @@ def test_one_signal_ends_the_wait_for_the_rest_of_a_large_value(name):
     def script(command, number):
         if command != b"get key1\r\n":
             return good_answer(command)
-        threading.Timer(0.3, signal.pthread_kill, (threading.main_thread().ident, signal.SIGALRM)).start()
+        timer = threading.Timer(0.3, ring)  # the part is there
+        timer.start()
         return (b"VALUE key1 0 1000000\r\n" + b"x" * 500000, STALL)
+
+    def ring():
+        asleep.wait(threading.main_thread().native_id)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
 
     def handler(*_):
         raise KeyboardInterrupt
@@ -808,13 +820,9 @@ def test_ctrl_c_ends_a_waiting_call_at_once(tmp_path):
         )
         assert process.stdout.readline() == "ready\n"
         assert answer.wait(AT_ONCE)
-        while process.poll() is None:
-            # More than once: the first can come in the window before the wait.
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(1)
-            except subprocess.TimeoutExpired:
-                continue
+        asleep.wait(process.pid)
+        process.send_signal(signal.SIGINT)
+        process.wait(AT_ONCE)
         assert process.stdout.read() == "b'after1'\n"
         process.stdout.close()
 
@@ -1017,7 +1025,7 @@ def test_of_several_names_for_one_stored_key_the_last_has_the_last_servers_value
     value = pickle.dumps(["last"], 0)
     answer = b"VALUE a 1 %d\r\n%s\r\nEND\r\n" % (len(value), value)
     with ScriptedServer(late) as first, ScriptedServer([answer]) as last:
-        client = mcext.Client([first.address, last.address], unpickler=Unpickler)
+        client = mcext.Client([first.address, last.address], unpickler=Unpickler, socket_timeout=LONG)
         try:
             assert client.get_multi([(0, "a"), (1, "a")]) == {(1, "a"): ["last"]}
         finally:

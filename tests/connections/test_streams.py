@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -124,10 +125,12 @@ def test_a_retry_after_a_close_goes_to_a_new_connection(name):
 
     with ScriptedServer(script) as server:
         mc = mcext.Client([server.address], socket_timeout=AT_ONCE)
+        began = time.monotonic()
         idle_connections(server, mc, gate)
         answer = call(mc)
         if name in ONCE:
-            assert not answer, "what may have been executed is not sent again"
+            # After a second a connection is looked at before it is used.
+            assert not answer or time.monotonic() - began >= 1, "what may have been executed is not sent again"
             answer = mc.get("key2")
             right = b"key2"
         assert answer == right
@@ -302,7 +305,7 @@ def test_a_line_that_a_host_reads_may_have_eight_thousand_bytes(sockets):
 
 @pytest.mark.parametrize("unix", [True, False])
 def test_set_servers_with_an_equal_list_keeps_hosts_and_connections(unix):
-    with memcached(unix=unix) as one, memcached(unix=unix) as other:
+    with memcached("-t", "1", unix=unix) as one, memcached("-t", "1", unix=unix) as other:
         mc = mcext.Client([one.address, (other.address, 2)], socket_timeout=AT_ONCE)
         values = {f"key{i}": b"v" for i in range(50)}
 

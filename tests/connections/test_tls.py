@@ -11,6 +11,7 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+import descriptors
 import pytest
 import server_contexts
 from other_sockets import IN_C, OVER_OTHERS, sockets, with_others  # noqa: F401  (sockets is a fixture)
@@ -219,12 +220,12 @@ def test_a_silent_server_costs_the_others_nothing(kind, server):
             client = mcext.Cache(
                 [server.address, silent.address],
                 tls_context=server_contexts.client(),
-                timeout=0.5,
+                timeout=3 * PATIENCE,
                 connect_timeout=AT_ONCE,
                 errors="miss",
             )
         else:
-            client.socket_timeout, client.connect_timeout = 0.5, AT_ONCE
+            client.socket_timeout, client.connect_timeout = 3 * PATIENCE, AT_ONCE
         keys = [f"k{n}" for n in range(200)]
         direct = KINDS[kind]([server.address], tls_context=server_contexts.client())
         assert set_many(direct, dict.fromkeys(keys, b"v")) == []
@@ -516,7 +517,7 @@ def test_a_session_is_taken_up_again(kind, version, context):
 def test_memcached_gives_tickets(context):
     """Its own count is of full handshakes and of tickets: of TLS 1.2 one for each handshake that was not shortened."""
     context.maximum_version = ssl.TLSVersion.TLSv1_2
-    with memcached("-o", "ssl_session_cache", tls=True) as server:
+    with memcached("-t", "1", "-o", "ssl_session_cache", tls=True) as server:
         client = mcext.Cache([server.address], tls_context=context, timeout=AT_ONCE)
         client.get("k")
         before = int(client.stats()[server.address]["ssl_new_sessions"])
@@ -653,13 +654,13 @@ def test_threads(server, make):
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_left_behind(server, context, kind):
     """Files, and objects: a context, its streams and sessions end with the client."""
-    files, references = len(os.listdir("/proc/self/fd")), sys.getrefcount(context)
+    files, references = descriptors.opened(), sys.getrefcount(context)
     for _ in range(20):
         client = KINDS[kind]([server.address], tls_context=context)
         assert client.set("k", b"v")
         del client
     gc.collect()
-    assert (len(os.listdir("/proc/self/fd")), sys.getrefcount(context)) == (files, references)
+    assert descriptors.opened() <= files and sys.getrefcount(context) == references
 
 
 class Ending(ssl.SSLContext):

@@ -16,8 +16,8 @@ from twemproxy import twemproxy
 import memcache
 from mcext.testing import memcached
 
-# Seconds: a deadline that a test waits out, and one that it must never reach.
-SHORT = 0.1
+# Seconds: a deadline that a test waits out, behind what comes in time; and one that it must never reach.
+SHORT = 1.5 * PATIENCE
 LONG = 1000 * PATIENCE
 KEYS = [f"key{i}" for i in range(10)]
 STORAGE = (b"set", b"add", b"replace", b"append", b"prepend", b"cas")
@@ -481,7 +481,7 @@ def test_twemproxy_one_miss_amid_fifty_stored_keys(proxy):
         keys = list(values)
         keys.insert(at, "missing")
         assert mc.get_multi(keys) == values
-    assert sockets() == before
+    assert sockets() <= before
 
 
 def test_twemproxy_any_keys_of_many(proxy):
@@ -493,7 +493,7 @@ def test_twemproxy_any_keys_of_many(proxy):
     for _ in range(20):
         keys = [f"key{i}" for i in chance.sample(range(3000), chance.randrange(1, 2500))]
         assert mc.get_multi(keys) == {key: values[key] for key in keys if key in values}
-    assert sockets() == before
+    assert sockets() <= before
 
 
 def kill_one(proxy, servers):
@@ -519,7 +519,7 @@ def test_twemproxy_with_a_killed_server_serves_the_live_keys(proxy, servers):
     for key in keys:
         assert mc.get(key, "none") == (key if key in live else "none")
     assert mc.get_multi(live) == {key: key for key in live}
-    assert sockets() == before
+    assert sockets() <= before
     assert mc.get_multi(keys) == {}  # there is one error line for all, and it closes
     assert mc.get_multi(live) == {key: key for key in live}
     assert mc.servers[0].deaduntil == 0

@@ -136,7 +136,7 @@ def test_what_may_have_been_executed_is_not_sent_again(name, end):
 def test_nothing_is_sent_again_after_a_timeout(name):
     call = ALL_CALLS[name][0] if name in ALL_CALLS else ONCE_CALLS[name]
     with ScriptedServer(lambda command, number: STALL) as server:
-        mc = mcext.Client([server.address], socket_timeout=0.1, dead_retry=0)
+        mc = mcext.Client([server.address], socket_timeout=0.1, connect_timeout=AT_ONCE, dead_retry=0)
         call(mc)
         server.wait_for(lambda server: server.connections)  # its thread may have been slower than the call
         first = server.connections[0].commands
@@ -161,13 +161,14 @@ def unused_port():
 def test_a_dead_server_is_found_out_once_by_all_threads():
     """One call waits for the black hole; after that none does, in whatever thread."""
     with ScriptedServer(lambda command, number: STALL) as server:
-        mc = mcext.Client([server.address], socket_timeout=0.2, dead_retry=1000)
+        mc = mcext.Client([server.address], socket_timeout=1, connect_timeout=AT_ONCE, dead_retry=1000)
         assert mc.get("key1") is None
         assert mc.servers[0].deaduntil
 
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             assert set(pool.map(mc.get, [f"key{i}" for i in range(200)])) == {None}
-        assert len(sent(server)) == 1
+        server.wait_for(sent)
+        assert len(sent(server)) == len(server.connections) == 1
 
 
 class OtherSocket(socket.socket):
@@ -185,12 +186,13 @@ def test_a_server_that_was_given_no_time_is_not_dead(name, monkeypatch):
         "delete_multi": lambda mc: mc.delete_multi(keys),
     }.get(name, lambda mc: getattr(mc, name)())
     with ScriptedServer(lambda command, number: STALL) as silent, ScriptedServer() as good:
-        mc = mcext.Client([silent.address, good.address], socket_timeout=0.2)
+        mc = mcext.Client([silent.address, good.address], socket_timeout=1, connect_timeout=AT_ONCE)
         keys = [f"key{i}" for i in range(40)]
         keys.sort(key=lambda key: zlib.crc32(key.encode()) >> 16 & 1)  # those of the silent one first
         call(mc)
         assert mc.servers[0].deaduntil
         assert not mc.servers[1].deaduntil
+        mc.socket_timeout = AT_ONCE
         assert mc.get(keys[-1], "none") == "none" and good.commands, "it is asked"
 
 
@@ -222,16 +224,15 @@ def script(command, number):
     return None
 
 with ScriptedServer(script) as server:
-    mc = mcext.Client([server.address], socket_timeout=0.2, dead_retry=30)
+    mc = mcext.Client([server.address], socket_timeout=1, connect_timeout=20, dead_retry=30)
     assert mc.get("key1") is None
-    tries = len(server.commands)
-    assert tries == 1
-    shift_clock(29)
+    server.wait_for(lambda s: len(s.commands) == 1, 20)
+    shift_clock(20)
     mc.get("key1")
-    assert len(server.commands) == 1, "dead for thirty seconds"
+    assert len(server.connections) == 1, "dead for thirty seconds"
     well[0] = True
     mc.socket_timeout = 20
-    shift_clock(2)
+    shift_clock(11)
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         probe = pool.submit(mc.get, "probe", "absent")
         assert probing.wait(20)
@@ -291,7 +292,7 @@ NOREPLY = {
 def found_by(call, script=()):
     """Make the call that may try a server whose mark has run out; return the mark behind it."""
     with ScriptedServer(script) as server:
-        mc = mcext.Client([server.address], socket_timeout=0.2 if script else 10 * PATIENCE)
+        mc = mcext.Client([server.address], socket_timeout=1 if script else AT_ONCE, connect_timeout=AT_ONCE)
         mc.servers[0].deaduntil = 1
         call(mc)
         return mc.servers[0].deaduntil
@@ -351,7 +352,7 @@ import mcext
 from scripted_server import ScriptedServer, STALL
 
 with ScriptedServer(lambda command, number: STALL) as server:
-    mc = mcext.Client([server.address], socket_timeout=0.1, dead_retry=30)
+    mc = mcext.Client([server.address], socket_timeout=1, connect_timeout=20, dead_retry=30)
     for round in range(1, 4):
         for _ in range(5):
             assert mc.get("key1") is None
@@ -399,8 +400,8 @@ def flushes(mc):
 
 
 def test_flush_on_reconnect_flushes_once_not_per_thread(memcached):
-    mc = mcext.Client([memcached.address], flush_on_reconnect=1, dead_retry=0)
-    other = mcext.Client([memcached.address])
+    mc = mcext.Client([memcached.address], flush_on_reconnect=1, dead_retry=0, socket_timeout=AT_ONCE)
+    other = mcext.Client([memcached.address], socket_timeout=AT_ONCE)
     barrier = threading.Barrier(8)
 
     def call(i):

@@ -31,6 +31,11 @@ def cache_of(servers):
 BOTH = pytest.mark.parametrize("make", [client_of, cache_of], ids=["client", "cache"])
 
 
+def one_thread():
+    """A memcached that has counted all that came before it is asked: no other thread of it is still to do so."""
+    return start_memcached("-t", "1")
+
+
 def total_connections(server):
     """What the server itself has counted, this question's own among them."""
     return int(asked(server)["total_connections"])
@@ -122,7 +127,7 @@ def calls_of(client):
 @BOTH
 def test_a_server_comes_and_goes_a_thousand_times_under_load(make):
     """No call fails, nobody reconnects to those that stay, and of the other one nothing is left."""
-    with start_memcached() as one, start_memcached() as two, start_memcached() as third:
+    with one_thread() as one, one_thread() as two, one_thread() as third:
         few, all_three = [one.address, (two.address, 2)], [one.address, (two.address, 2), third.address]
         before = [total_connections(server) for server in (one, two)]
         client = make(few)
@@ -142,7 +147,7 @@ def test_a_server_comes_and_goes_a_thousand_times_under_load(make):
         wait_until(lambda: int(asked(third)["curr_connections"]) <= base_connections(third), "connections are left")
         gc.collect()
         assert [reference() for reference in gone if reference() is not None] == []
-        assert threading.active_count() == threads
+        assert threading.active_count() <= threads
         assert descriptors() <= open_before + 2 * THREADS  # those that stay have at most one for each thread
         for server, count in zip((one, two), before, strict=True):
             assert total_connections(server) - count - 1 <= THREADS
@@ -193,7 +198,7 @@ def test_no_count_of_a_cache_is_lost_with_a_server(memcached):
 @BOTH
 def test_who_stays_keeps_connection_and_dead_mark_wherever_it_stands(make):
     """The list is turned round, weights change, others come before it and go."""
-    with start_memcached() as one, start_memcached() as two:
+    with one_thread() as one, one_thread() as two:
         client = make([one.address, two.address])
         for number in range(50):
             client.set(f"key{number}", number)

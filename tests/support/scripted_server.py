@@ -7,7 +7,8 @@ The script is a list: one answer for each command that wants one, in the order i
 connections; or a function that gets the command (its data block included) and the number of the connection, counted
 from 0, and returns an answer or None. Where the script says nothing the answer is that of an empty memcached.
 
-An answer is bytes to send, CLOSE, CUT, RESET, STALL (never answer, keep the connection) or a tuple of these. `version`
+An answer is bytes to send, CLOSE, CUT, RESET, STALL (never answer, keep the connection) or a tuple of these; with TLS
+also a list of bytes, each a record of its own, which are sent together. `version`
 and commands with noreply take nothing from a list; a function is asked about them too.
 
 `tls=` is an ssl.SSLContext for servers (see server_contexts): it speaks TLS. CLOSE says goodbye there, CUT does not.

@@ -49,12 +49,15 @@ class TlsEnd:
             self._is_receiving = False
 
     def sendall(self, data):
-        rest = memoryview(data)
+        """A list of bytes is sent together, each in records of its own."""
+        rest = [memoryview(each) for each in (data if isinstance(data, list) else [data]) if each]
         while rest:
             with self._looked:
                 try:
                     while rest:
-                        rest = rest[self._tls.write(rest) :]
+                        rest[0] = rest[0][self._tls.write(rest[0]) :]
+                        if not rest[0]:
+                            del rest[0]
                     self._flush()
                     return
                 except ssl.SSLWantReadError:  # the handshake is not done
