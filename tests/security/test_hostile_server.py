@@ -562,7 +562,7 @@ def test_random_flags_and_bytes_never_raise():
             stream.send(b"".join(blocks) + b"END\r\n")
 
     with Hostile(behaviour) as server:
-        client = memcache.Client([server.address])
+        client = memcache.Client([server.address], socket_timeout=SLOW)
         found = client.get_multi(list(values))
         assert len(found) == len(values)
         for key, (flags, value) in values.items():

@@ -119,7 +119,7 @@ class Wire:
 
     def __init__(self, **options):
         self.server = Capture()
-        self.client = memcache.Client([self.server.address], **options)
+        self.client = memcache.Client([self.server.address], **{"socket_timeout": 20, **options})
         self.expected = []
 
     def call(self, expected, function, *arguments, **keywords):
