@@ -187,10 +187,11 @@ static int not_connected(void)
 static PyObject *send_all(mcx_stream *stream, PyObject *socket, PyObject *data)
 {
     PyObject *arguments[] = {stream->kind, socket, data, stream->flags};
+    size_t count = mcx_is_absent(stream->flags) ? 3 : 4;
 
     return mcx_is_absent(stream->kind)
                ? PyObject_CallMethodOneArg(socket, stream->module->str_sendall, data)
-               : PyObject_VectorcallMethod(stream->module->str_sendall, arguments, 4, NULL);
+               : PyObject_VectorcallMethod(stream->module->str_sendall, arguments, count, NULL);
 }
 
 /* What is sent next of data, in pieces: bytes from start on. */

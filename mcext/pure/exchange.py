@@ -195,6 +195,8 @@ def ask(server, talk, repeatable, noreply=False, start=None):
         stream = _no_stream
         try:
             stream = begin(server, start)
+            if start is None:
+                start = monotonic()  # a second try has what is left of the time
             if stream.unanswered and not noreply:
                 catch_up(server, stream)
             return talk(stream)

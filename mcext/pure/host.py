@@ -293,17 +293,22 @@ class _Host(_core._Server):
         while True:
             stamp = self._stamp
             made = self._connect(within)
-            if stamp == self._stamp:
-                break
-            made.close()  # a fork while it was made: the parent has it too; or a disconnect
-        self.socket = made
-        self.buffer = b""
-        stream.timeout = seconds = self.socket_timeout
-        if hasattr(made, "settimeout"):  # a test's fake may have none
-            made.settimeout(seconds)
-        stream.used = monotonic()
-        self._authenticate(until)
-        return made
+            if stamp != self._stamp:
+                made.close()  # a fork while it was made: the parent has it too; or a disconnect
+                continue
+            self.socket = made
+            self.buffer = b""
+            stream.timeout = seconds = self.socket_timeout
+            if hasattr(made, "settimeout"):  # a test's fake may have none
+                made.settimeout(seconds)
+            stream.used = monotonic()
+            try:
+                self._authenticate(until)
+            except ConnectionError:
+                if stamp >> 32 == _core._generation():
+                    raise
+                continue  # the function that gives the password forked, and this is the child
+            return made
 
     def _connect(self, within):
         import socket

@@ -155,18 +155,19 @@ class Stream(_core._Stream):
 @cache
 def noting(kind):
     """A class of sockets as this one, telling the stream of what is sent: also by who takes the socket from the host,
-    as a copy of python-memcached's send_cmd does. On Python's own, a server that has closed is an error, no signal."""
+    as a copy of python-memcached's send_cmd does. On Python's own, a server that has closed is an error, no signal;
+    another class's sendall may take no flags."""
     from socket import MSG_NOSIGNAL
 
-    own = MSG_NOSIGNAL if kind.__module__ == "socket" else 0
+    own = MSG_NOSIGNAL if kind.__module__ == "socket" else None
 
     class Socket(kind):
         __slots__ = ()
         noted = (kind, own)
 
-        def sendall(self, data, flags=own):
+        def sendall(self, data, *flags):
             _note(self, data)
-            return super().sendall(data, flags)
+            return super().sendall(data, *(flags or (() if own is None else (own,))))
 
     Socket.__name__, Socket.__qualname__, Socket.__module__ = kind.__name__, kind.__qualname__, kind.__module__
     return Socket
