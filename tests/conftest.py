@@ -48,14 +48,15 @@ BOTH_WAYS = {
 
 def pytest_generate_tests(metafunc):
     if Path(metafunc.module.__file__).name in BOTH_WAYS and not metafunc.definition.get_closest_marker("plain"):
-        metafunc.fixturenames.append("way_of_calls")
         slow = pytest.param("customised", marks=pytest.mark.slow)
         metafunc.parametrize("way_of_calls", ["", slow], indirect=True)
 
 
-@pytest.fixture
-def way_of_calls(request, monkeypatch):
-    if request.param == "customised":
+@pytest.fixture(autouse=True)  # a fixture that is named where tests are generated alone is left out again
+def way_of_calls(request):
+    way = getattr(request, "param", "")
+    if way == "customised":
+        monkeypatch = request.getfixturevalue("monkeypatch")
         customised.customise(memcache.Client, monkeypatch.setattr)
         monkeypatch.setenv(customised.NAME, "customised")
-    return request.param
+    return way

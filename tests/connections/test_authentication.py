@@ -7,6 +7,7 @@ inside, the same holds: each test runs on both ways of a call.
 
 import contextlib
 import gc
+import inspect
 import os
 import pathlib
 import signal
@@ -23,6 +24,7 @@ from scripted_server import CLOSE, PATIENCE, RESET, STALL, ScriptedServer
 from waits import at_once
 
 import mcext
+import memcache
 from mcext.testing import memcached
 
 NAME, WORD = "alice", "correct-horse"
@@ -116,6 +118,11 @@ def all_are_closed(server):
     return server.connections and all(one.closed.is_set() for one in server.connections)
 
 
+def test_the_way_of_calls_is_the_one_that_the_tests_name_says(request):
+    """tests/conftest.py gives each test of some files both of them."""
+    assert inspect.isfunction(memcache.Client._encode_key) == ("customised" in request.node.name)
+
+
 # Who is let in
 
 
@@ -159,7 +166,9 @@ def test_each_new_connection_says_it_once_and_before_anything_else():
         for _ in range(3):
             assert client.get("key") is None and client.set("key", 1)
             client.disconnect_all()
-        assert [one.commands for one in server.connections] == [[SAID, b"get key\r\n", b"set key 2 0 1\r\n1\r\n"]] * 3
+        # A client that replaces something stores as python-memcached does: a space before the end of the line.
+        sent = [[command.replace(b" \r\n", b"\r\n") for command in one.commands] for one in server.connections]
+        assert sent == [[SAID, b"get key\r\n", b"set key 2 0 1\r\n1\r\n"]] * 3
 
 
 def test_nothing_is_sent_before_the_answer():
@@ -631,7 +640,8 @@ def test_a_client_and_the_function_that_knows_it_end_together():
 # Threads, forks
 
 
-def test_threads_each_connection_of_which_is_told_once(server):
+def test_threads_each_connection_of_which_is_told_once(server, way_of_calls):
+    """On the way in Python one that was made while another thread disconnects is closed before."""
     grown = since(server)
     errors = []
     with client_of(server) as client:
@@ -654,7 +664,8 @@ def test_threads_each_connection_of_which_is_told_once(server):
             thread.join()
     assert errors == []
     figures = grown()
-    assert figures["refused"] == 0 and figures["attempts"] == figures["connections"]
+    assert figures["refused"] == 0 and 8 <= figures["attempts"] <= figures["connections"]
+    assert way_of_calls or figures["attempts"] == figures["connections"]
 
 
 def test_the_child_of_a_fork_says_it_on_its_own_connection(server):

@@ -268,6 +268,7 @@ def test_a_marker_that_closes_the_connection_leaves_nothing_to_wait_for(kind, mo
         assert mc.servers[0].deaduntil == 0  # no reply was awaited in vain
 
 
+@pytest.mark.plain  # on the way in Python a server that could be connected to is alive
 def test_a_probe_without_a_reply_that_sends_nothing_waits_for_nothing():
     """All values are too large, and the server closes at the marker: on the new connection none is sent."""
     with ScriptedServer(lambda command, number: CLOSE if command.startswith(b"version") else None) as server:
@@ -277,6 +278,7 @@ def test_a_probe_without_a_reply_that_sends_nothing_waits_for_nothing():
         assert mc.servers[0].deaduntil == 1
 
 
+@pytest.mark.plain  # on the way in Python a stream is the call's from its beginning
 def test_what_a_call_has_not_used_before_an_exception_stays_open():
     """Nothing was sent to any server, whose first value cannot be had."""
 
@@ -321,6 +323,7 @@ class FakeSocket:
         pass
 
 
+@pytest.mark.plain  # on the way in Python what is no bytes is a TypeError
 def test_a_reply_to_a_marker_is_not_shown_as_the_answer(monkeypatch, capsys):
     """What is no bytes came in place of the answer: the line before that is another command's."""
     answers = [b"VERSION 1.6.18\r\n", 17]
