@@ -26,7 +26,8 @@ def run_suite(plugin, folder, *arguments, path_to=(), **environment):
     """Run a package's own tests in its folder with the plugin of tests/frameworks/suites that puts our class in the
     place of theirs. Returns how many have passed; AssertionError where any has not."""
     suites = ROOT / "tests" / "frameworks" / "suites"
-    inherited = {name: value for name, value in os.environ.items() if name != "CI"}  # where some want a server of theirs
+    # CI: where that is set, some want a server of theirs.
+    inherited = {name: value for name, value in os.environ.items() if name != "CI"}
     child = {**inherited, "PYTHONPATH": path(*path_to, suites), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **environment}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", plugin, "-rfE", *arguments]
     done = subprocess.run(command, cwd=folder, env=child, capture_output=True, text=True, timeout=100)
