@@ -19,7 +19,7 @@ NOT_IN = "the server does not take the username and the password"
 
 @pytest.fixture(scope="module")
 def server():
-    with start_memcached(auth=(NAME, WORD)) as server:
+    with start_memcached("-t", "1", auth=(NAME, WORD)) as server:  # one thread: it has counted what came before
         yield server
 
 
@@ -154,6 +154,17 @@ def test_what_a_server_has_is_not_judged_by_a_refusal(server):
             cache.get_item("key")
         cache.set("key", "value", 60)
         assert cache.get_item("key").ttl is not None
+
+
+def test_none_is_tried_twice_in_a_call_that_waits_for_its_password(server):
+    def wrong():
+        time.sleep(0.05)
+        return "wrong"
+
+    with start_memcached(auth=(NAME, WORD)) as other:
+        with opened(server, other, password=wrong, dead_retry=0, errors="miss") as cache:
+            assert cache.get("key") is None
+            assert [each["connects"] for each in cache.metrics()["servers"].values()] == [1, 1]
 
 
 def test_several_servers_each_of_which_is_told(server):
