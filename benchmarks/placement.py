@@ -24,7 +24,7 @@ def connect(server: str) -> socket.socket:
 
 
 def key_names(prefix: str, count: int, first: int = 0) -> list[str]:
-    return [f"bench:{prefix}:{number:06d}" for number in range(first, first + count)]
+    return [f"bench:{prefix.replace(' ', '-')}:{number:06d}" for number in range(first, first + count)]
 
 
 def server_order(count: int, server_count: int) -> list[int]:
