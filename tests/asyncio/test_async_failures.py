@@ -16,7 +16,7 @@ import mcext
 from mcext.testing import memcached as start_memcached
 
 AT_ONCE = 20 * PATIENCE
-SOON = 0.4 * PATIENCE
+SOON = 2 * PATIENCE  # long enough for a server that answers, also where the machine is busy
 
 
 def cache_of(*servers, **options):
@@ -186,7 +186,8 @@ def test_an_error_line_to_gets_of_one_turn_is_each_ones_own():
 
 def test_a_silent_server_ends_all_its_calls_in_time_and_is_left_alone():
     async def main(silent, live):
-        async with cache_of(silent, live, timeout=SOON, dead_retry=3 * SOON, on_dead="miss") as cache:
+        options = {"timeout": SOON, "on_dead": "miss"}
+        async with cache_of(silent, live, dead_retry=1000, **options) as cache:
             mine = [f"k{number}" for number in range(200) if cache.server_for(f"k{number}") == silent.address]
             others = [f"k{number}" for number in range(200) if cache.server_for(f"k{number}") == live.address]
             for key in others:
@@ -200,17 +201,20 @@ def test_a_silent_server_ends_all_its_calls_in_time_and_is_left_alone():
                 assert type(each) is mcext.ServerTimeout
                 assert (each.server, each.may_have_run) == (silent.address, True)
             assert {each.address: each.alive for each in cache.servers} == {silent.address: False, live.address: True}
+            assert cache.metrics()["dead_marks"] == 1
             connections = len(silent.connections)
             silent.wait_for(lambda server: all(each.closed.is_set() for each in server.connections))
             begun = time.monotonic()
             with pytest.raises(mcext.ServerUnavailable) as raised:
                 await cache.get(mine[0])
             assert raised.value.may_have_run is False and "dead" in str(raised.value)
-            assert time.monotonic() - begun < SOON / 4
+            assert time.monotonic() - begun < SOON
             assert len(silent.connections) == connections
-            await asyncio.sleep(3 * SOON)
+        async with cache_of(silent, live, dead_retry=0.1, **options) as cache:
+            assert [type(each) for each in await ends(cache.get(mine[0]))] == [mcext.ServerTimeout]
+            await asyncio.sleep(0.2)
             # The mark has run out: one call tries, and the others do not wait for it.
-            begun = time.monotonic()
+            connections = len(silent.connections)
             got = await ends(*map(cache.get, mine))
             kinds = [type(each) for each in got]
             assert kinds.count(mcext.ServerTimeout) >= 1
@@ -224,7 +228,7 @@ def test_a_silent_server_ends_all_its_calls_in_time_and_is_left_alone():
 
 def test_a_server_that_is_stopped_does_not_slow_the_nine_others():
     async def main(servers):
-        async with cache_of(*servers, timeout=SOON, on_dead="miss") as cache:
+        async with cache_of(*servers, timeout=2 * SOON, on_dead="miss") as cache:
             stopped = servers[0]
             keys = {server.address: [] for server in servers}
             for number in range(1000):
@@ -232,14 +236,11 @@ def test_a_server_that_is_stopped_does_not_slow_the_nine_others():
             await ends(*(cache.set(f"k{number}", 1) for number in range(1000)))
             os.kill(stopped.pid, signal.SIGSTOP)
             try:
-                slowest = 0
                 hanging = [asyncio.ensure_future(cache.get(key)) for key in keys[stopped.address]]
                 for _ in range(20):
-                    begun = time.monotonic()
                     some = [key for server in servers[1:] for key in keys[server.address][:5]]
                     assert await asyncio.gather(*map(cache.get, some)) == [1] * len(some)
-                    slowest = max(slowest, time.monotonic() - begun)
-                assert slowest < SOON / 2
+                assert not any(each.done() for each in hanging), "the others' answers come before these calls are late"
                 for each in await ends(*hanging):
                     assert type(each) is mcext.ServerTimeout
             finally:
@@ -257,34 +258,41 @@ def test_a_server_that_is_stopped_does_not_slow_the_nine_others():
 
 @pytest.mark.parametrize("what", ["get", "set", "many", "large"])
 def test_a_loop_that_was_busy_longer_than_the_timeout_finds_its_answers(what):
-    async def main(server):
-        async with cache_of(server, timeout=SOON) as cache:
-            await cache.set("k", b"v")
-            await cache.set("large", b"v" * 900_000)
-            for _ in range(3):
-                calls = {
-                    "get": lambda: [cache.get("k")],
-                    "set": lambda: [cache.set("k", b"v")],
-                    "many": lambda: [cache.get("k") for _ in range(500)] + [cache.incr("none") for _ in range(500)],
-                    "large": lambda: [cache.get("large")],
-                }[what]
-                tasks = [asyncio.ensure_future(each) for each in calls()]
+    timeout = 1 * PATIENCE
+    calls, commands = {
+        "get": (lambda cache: [cache.get("k")], 1),
+        "set": (lambda cache: [cache.set("k", b"v")], 1),
+        "many": (lambda cache: [cache.get("k") for _ in range(500)] + [cache.incr("none") for _ in range(500)], 501),
+        "large": (lambda cache: [cache.get("large")], 1),
+    }[what]
+
+    def answered(other):
+        """How many commands the server has answered. It has one thread: what it has counted it has sent."""
+        (counted,) = other.stats().values()
+        return sum(int(counted[name]) for name in ("cmd_get", "cmd_set", "incr_misses"))
+
+    async def main(server, other):
+        other.set_many({"k": b"v", "large": b"v" * 900_000})
+        async with cache_of(server, timeout=timeout) as cache:
+            assert await cache.get("k") == b"v"
+            for _ in range(2):
+                before = answered(other)
+                tasks = [asyncio.ensure_future(each) for each in calls(cache)]
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
-                time.sleep(1.5 * SOON)
+                time.sleep(1.5 * timeout)
+                while answered(other) < before + commands:
+                    time.sleep(0.01)
                 got = await ends(*tasks)
                 assert not [each for each in got if isinstance(each, Exception)], got[:3]
             assert cache.metrics()["dead_marks"] == 0
 
-    with start_memcached() as server:
-        asyncio.run(main(server))
+    with start_memcached("-t", "1") as server, mcext.Cache([server.address], timeout=AT_ONCE) as other:
+        asyncio.run(main(server, other))
 
 
-@pytest.mark.parametrize(
-    "name", ["get", "set", "incr", "get_item", "get_items", "get_and_touch", "get_many", "version"]
-)
 @pytest.mark.parametrize("dead_retry", [0, 1000])
-def test_the_timeout_is_for_the_whole_call(name, dead_retry):
+def test_the_timeout_is_for_the_whole_call(dead_retry):
     """Also where several commands are one call, and where the first of them takes most of the time."""
     calls = {
         "get": lambda cache: cache.get("k"),
@@ -297,17 +305,20 @@ def test_the_timeout_is_for_the_whole_call(name, dead_retry):
         "version": lambda cache: cache.version(),
     }
 
-    async def main(one, other):
-        async with cache_of(one, other, timeout=SOON, dead_retry=dead_retry) as cache:
+    async def one_call(name, *servers):
+        async with cache_of(*servers, timeout=SOON, dead_retry=dead_retry) as cache:
             begun = time.monotonic()
             with pytest.raises(mcext.MemcacheError) as raised:
                 await calls[name](cache)
-            assert time.monotonic() - begun < 1.8 * SOON
+            assert time.monotonic() - begun < 1.8 * SOON, name
             error = raised.value
             if isinstance(error, mcext.PartialFailure):
-                assert {type(each) for each in error.errors.values()} == {mcext.ServerTimeout}
+                assert {type(each) for each in error.errors.values()} == {mcext.ServerTimeout}, name
             else:
-                assert type(error) is mcext.ServerTimeout
+                assert type(error) is mcext.ServerTimeout, name
+
+    async def main(*servers):
+        await asyncio.gather(*(one_call(name, *servers) for name in calls))  # what they wait for is waited for once
 
     def never(command, number):
         return STALL

@@ -12,7 +12,7 @@ import time
 
 import pytest
 from holding_proxy import HoldingProxy
-from loops import LOOPS, in_a_loop, turns
+from loops import LOOPS, in_a_loop, turns, until
 
 import mcext
 from mcext.testing import memcached as start_memcached
@@ -127,8 +127,8 @@ CALLS = {
 
 
 def cuts(name, length):
-    """Where its reply is cut: at each byte; of a long one at most 150."""
-    return range(0, length, 1 + length // 150)
+    """Where its reply is cut: at each byte; of a long one at most 150. Figures may be shorter the next time."""
+    return range(0, length - 30 if name == "stats" else length, 1 + length // 150)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -593,7 +593,7 @@ async def test_aclose_does_not_wait_for_what_was_cancelled_while_the_stream_was_
         await cache.aclose()
         assert time.monotonic() - began < 10
         await asyncio.sleep(0.05)
-        assert proxy.open_connections == 0
+        await until(lambda: proxy.open_connections == 0)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -612,8 +612,7 @@ async def test_cancelled_while_it_is_closed(server, loop):
             assert await cancelled(task)
             proxy.release()
             await asyncio.wait_for(closing, 10)
-            await asyncio.sleep(0.01)
-            assert proxy.open_connections == 0
+            await until(lambda proxy=proxy: proxy.open_connections == 0)
             await are_right(cache)
             await cache.aclose()
 
@@ -628,7 +627,7 @@ async def test_each_call_has_its_own_time_while_the_stream_is_opened(loop):
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
-        cache = mcext.AsyncCache(["{}:{}".format(*full.getsockname())], timeout=0.4, connect_timeout=3)
+        cache = mcext.AsyncCache(["{}:{}".format(*full.getsockname())], timeout=0.4, connect_timeout=30)
 
         async def one(call):
             began = time.monotonic()
@@ -642,7 +641,7 @@ async def test_each_call_has_its_own_time_while_the_stream_is_opened(loop):
                 tasks.append(asyncio.ensure_future(one(call)))
             await asyncio.sleep(0.15)
         for took in await asyncio.gather(*tasks):
-            assert 0.35 < took < 2.5
+            assert 0.35 < took < 15
         assert cache._pending == 0
 
 

@@ -348,7 +348,7 @@ def fork(cache, dice):
         return pid
     status = 1
     try:
-        signal.alarm(30)
+        signal.alarm(100)
         result = Result()
         asyncio.run(Caller(cache, None, 0, random.Random(seed), result).child())
         status = 1 if result.words else 0

@@ -334,7 +334,7 @@ class TimedOut:
     connections: int
 
 
-async def timed_out(make, count=3, timeout=0.2):
+async def timed_out(make, count=3, timeout=1.0):
     """Calls, one after the other, whose replies are held back until all have timed out."""
     with HoldingServer() as holding:
         client = make(holding.server.address, timeout=timeout)

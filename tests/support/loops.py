@@ -71,6 +71,12 @@ def in_a_loop(test):
     return running
 
 
+async def until(condition):
+    """Turns of the loop until it is true."""
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
 async def turns(count=4):
     """So many turns of the loop."""
     for _ in range(count):
