@@ -542,6 +542,8 @@ class Libmc:
         import libmc
 
         self.client = libmc.Client([f"{server.host}:{server.port}"], comp_threshold=least)
+        for timeout in (libmc.MC_POLL_TIMEOUT, libmc.MC_CONNECT_TIMEOUT):  # 300 and 10 ms, where nothing is said
+            self.client.config(timeout, 20_000)
         self.codec = codecs.Libmc(min_compress_len=least)
         self.get = self.client.get
 

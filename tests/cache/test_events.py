@@ -14,6 +14,13 @@ AT_ONCE = 20 * PATIENCE
 
 
 @pytest.fixture
+def memcached():
+    """It has one thread: with more a reply may be here before the bytes of the one before it are counted."""
+    with start_memcached("-t", "1") as server:
+        yield server
+
+
+@pytest.fixture
 def cache(memcached):
     with mcext.Cache([memcached.address], timeout=AT_ONCE, dead_retry=0) as cache:
         yield cache
@@ -68,12 +75,9 @@ def test_the_counters_agree_with_the_servers_own(memcached, cache):
     assert counted["retries"] == counted["timeouts"] == counted["lost"] == counted["dead_marks"] == 0
 
 
-def test_the_bytes_counted_are_those_of_the_server():
-    """The connection that asks counts its own bytes: twice the same, and what lies between is the run's.
-
-    The server has one thread: with more a reply may be here before the bytes of the one before it are counted.
-    """
-    with start_memcached("-t", "1") as memcached, mcext.Cache([memcached.address], timeout=AT_ONCE) as cache:
+def test_the_bytes_counted_are_those_of_the_server(memcached):
+    """The connection that asks counts its own bytes: twice the same, and what lies between is the run's."""
+    with mcext.Cache([memcached.address], timeout=AT_ONCE) as cache:
         cache.get("warm")
         cache.metrics(reset=True)
         statistics(memcached)

@@ -187,6 +187,7 @@ def test_a_server_that_is_silent_is_a_timeout_and_the_command_may_have_run(name)
         error = fails(lambda: call(cache), mcext.ServerTimeout, server, command)
         assert isinstance(error, TimeoutError)
         assert error.may_have_run is True
+        server.wait_for(lambda server: server.ran)
         assert server.ran == [command], "it is asked once"
 
 

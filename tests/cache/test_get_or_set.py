@@ -88,21 +88,21 @@ def test_ttl_is_the_values(cache):
     cache.get_or_set("short", lambda: 1, 100)
     cache.get_or_set("delta", lambda: 1, datetime.timedelta(seconds=100))
     cache.get_or_set("none", lambda: 1)
-    assert 98 <= cache.get_item("short").ttl <= 100
-    assert 98 <= cache.get_item("delta").ttl <= 100
+    assert 90 <= cache.get_item("short").ttl <= 100
+    assert 90 <= cache.get_item("delta").ttl <= 100
     assert cache.get_item("none").ttl is None
 
 
 def test_stale_keeps_the_value_longer(cache):
     cache.get_or_set("k", lambda: 1, 100, stale=500)
-    assert 598 <= cache.get_item("k").ttl <= 600
+    assert 590 <= cache.get_item("k").ttl <= 600
 
 
 @pytest.mark.parametrize("days", [29.99, 30, 31, 400])
 def test_a_ttl_beyond_30_days_is_one_with_stale_too(cache, days):
     seconds = round(days * 86400)
     cache.get_or_set("k", lambda: 1, seconds, stale=86400)
-    assert seconds + 86400 - 2 <= cache.get_item("k").ttl <= seconds + 86400 + 1
+    assert seconds + 86400 - 10 <= cache.get_item("k").ttl <= seconds + 86400 + 1
     assert cache.get_or_set("k", never, seconds, stale=86400) == 1
 
 
@@ -185,7 +185,7 @@ def test_stale_swallows_no_interruption(cache, interruption):
 def test_after_invalidate_one_recomputes_and_the_others_are_served_the_old_value(cache, other):
     cache.set("k", "old", 500)
     assert cache.invalidate("k", stale=60) is True
-    assert 58 <= cache.get_item("k").ttl <= 60
+    assert 50 <= cache.get_item("k").ttl <= 60
     served = []
 
     def compute():
@@ -202,7 +202,7 @@ def test_invalidate_without_stale_leaves_the_time_that_it_has(cache):
     cache.set("k", "old", 500)
     assert cache.invalidate("k") is True
     item = cache.get_item("k")
-    assert item.stale is True and 498 <= item.ttl <= 500
+    assert item.stale is True and 490 <= item.ttl <= 500
 
 
 def test_invalidate_with_stale_0_is_a_delete(cache):
@@ -219,8 +219,8 @@ def test_invalidate_of_a_key_that_is_not_there_is_false(cache):
 
 def test_invalidate_takes_a_timedelta_and_fractions_upward(cache):
     cache.set("k", "old")
-    cache.invalidate("k", stale=datetime.timedelta(milliseconds=19200))
-    assert 18 <= cache.get_item("k").ttl <= 20
+    cache.invalidate("k", stale=datetime.timedelta(milliseconds=99200))
+    assert 90 <= cache.get_item("k").ttl <= 100
 
 
 def test_after_an_invalidation_a_factory_that_raises_leaves_it_invalid(cache, other):
@@ -408,8 +408,8 @@ def test_a_factory_that_a_signal_ends_gives_the_lease_back(cache, other, interru
 
 def test_a_signal_ends_the_wait_for_anothers_value(cache, other, interruptions):
     def compute():
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(Interrupted):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
             other.get_or_set("k", never)
         return "value"
 
@@ -522,7 +522,7 @@ def test_when_the_wait_is_over_it_is_computed_and_not_stored(cache, other, whose
     asked = cache if whose == "its own client" else other
     release = leading(cache)
     try:
-        assert asked.get_or_set("k", lambda: "own", wait=0.02) == "own"
+        assert asked.get_or_set("k", lambda: "own", wait=1) == "own"
         assert asked.get_or_set("k", lambda: "own", wait=0) == "own"
         assert cache.get("k", "none") == "none"
         assert asked.metrics()["fills_waited"] == 1

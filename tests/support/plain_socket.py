@@ -36,10 +36,17 @@ def store(server, key, data, flags):
 
 def fetch(server, key):
     """The bytes and the flags of key."""
-    lines = _ask(server, f"get {key}\r\n".encode(), lambda reply: reply.endswith(b"\r\nEND\r\n") or reply == b"END\r\n")
+    lines = _ask(server, f"get {key}\r\n".encode(), _is_whole)
     assert lines != b"END\r\n", f"{key} is not there"
     head, _, rest = lines.partition(b"\r\n")
     _, _, flags, length = head.split()
-    # A value may itself end as a reply does, and then the rest has not come yet.
-    assert len(rest) == int(length) + len(b"\r\nEND\r\n")
+    assert rest[int(length) :] == b"\r\nEND\r\n"
     return rest[: int(length)], int(flags)
+
+
+def _is_whole(reply):
+    """Of a get: a value may itself end as a reply does."""
+    head, _, rest = reply.partition(b"\r\n")
+    if not head.startswith(b"VALUE "):
+        return reply == b"END\r\n"
+    return b"\r\n" in reply and len(rest) >= int(head.split()[3]) + len(b"\r\nEND\r\n")
