@@ -73,9 +73,10 @@ def failure(request):
 def test_where_the_look_fails_it_is_computed_and_nothing_is_sent(failure, errors):
     answer, error = failure
     events = []
-    with ScriptedServer(meta([answer])) as server, connected(
-        server, answer, errors=errors, on_event=events.append
-    ) as cache:
+    with (
+        ScriptedServer(meta([answer])) as server,
+        connected(server, answer, errors=errors, on_event=events.append) as cache,
+    ):
         assert cache.get_or_set("k", lambda: "computed") == "computed"
         assert words(server) == [b"mg"]  # and not twice: the first may have taken the lease
         assert [type(event.error) for event in events if event.kind == "error"] == [error]
