@@ -1477,9 +1477,10 @@ def test_a_hosts_socket_waits_no_longer_than_the_hosts_timeout():
                 socket.setdefaulttimeout(before)
             with pytest.raises(TimeoutError):
                 host.socket.recv(1)
+            host.socket_timeout = 20
+            host.socket.settimeout(20)
             host.socket.sendall(b"version\r\n")
             assert host.readline() == b"VERSION 1.6.18"
-            host.socket_timeout = 20
             host.send_cmd("version")
             assert host.readline() == b"VERSION 1.6.18"
             host.socket = None
