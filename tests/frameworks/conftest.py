@@ -30,8 +30,8 @@ TIME_LIMIT = 60  # seconds, for one program
 
 @pytest.fixture
 def server():
-    """A memcached of the test's own, on a free TCP port."""
-    with start_memcached() as running:
+    """A memcached of the test's own, on a free TCP port. With one thread it counts nothing late."""
+    with start_memcached("-t", "1") as running:
         yield running
 
 
@@ -199,7 +199,7 @@ def greenlets(request, tmp_path_factory, environment):
         running = {}
         for order in request.module.ORDERS:
             server = stack.enter_context(start_memcached())
-            known = stack.enter_context(start_memcached(auth=("alice", "word")))
+            known = stack.enter_context(start_memcached("-t", "1", auth=("alice", "word")))
             folder = tmp_path_factory.mktemp(f"{library}-{order}")
             arguments = [library, order, server.address, server.pid, silent, full, known.address]
             with open(folder / "stdout", "w") as out, open(folder / "stderr", "w") as err:
@@ -271,6 +271,13 @@ class ServerView:
     def connections(self):
         """Connections open now, beside those when the view was made."""
         return len(self._peers() - self._base)
+
+    def wait_until_open(self, count):
+        """Wait until no more than so many are open: the server notices that one was closed a moment later."""
+        end = time.monotonic() + 20
+        while self.connections > count:
+            assert time.monotonic() < end, f"{self.connections} connections are still open"
+            time.sleep(0.01)
 
     @property
     def connections_ever(self):

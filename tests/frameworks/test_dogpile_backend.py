@@ -212,9 +212,11 @@ def test_a_lock_lets_one_creator_in(make_region, in_threads):
 
 
 def test_a_lock_is_free_again_when_its_owner_died_and_the_owner_takes_no_others_away(make_region):
-    one, two = (make_region(distributed_lock=True, lock_timeout=1).backend.get_mutex("key") for _ in range(2))
+    one, two = (
+        make_region(distributed_lock=True, lock_timeout=seconds).backend.get_mutex("key") for seconds in (4, 100)
+    )
     assert one.acquire() and not two.acquire(wait=False)
-    assert two.acquire()  # once its second is over
+    assert two.acquire()  # once its seconds are over
     one.release()
     assert two.locked() and not one.acquire(wait=False)
     two.release()
@@ -231,7 +233,7 @@ def test_a_lock_that_was_never_taken_is_nobodys_to_release(make_region):
 
 def test_a_lock_lasts_thirty_seconds_or_as_long_as_it_is_told_to(make_region, server):
     with mcext.Cache([server.address]) as cache:
-        for seconds, expected in ((None, range(28, 31)), (100, range(98, 101)), (0, [None])):
+        for seconds, expected in ((None, range(20, 31)), (100, range(90, 101)), (0, [None])):
             arguments = {} if seconds is None else {"lock_timeout": seconds}
             lock = make_region(distributed_lock=True, **arguments).backend.get_mutex("key")
             lock.acquire()
@@ -310,6 +312,7 @@ def test_failures_are_raised_where_that_is_asked_for(make_region, nobody):
 
 def test_threads_that_share_a_region_never_get_another_key(make_region, in_threads):
     region = make_region(distributed_lock=True)
+    before = threading.active_count()
 
     def user(number):
         wrong = []
@@ -321,4 +324,4 @@ def test_threads_that_share_a_region_never_get_another_key(make_region, in_threa
         return wrong
 
     assert sum(in_threads(8, user), []) == []
-    assert threading.active_count() < 8
+    assert threading.active_count() < before + 8

@@ -97,15 +97,7 @@ def test_reaped_clients_close_their_connections(server, make_pool, server_view):
             pass
     for client in clients:
         pool._destroy_connection(client)
-    wait_until_closed(server_view)
-
-
-def wait_until_closed(server_view):
-    """The server notices a closed connection a moment later: ask it, a limited number of times."""
-    for _ in range(2000):
-        if server_view.connections == 0:
-            return
-    raise AssertionError(f"{server_view.connections} connections are still open")
+    server_view.wait_until_open(0)
 
 
 def test_the_pool_in_a_program_of_greenlets(server, run_app, server_view):

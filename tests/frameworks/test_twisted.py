@@ -41,5 +41,5 @@ def test_the_reactor_keeps_ticking_and_no_value_is_wrong(run_app, server, server
     assert result["wrong"] == []
     assert server_view.connections_ever <= 20, "no more connections than the reactor has threads"
     assert result["stalled get"] == "the default"
-    assert result["stalled for"] >= 0.9
-    assert result["gap during stall"] < result["stalled for"] - 0.5, "the reactor waited for memcached"
+    assert result["stalled for"] >= 1.9
+    assert result["ticks"] > 10, "the reactor waited for memcached"  # of two hundred: a busy machine has few

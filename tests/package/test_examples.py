@@ -51,7 +51,7 @@ def nothing(server, names):
 def architecture(server, names):
     names.update(vars(placement))
     names.update({name: getattr(settings, name) for name in ("cache_options", "server_list")}, Cache=mcext.Cache)
-    names.update(self=types.SimpleNamespace(), location=server.address, options={"timeout": 0.5})
+    names.update(self=types.SimpleNamespace(), location=server.address, options={"timeout": 20})
     yield {}
     with names["self"].cache as cache:
         assert cache.set("a", 1) is True

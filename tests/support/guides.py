@@ -54,7 +54,11 @@ def statement(code, expression):
 
 
 def run(block, names, where):
-    """Run the block; how many values and exceptions in it were as they are promised."""
+    """Run the block; how many values and exceptions in it were as they are promised.
+
+    Half a second, which pages have as a timeout, may be too short where the machine is busy.
+    """
+    block = block.replace("timeout=0.5", "timeout=20").replace('"timeout": 0.5', '"timeout": 20')
     lines = block.splitlines()
     tree = ast.parse(block)
     promises = {}

@@ -79,7 +79,7 @@ seen["wrong"] = len(wrong)
 # ---- handshakes
 
 seen["ticks"] = 0
-stalled = spawn(lambda: mcext.Client([addresses["silent"]], tls_context=context, socket_timeout=1).get("k"))
+stalled = spawn(lambda: mcext.Client([addresses["silent"]], tls_context=context, socket_timeout=3).get("k"))
 for _ in range(20):
     sleep(0.02)
     seen["ticks"] += not stalled.dead

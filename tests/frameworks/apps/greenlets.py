@@ -342,16 +342,18 @@ def stall_connect():
 
 
 def stall_receive():
-    mc = memcache.Client([address], socket_timeout=STALL)
+    mc = memcache.Client([address], socket_timeout=20)
     mc.set("key", "value")
     same(mc.get("key"), "value")
+    mc.socket_timeout = STALL
     return stall(lambda: mc.get_multi(["key"]), {}, server_stops=True)
 
 
 def stall_send():
-    mc = memcache.Client([address], socket_timeout=STALL)
+    mc = memcache.Client([address], socket_timeout=20)
     mapping = {f"key-{number}": bytes(1_000_000) for number in range(20)}
     same(mc.set_multi({"key": "value"}), [])
+    mc.socket_timeout = STALL
     return stall(lambda: bool(mc.set_multi(mapping)), True, server_stops=True)
 
 

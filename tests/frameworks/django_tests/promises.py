@@ -89,7 +89,7 @@ def test_a_location_is_a_text_or_a_list(server, tmp_path):
 
 def test_options_are_those_of_the_client_and_objects_may_be_dotted_paths(server):
     for codec in (TEXT, "promises.TEXT", "promises.make_text"):
-        with Configured(server.address, codec=codec, timeout=0.25, prefix="site:") as cache:
+        with Configured(server.address, codec=codec, timeout=20, prefix="site:") as cache:
             cache.set("key", 1)
             assert cache.get("key") == "<1>"
             assert mcext.Cache([server.address], prefix="site:").get(":1:key") == b"<1>"
@@ -182,7 +182,7 @@ def test_a_loop_a_call_leaves_nothing_open(server, server_view):
         for _ in range(50):
             assert async_to_sync(cache.aget)("key") == "value"
         assert len(os.listdir("/proc/self/fd")) <= descriptors + 2
-        assert server_view.connections <= 2
+        server_view.wait_until_open(2)
         assert len(cache._clients._of_loops) <= 2
 
 
@@ -317,8 +317,8 @@ def test_a_time_that_is_over_and_one_that_never_is(server):
             assert cache.get("key") is None
         cache.set("key", 1, None)
         assert cache._cache.get_item(cache.make_key("key")).ttl is None
-        cache.set("key", 1, 0.5)
-        assert cache.get("key") == 1
+        # It is one second on the server, where the next tick of the clock may end it.
+        assert any(cache.set("key", 1, 0.5) or cache.get("key") == 1 for _ in range(5))
         cache.set("key", 1, 60 * 86400)
         assert 59 * 86400 < cache._cache.get_item(cache.make_key("key")).ttl <= 60 * 86400
 
@@ -485,7 +485,7 @@ def test_the_settings_of_the_guide(number, monkeypatch):
         monkeypatch.setattr(ssl, "create_default_context", lambda cafile: context)
         names = {"__name__": "guide"}
         monkeypatch.setitem(sys.modules, "guide", types.SimpleNamespace(tls_context=lambda: names["tls_context"]()))
-        exec(EXAMPLES[number], names)
+        exec(EXAMPLES[number].replace('"timeout": 0.5', '"timeout": 20'), names)
         with override_settings(CACHES={"default": {**names["CACHES"]["default"], "LOCATION": server.address}}):
             caches["default"].set("key", ["value"])
             assert caches["default"].get("key") == ["value"]
