@@ -17,6 +17,7 @@ import oracle
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from other_clients import patient
 from plain_socket import fetch, store
 
 import mcext
@@ -541,9 +542,7 @@ class Libmc:
     def __init__(self, server, least):
         import libmc
 
-        self.client = libmc.Client([f"{server.host}:{server.port}"], comp_threshold=least)
-        for timeout in (libmc.MC_POLL_TIMEOUT, libmc.MC_CONNECT_TIMEOUT):  # 300 and 10 ms, where nothing is said
-            self.client.config(timeout, 20_000)
+        self.client = patient(libmc.Client([f"{server.host}:{server.port}"], comp_threshold=least))
         self.codec = codecs.Libmc(min_compress_len=least)
         self.get = self.client.get
 

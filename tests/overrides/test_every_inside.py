@@ -134,7 +134,7 @@ class Counter:
 
 @pytest.fixture(scope="module")
 def server():
-    with memcached(unix=True) as running:
+    with memcached("-t", "1", unix=True) as running:  # what was sent first is done first, on all connections
         yield running
 
 

@@ -64,7 +64,7 @@ WAYS = ["subclass", "class", "instance", "subclass later"]
 
 @pytest.fixture(scope="module")
 def unix_server():
-    with memcached(unix=True) as server:
+    with memcached("-t", "1", unix=True) as server:  # what was sent first is done first, on all connections
         yield server
 
 
@@ -317,7 +317,7 @@ def test_a_value_that_is_cut_or_late_under_an_override_of_recv_value_is_a_miss(w
 
     recorder = Recorder(memcache, "_recv_value", way, monkeypatch)
     with ScriptedServer(script) as server:
-        client = recorder.client([server.address], socket_timeout=0.5)
+        client = recorder.client([server.address], socket_timeout=1 if end is STALL else 20)
         for call, expected in [
             (lambda: client.get("a", "default"), "default"),
             (lambda: client.gets("a"), None),
@@ -1006,6 +1006,7 @@ def test_what_is_read_ahead_or_closed_in_the_middle_of_a_call_spoils_that_call_a
             assert set(client.get_multi(["a", "b"])) <= {"a", "b"}
         assert not armed
         client.forget_dead_hosts()
+        client.socket_timeout = 20
         for key in ("c", "d"):
             assert client.get(key) == body
 

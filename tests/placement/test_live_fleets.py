@@ -3,6 +3,7 @@
 import contextlib
 
 import pytest
+from other_clients import patient
 from twemproxy import PROGRAM, twemproxy
 
 import mcext
@@ -119,16 +120,15 @@ def test_pylibmc_on_unix_sockets(sockets, behaviors):
 @pytest.mark.parametrize("hash, constant", [("md5", "MD5"), ("fnv1_32", "FNV1_32"), ("crc32", "CRC_32")])
 def test_libmc(servers, hash, constant):
     libmc = pytest.importorskip("libmc")
-    other = libmc.Client(
-        [server.address for server in servers], hash_fn=getattr(libmc, f"MC_HASH_{constant}"), comp_threshold=0
-    )
+    hash_fn = getattr(libmc, f"MC_HASH_{constant}")
+    other = patient(libmc.Client([server.address for server in servers], hash_fn=hash_fn, comp_threshold=0))
     both_ways([server.address for server in servers], placement.libmc(hash), other.set_multi, other.get_multi)
 
 
 @pytest.mark.frameworks
 def test_libmc_with_a_prefix(servers):
     libmc = pytest.importorskip("libmc")
-    other = libmc.Client([server.address for server in servers], prefix="shop:")
+    other = patient(libmc.Client([server.address for server in servers], prefix="shop:"))
     addresses = [server.address for server in servers]
     both_ways(addresses, placement.libmc(), other.set_multi, other.get_multi, prefix="shop:")
 
@@ -136,7 +136,7 @@ def test_libmc_with_a_prefix(servers):
 @pytest.mark.frameworks
 def test_libmc_with_aliases(servers):
     libmc = pytest.importorskip("libmc")
-    other = libmc.Client([f"{server.address} node{number}" for number, server in enumerate(servers)])
+    other = patient(libmc.Client([f"{server.address} node{number}" for number, server in enumerate(servers)]))
     named = [Server(server.address, name=f"node{number}") for number, server in enumerate(servers)]
     both_ways(named, placement.libmc(), other.set_multi, other.get_multi)
 
@@ -144,7 +144,7 @@ def test_libmc_with_aliases(servers):
 @pytest.mark.frameworks
 def test_libmc_on_unix_sockets(sockets):
     libmc = pytest.importorskip("libmc")
-    other = libmc.Client([server.path for server in sockets])
+    other = patient(libmc.Client([server.path for server in sockets]))
     both_ways([server.address for server in sockets], placement.libmc(), other.set_multi, other.get_multi)
 
 

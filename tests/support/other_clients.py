@@ -56,6 +56,14 @@ def libmc(servers, hash):
     return lambda key: numbers[client.get_host_by_key(key)]
 
 
+def patient(client):
+    """A client of libmc's that waits: without a word it has 10 ms for a connect, and 300 ms for an answer."""
+    module = pytest.importorskip("libmc")
+    client.config(module.MC_CONNECT_TIMEOUT, 20_000)
+    client.config(module.MC_POLL_TIMEOUT, 20_000)
+    return client
+
+
 def pymemcache(servers):
     module = pytest.importorskip("pymemcache.client.hash")
     client = module.HashClient([address_of(server) for server in servers])
