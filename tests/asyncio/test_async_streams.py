@@ -293,7 +293,7 @@ def test_what_noreply_does_not_wait_for_goes_out_before_the_cache_is_closed():
         assert await cache.get("k") == b"v" * 100_000
         await cache.aclose()
 
-    with start_memcached() as server:
+    with start_memcached("-t", "1") as server:  # what was sent first is done first
         asyncio.run(main(server))
 
 

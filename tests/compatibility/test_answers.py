@@ -1,5 +1,6 @@
 """Answers as python-memcached 1.62 gives them: the rows of "Answers" in docs/contract.md. It passes this file too."""
 
+import contextlib
 import io
 import pickle
 import re
@@ -21,8 +22,9 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def unix_servers():
-    with memcached("-t", "1", unix=True) as a, memcached("-t", "1", unix=True) as b, memcached(unix=True) as c:
-        yield [a, b, c]
+    """With one thread each does first what was sent first, on all connections."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(memcached("-t", "1", unix=True)) for _ in range(3)]
 
 
 @pytest.fixture

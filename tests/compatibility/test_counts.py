@@ -64,7 +64,7 @@ class Nothing(memcache.Client):
 
 @pytest.fixture(scope="module")
 def server():
-    with memcached() as server:
+    with memcached("-t", "1") as server:  # what was sent first is done first, on all connections
         yield server
 
 

@@ -122,7 +122,7 @@ NEW = {
 
 @pytest.fixture(scope="module")
 def server():
-    with memcached(unix=True) as server:
+    with memcached("-t", "1", unix=True) as server:  # what was sent first is done first, on all connections
         yield server
 
 
