@@ -22,7 +22,8 @@ class Screen:
         self._size = ["-x", str(width), "-y", str(height)]
         self._command = command
         self._environment = {**environment, "LC_ALL": "C.UTF-8", "PS1": "$ ", "SHELL": "/bin/sh"}
-        self._environment.pop("TMUX", None)
+        for name in ("TMUX", "COLUMNS", "LINES"):
+            self._environment.pop(name, None)
 
     def __enter__(self):
         # The window is there when the command begins, and stays when it has ended.
