@@ -67,7 +67,8 @@ class Memcached:
             os.rmdir(self._folder)
             self._folder = tempfile.mkdtemp(prefix="mcext-", dir="/tmp")
         self._running: list[subprocess.Popen[bytes]] = []
-        weakref.finalize(self, _clean, self._running, self._folder, self._owner)
+        self._held: list[socket.socket] = []
+        weakref.finalize(self, _clean, self._running, self._held, self._folder, self._owner)
 
     def __enter__(self) -> Memcached:
         if not self._is_running():
@@ -77,7 +78,7 @@ class Memcached:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _clean(self._running, self._folder, self._owner)
+        _clean(self._running, self._held, self._folder, self._owner)
 
     def __repr__(self) -> str:
         state = f"at {self.address}, pid {self.pid}" if self._is_running() else "not running"
@@ -191,8 +192,10 @@ class Memcached:
         """End the server and wait until it is gone. Does nothing where it does not run.
 
         It is killed: a cache has nothing to save, its clients see the same, and on SIGTERM memcached takes a second.
+        Its port is kept, where connects are refused.
         """
         _end(self._running, self._owner)
+        self._hold_port()
 
     def kill(self) -> None:
         """The same as ``stop``, under the name that a test of a crash wants."""
@@ -202,6 +205,18 @@ class Memcached:
         """Stop the server and start it again, empty, at the same address. Returns itself."""
         self.stop()
         return self.start()
+
+    def _hold_port(self) -> None:
+        """Bind the port without listening, until the next start: the system gives it to no other server meanwhile."""
+        if self._port and not self._held and os.getpid() == self._owner:
+            held = socket.socket(self._family(), socket.SOCK_STREAM)
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                held.bind((self.host, self._port))
+            except OSError:  # somebody was faster: the next start waits for him
+                held.close()
+            else:
+                self._held.append(held)
 
     def _is_running(self) -> bool:
         """Whether the process was started and has not ended; a child of a fork cannot look, and believes so."""
@@ -220,6 +235,7 @@ class Memcached:
         command = [program, *self._args, *where, *self._tls_arguments(), *self._auth_arguments()]
         if os.geteuid() == 0:
             command += ["-u", "root"]  # memcached runs as root only when told to
+        _let_go(self._held)
         with open(os.path.join(self._folder, "output"), "wb") as output:
             process = subprocess.Popen(
                 command,
@@ -269,10 +285,12 @@ class Memcached:
             return False
         return reply.startswith(answer) and b"STAT pid %d\r\n" % self._running[0].pid in reply
 
+    def _family(self) -> socket.AddressFamily:
+        return socket.AF_UNIX if self._unix else socket.AF_INET6 if ":" in self.host else socket.AF_INET
+
     def _connect(self) -> socket.socket:
         """A new connection to the server, through TLS where it speaks that."""
-        family = socket.AF_UNIX if self._unix else socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        connection = socket.socket(family, socket.SOCK_STREAM)
+        connection = socket.socket(self._family(), socket.SOCK_STREAM)
         try:
             connection.settimeout(1.0)
             connection.connect(self.path if self._unix else (self.host, self.port))
@@ -343,8 +361,15 @@ def _end(running: list[subprocess.Popen[bytes]], owner: int) -> None:
         process.wait()
 
 
-def _clean(running: list[subprocess.Popen[bytes]], folder: str, owner: int) -> None:
+def _let_go(held: list[socket.socket]) -> None:
+    """Close the socket in `held`, if any."""
+    while held:
+        held.pop().close()
+
+
+def _clean(running: list[subprocess.Popen[bytes]], held: list[socket.socket], folder: str, owner: int) -> None:
     """Kill the process in `running`, remove the folder: the last thing done for a server, at the latest at exit."""
+    _let_go(held)
     if os.getpid() == owner:
         _end(running, owner)
         shutil.rmtree(folder, ignore_errors=True)

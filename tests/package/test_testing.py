@@ -1,5 +1,6 @@
 """mcext.testing and the pytest plugin: servers that are there when they should be, and gone when they should be."""
 
+import errno
 import os
 import shutil
 import signal
@@ -311,6 +312,20 @@ def test_what_is_chosen_here_cannot_be_given(argument):
 def test_a_server_is_not_started_twice():
     with memcached() as server, pytest.raises(RuntimeError, match="already"):
         server.start()
+
+
+def test_a_stopped_servers_port_is_kept_for_it_and_connects_are_refused():
+    with memcached() as server:
+        for end in (server.stop, lambda: os.kill(server.pid, signal.SIGKILL) or server.stop()):
+            end()
+            with socket.socket() as other, pytest.raises(OSError) as raised:
+                other.bind((server.host, server.port))
+            assert raised.value.errno == errno.EADDRINUSE
+            with pytest.raises(ConnectionRefusedError):
+                ask(server)
+            assert ask(server.start()).startswith(b"VERSION ")
+    with socket.create_server((server.host, server.port)):
+        pass  # behind the end of the `with` statement anybody may have it
 
 
 def test_a_port_taken_meanwhile_is_waited_for(monkeypatch):
