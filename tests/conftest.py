@@ -5,6 +5,7 @@ from pathlib import Path
 import customised
 import never_over_tls
 import over_tls
+import patience
 import pytest
 from hypothesis import settings
 
@@ -20,6 +21,7 @@ settings.load_profile("mcext")
 if over_tls.is_wanted():
     over_tls.begin()
     over_tls.be_the_first()
+patience.begin()
 
 
 @pytest.hookimpl(tryfirst=True)
