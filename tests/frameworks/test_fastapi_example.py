@@ -21,7 +21,17 @@ def example(examples, monkeypatch):
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "fastapi_cache", module)  # FastAPI looks for the annotations there
     spec.loader.exec_module(module)
+    # The half second of the example is for a site: here a server that is not run for so long would be taken for dead.
+    monkeypatch.setattr(module, "mcext", PatientMcext())
     return module
+
+
+class PatientMcext:
+    def __getattr__(self, name):
+        return getattr(mcext, name)
+
+    def AsyncCache(self, servers, **settings):
+        return mcext.AsyncCache(servers, **(settings | {"timeout": 20}))
 
 
 @pytest.fixture
