@@ -102,7 +102,6 @@ static void drop_slots(mcx_errand *errand)
         errand->slots[kept] = errand->slots[i];
         errand->keys[kept++] = errand->keys[i];
     }
-    errand->is_indexed &= kept == errand->count; /* it may take keys again, on another stream */
     errand->count = kept;
 }
 
@@ -305,7 +304,9 @@ int mcx_astream_send(mcx_astream *stream, mcx_errand *errand)
         stream->last->next = errand;
     }
     stream->last = errand;
-    if (mcx_errand_reads(errand) && !errand->is_alone && errand->owner == NULL) {
+    /* One that goes out again takes no keys: those that come now have a repeat of their own. */
+    if (mcx_errand_reads(errand) && !errand->is_alone && !errand->is_repeated &&
+        errand->owner == NULL) {
         stream->gets[errand->command == MC_GETS] = errand;
     }
     if (mcx_astream_wake_at(stream, errand->deadline) < 0) {

@@ -10,6 +10,7 @@ import socket
 import time
 
 import pytest
+from holding_proxy import HoldingProxy
 from scripted_server import CLOSE, PATIENCE, RESET, STALL, ScriptedServer
 
 import mcext
@@ -115,6 +116,69 @@ def test_a_stream_that_ends_repeats_nothing_that_changes_what_is_there(end):
         asyncio.run(main(server))
         words = [command.split()[0] for command in server.connections[1].commands]
         assert not {b"incr", b"add", b"append", b"cas"} & set(words), words
+
+
+@pytest.mark.parametrize("end", [CLOSE, RESET])
+@pytest.mark.parametrize("name", ["get", "_gets"])
+def test_each_get_is_sent_once_more_for_itself(end, name):
+    """Those that come while another one goes out again have been sent by nobody yet."""
+
+    def script(command, number):
+        if number < 2 and command.startswith(b"get"):
+            return end
+        words = command.split()
+        if not words[0].startswith(b"get"):
+            return None
+        token = b" 7" if words[0] == b"gets" else b""
+        values = [b"VALUE %b 0 %d%b\r\n%b\r\n" % (key, len(key), token, key) for key in words[1:]]
+        return b"".join(values) + b"END\r\n"
+
+    async def main(server):
+        async with cache_of(server, connections=1) as cache:
+            await cache.version()
+            first = asyncio.ensure_future(ends(getattr(cache, name)("first")))
+            while cache.servers[0].connections:
+                await asyncio.sleep(0)
+            others = []
+            for number in range(12):  # turns of the loop, in which it opens the second stream
+                others.append(asyncio.ensure_future(getattr(cache, name)(f"k{number}")))
+                await asyncio.sleep(0)
+            got = await ends(*others)
+            values = [each if name == "get" else each[0] for each in got if not isinstance(each, Exception)]
+            assert values == [b"k%d" % number for number in range(12)], got
+            (error,) = await first
+            assert type(error) is mcext.ConnectionLost and error.may_have_run is True
+
+    with ScriptedServer(script) as server:
+        asyncio.run(main(server))
+        asked = [key for one in server.connections[:2] for command in one.commands for key in command.split()[1:]]
+        assert asked.count(b"first") == 2
+
+
+def test_a_get_moves_on_for_itself_where_another_one_may_have_run():
+    """One was sent to a server that closed, and it cannot be reached any more; the others go to the next one."""
+
+    async def main(live):
+        async with HoldingProxy(live) as proxy, cache_of(proxy, live, connections=1, on_dead="walk") as cache:
+            keys = [key_of(cache, proxy, f"k{number}-") for number in range(12)]
+            await cache.get(keys[0])
+            proxy.hold()
+            first = asyncio.ensure_future(ends(cache.get(keys[0])))
+            await proxy.held.wait()
+            proxy.listener.close()
+            proxy.connections[0].transport.abort()
+            while cache.servers[0].connections:
+                await asyncio.sleep(0)
+            others = []
+            for key in keys:
+                others.append(asyncio.ensure_future(cache.get(key, "none")))
+                await asyncio.sleep(0)
+            assert await ends(*others) == ["none"] * 12
+            (error,) = await first
+            assert type(error) is mcext.ServerUnavailable and error.may_have_run is True
+
+    with start_memcached() as live:
+        asyncio.run(main(live))
 
 
 @pytest.mark.parametrize("end", ["restart", "close"])

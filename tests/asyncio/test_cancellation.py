@@ -340,7 +340,7 @@ async def test_of_several_that_share_a_line_some_are_cancelled(server, loop, whi
 
 @pytest.mark.parametrize("loop", LOOPS)
 @in_a_loop
-async def test_a_line_that_was_cut_short_and_goes_out_again_takes_more_keys(server, other, loop):
+async def test_a_line_that_was_cut_short_goes_out_again_and_more_gets_come(server, other, loop):
     """Some were cancelled before it was written; its stream is lost; more gets come while the next one is opened."""
     keys = [f"line-{i}" for i in range(40)]
     other.set_many({key: key for key in keys})
