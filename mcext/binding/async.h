@@ -97,6 +97,7 @@ struct mcx_astream {
     mcx_server *host;  /* strong */
     mcx_lane *lane;    /* borrowed; NULL: it takes no more */
     Py_ssize_t number; /* in the lane */
+    mcx_astream *next; /* strong: where it is retired */
     mc_row row;
     mcx_errand *first, *last; /* the queue: owned */
     mcx_errand *gets[2];      /* borrowed: those of the queue that take more keys: get, gets */
@@ -223,6 +224,7 @@ struct mcx_async {
     int64_t timeout;      /* of a call, nanoseconds */
     Py_ssize_t pending;   /* calls that wait */
     mcx_lane *lanes;      /* owned */
+    mcx_astream *retired; /* strong: that end when what is under way on them is answered */
     mcx_errand *homeless; /* owned: those that have lost their stream */
     bool is_rehome_due;
     mcx_errand *spare; /* owned */

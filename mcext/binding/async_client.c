@@ -82,6 +82,10 @@ static int async_traverse(PyObject *object, visitproc visit, void *arg)
             return result;
         }
     }
+    /* Of the chain each is visited here alone. */
+    for (mcx_astream *stream = self->retired; stream != NULL; stream = stream->next) {
+        Py_VISIT((PyObject *)stream);
+    }
     for (mcx_lane *lane = self->lanes; lane != NULL; lane = lane->next) {
         Py_VISIT((PyObject *)lane->host);
         for (Py_ssize_t i = 0; i < self->connections; i++) {

@@ -186,15 +186,17 @@ static bool is_current(mcx_call *call, const mcx_lane *lane)
     return false;
 }
 
-static void retire_stream(mcx_astream *stream)
+/* One that has left its lane. */
+static void retire_stream(mcx_async *client, mcx_astream *stream)
 {
     bool is_idle = stream->row.first == NULL && stream->first == NULL;
 
     if (is_idle) {
         mcx_astream_lose(stream, MCX_LOST_RETIRED, NULL);
     }
-    else {
-        stream->lane = NULL; /* it ends when all of it is answered */
+    else { /* it ends when all of it is answered, or with its loop */
+        stream->next = client->retired;
+        client->retired = (mcx_astream *)Py_NewRef((PyObject *)stream);
     }
 }
 
@@ -208,7 +210,7 @@ static void free_lane(mcx_async *client, mcx_lane *lane, bool in_order)
         if (stream != NULL) {
             stream->lane = NULL;
             if (in_order) {
-                retire_stream(stream);
+                retire_stream(client, stream);
             }
             else {
                 mcx_astream_drop(stream);
@@ -227,6 +229,14 @@ void mcx_lanes_end(mcx_async *client, bool in_order)
 
         client->lanes = lane->next;
         free_lane(client, lane, in_order);
+    }
+    while (!in_order && client->retired != NULL) {
+        mcx_astream *stream = client->retired;
+
+        client->retired = stream->next;
+        stream->next = NULL;
+        mcx_astream_drop(stream);
+        Py_DECREF((PyObject *)stream);
     }
 }
 

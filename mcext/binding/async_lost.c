@@ -138,10 +138,20 @@ static void shut(mcx_astream *stream, bool in_order)
     }
 }
 
+/* Or those that are retired. */
 static void leave_lane(mcx_astream *stream)
 {
     mcx_lane *lane = stream->lane;
+    mcx_astream **at = &stream->client->retired;
 
+    while (*at != NULL && *at != stream) {
+        at = &(*at)->next;
+    }
+    if (*at != NULL) {
+        *at = stream->next;
+        stream->next = NULL;
+        Py_DECREF((PyObject *)stream); /* the caller has another one */
+    }
     stream->lane = NULL;
     if (lane != NULL && lane->streams[stream->number] == stream) {
         lane->streams[stream->number] = NULL;

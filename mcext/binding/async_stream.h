@@ -25,7 +25,8 @@ int mcx_lane_check(mcx_call *call, mcx_server *host, bool *probe);
 void mcx_lane_look(mcx_lane *lane);
 
 /* All lanes: in order, when what is under way on their streams is answered, also where the cache is
- * closed; or forgotten, with all that waits: the loop has ended, or it is another process's. */
+ * closed; or forgotten, with all that waits, as are the streams that were to end in order: the loop
+ * has ended, or it is another process's. */
 void mcx_lanes_end(mcx_async *client, bool in_order);
 
 /* The same in order, of servers that are not the cache's any more. -1 with an exception. */

@@ -11,6 +11,7 @@ import traceback
 import pytest
 from holding_proxy import HoldingProxy
 from loops import LOOPS, in_a_loop, new_loop, run, turns
+from scripted_server import STALL, ScriptedServer
 
 import mcext
 from mcext.testing import memcached as start_memcached
@@ -105,6 +106,56 @@ def test_a_loop_that_is_closed_under_it(server, loop):
         gc.collect()
         assert cache._pending == 0
         assert run(loop, works(cache))
+
+
+RETIRED_BY = {
+    "aclose": lambda cache, server: asyncio.ensure_future(cache.aclose()),
+    "set_servers": lambda cache, server: cache.set_servers([server.address]),
+}
+
+
+async def never(*_):
+    await asyncio.get_running_loop().create_future()
+
+
+@loops
+@pytest.mark.parametrize("by", RETIRED_BY)
+@pytest.mark.parametrize("opened", [True, False])
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_loop_that_is_closed_under_streams_that_were_to_end(server, loop, by, opened, monkeypatch):
+    """They take no more, and have calls under way."""
+
+    async def begin():
+        calls = cache.get("k"), cache.set("k", 1), cache.get_many(["k"]), cache.get_item("k")
+        kept.extend(asyncio.ensure_future(call) for call in calls)
+        await turns()
+        while opened and not cache.servers[0].connections:
+            await asyncio.sleep(0)
+        kept.append(RETIRED_BY[by](cache, server))
+        await turns()
+        assert cache._pending == 4
+
+    async def fill():
+        ends = await asyncio.gather(*(cache.get("k") for _ in range(11)), return_exceptions=True)
+        return [type(each) for each in ends].count(mcext.Overloaded)
+
+    with ScriptedServer(lambda command, number: STALL) as silent, monkeypatch.context() as patch:
+        if not opened:
+            patch.setattr(mcext.AsyncCache, "_make_connection", never)
+        cache = mcext.AsyncCache([silent.address], timeout=20, max_pending=10)
+        kept = []
+        first = new_loop(loop)
+        asyncio.set_event_loop(first)
+        first.run_until_complete(begin())
+        asyncio.set_event_loop(None)
+        first.close()
+    cache.set_servers([server.address])
+    assert run(loop, works(cache))
+    assert cache._pending == 0
+    kept.clear()
+    gc.collect()
+    assert cache._pending == 0
+    assert run(loop, fill()) == 1
 
 
 @loops
