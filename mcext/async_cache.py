@@ -400,23 +400,28 @@ class AsyncCache(_core._AsyncCache[T]):
         result: dict[str | bytes, _core.Item[T]] = {}
         failed: list[Any] = []
         won: list[tuple[str | bytes, int]] = []
-        for is_meta, some in by_meta.items():
-            if not some:
-                continue
-            try:
-                found = await _since(start, self._items(some) if is_meta else self._gets_items(some))
-                if found is NotImplemented:
-                    found = await _since(start, self._gets_items(some))
-            except PartialFailure as error:
-                failed.append(error)
-                result.update(error.result)
-                continue
-            result.update(found[0])
-            won += found[1]
-        for key, token in won:
-            renewed = await self._without_lease(key, result.get(key), token)
-            if renewed is not None:
-                result[key] = renewed
+        try:
+            for is_meta, some in by_meta.items():
+                if not some:
+                    continue
+                try:
+                    found = await _since(start, self._items(some) if is_meta else self._gets_items(some))
+                    if found is NotImplemented:
+                        found = await _since(start, self._gets_items(some))
+                except PartialFailure as error:
+                    failed.append(error)
+                    result.update(error.result)
+                    continue
+                result.update(found[0])
+                won += found[1]
+            while won:
+                key, token = won.pop(0)
+                renewed = await self._without_lease(key, result.get(key), token)
+                if renewed is not None:
+                    result[key] = renewed
+        finally:
+            for key, token in won:  # this call has ended before
+                self._let_go(key, token)
         undone = [key for failure in failed for key in failure.keys]
         errors = {server: each for failure in failed for server, each in failure.errors.items()}
         for key, why in unasked.items():
@@ -434,13 +439,20 @@ class AsyncCache(_core._AsyncCache[T]):
         """An mg of a stale item is given the lease on it, which nobody asked for: it goes back, which gives the item
         another token. Where that fails, the item is recomputed when it has expired."""
         try:
-            await self._md(key, b"I C%d" % token)
+            await self._release(key, token, True)
             again = await self._gets_item(key) if item is not None else None
         except MemcacheError:
             return item
         if item is None or again is None:
             return item
         return _core.Item([again.value, again.flags, again.cas, *list(item)[3:]])
+
+    def _let_go(self, key: str | bytes, token: int) -> None:
+        """The same where nobody can wait any more."""
+        release = self._release(key, token, True)
+        with contextlib.suppress(StopIteration, MemcacheError, RuntimeError):  # the last: no loop runs
+            release.send(None)
+        release.close()
 
     async def get_and_touch(self, key: str | bytes, ttl: float | timedelta | None, default: Any = None) -> Any:
         """Fetch the value of key, and set a new time to live; see Cache.get_and_touch."""
@@ -511,9 +523,6 @@ class AsyncCache(_core._AsyncCache[T]):
             return (_NO_META, None, 0, False) if found is NotImplemented else found
 
         return await self._by_level(key, ask, None)
-
-    async def _release(self, key: str | bytes, token: int, has_value: bool) -> Any:
-        return await self._md(key, b"I C%d" % token if has_value else b"C%d" % token)
 
     async def _invalidate(self, key: str | bytes, seconds: int) -> bool | None:
         """None: the server has no meta protocol."""

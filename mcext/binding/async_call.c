@@ -312,7 +312,8 @@ static int note_fault(mcx_acall *self, mcx_call *call)
     return self->fault.name != NULL ? mcx_fault_note(call, &self->fault) : 0;
 }
 
-/* What has come becomes the result, or an exception. */
+/* What has come becomes the result, or an exception. What a miss stands for its caller is not told.
+ */
 static PyObject *finish(mcx_acall *self)
 {
     mcx_cache *cache = self->client->cache;
@@ -339,7 +340,10 @@ static PyObject *finish(mcx_acall *self)
             0) {
         Py_CLEAR(result);
     }
-    return mcx_cache_end(&call, result, missed_by(self));
+    self->is_told = result != NULL;
+    result = mcx_cache_end(&call, result, missed_by(self));
+    self->is_told &= result != NULL;
+    return result;
 }
 
 /* ---- a coroutine ---------------------------------------------------------------------------- */
@@ -386,7 +390,6 @@ static PySendResult go_on(mcx_acall *self, PyObject **result)
         }
         else {
             *result = finish(self);
-            self->is_told = *result != NULL;
         }
         sent = *result != NULL ? PYGEN_RETURN : PYGEN_ERROR;
     }

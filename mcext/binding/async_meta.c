@@ -100,6 +100,24 @@ static int start_meta(mcx_acall *self, mcx_call *call)
     return mcx_async_line(self, call, self->verb->command, mcx_bytes_of(self->arguments[1]));
 }
 
+/* arguments: the key, the token of the lease, and whether there is an old value. It goes out also
+ * where its caller is gone before. */
+static int start_release(mcx_acall *self, mcx_call *call)
+{
+    char text[MCX_RELEASE_FLAGS];
+    unsigned long long token = PyLong_AsUnsignedLongLong(self->arguments[1]);
+    int has_value = PyObject_IsTrue(self->arguments[2]), there;
+
+    if (has_value < 0 || PyErr_Occurred()) {
+        return -1;
+    }
+    there = mcx_async_line(self, call, MC_MD, mcx_release_flags(text, has_value, token));
+    if (there > 0 && self->errand != NULL) {
+        self->errand->is_unwatched = true;
+    }
+    return there;
+}
+
 /* arguments: the key, the lease and what is refreshed, in seconds. */
 static int start_look(mcx_acall *self, mcx_call *call)
 {
@@ -232,7 +250,13 @@ static const mcx_verb probe_verb = {.name = "_probe",
                                  .start = start_meta,
                                  .finish = finish_md,
                                  .missed = mcx_missed_false,
-                                 .once = true};
+                                 .once = true},
+                      release_verb = {.name = "_release",
+                                      .command = MC_MD,
+                                      .start = start_release,
+                                      .finish = finish_md,
+                                      .missed = mcx_missed_false,
+                                      .once = true};
 
 static PyObject *async_probe(PyObject *self, PyObject *args)
 {
@@ -264,6 +288,11 @@ static PyObject *async_md(PyObject *self, PyObject *args)
     return mcx_acall_parse(self, &md_verb, "OS", args);
 }
 
+static PyObject *async_release(PyObject *self, PyObject *args)
+{
+    return mcx_acall_parse(self, &release_verb, "OOO", args);
+}
+
 PyMethodDef mcx_async_meta_methods[] = {
     {"_meta_level", async_meta_level, METH_O, NULL},
     {"_set_meta", async_set_meta, METH_VARARGS, NULL},
@@ -273,5 +302,6 @@ PyMethodDef mcx_async_meta_methods[] = {
     {"_gets_item", async_gets_item, METH_VARARGS, NULL},
     {"_touched", async_touched, METH_VARARGS, NULL},
     {"_md", async_md, METH_VARARGS, NULL},
+    {"_release", async_release, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
