@@ -18,6 +18,9 @@
 /* What is still to come of a value, from which on others do not wait behind it. */
 #define LARGE ((size_t)65536)
 
+/* The same of one that nobody waits for any more, from which on its stream takes nothing new. */
+#define CLOGS ((size_t)8 << 20)
+
 mcx_lane *mcx_lane_of(mcx_async *client, mcx_server *host)
 {
     mcx_lane *lane = host->lane;
@@ -68,6 +71,51 @@ void mcx_lane_look(mcx_lane *lane)
     }
 }
 
+/* Whether it is a value that nobody waits for any more, of which much is still to come. */
+static bool is_clogged(const mcx_astream *stream)
+{
+    const mcx_errand *errand = (const mcx_errand *)stream->row.first;
+
+    return errand != NULL && mc_exchange_is_in_body(&errand->asking.exchange) &&
+           errand->asking.exchange.missing > CLOGS &&
+           (errand->waiting == 0 || (errand->owner == NULL &&
+                                     errand->slots[errand->asking.exchange.index].waiters == NULL));
+}
+
+/* Whether something that is under way on it is of use to somebody. */
+static bool is_wanted(const mcx_astream *stream)
+{
+    for (const mc_asking *each = stream->row.first; each != NULL; each = each->next) {
+        const mcx_errand *errand = (const mcx_errand *)each;
+
+        if (errand->waiting != 0 || errand->is_unwatched || errand->gives_back) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void retire_stream(mcx_async *client, mcx_astream *stream);
+
+/* Nothing new stands behind such a value: the stream gives its place to another one, and ends;
+ * where that is still to be answered, behind what is under way. */
+static void clear_place(mcx_async *client, mcx_lane *lane, Py_ssize_t number)
+{
+    mcx_astream *stream = lane->streams[number];
+
+    if (LIKELY(stream == NULL) || LIKELY(!is_clogged(stream))) {
+        return;
+    }
+    if (!is_wanted(stream)) {
+        mcx_astream_lose(stream, MCX_LOST_RETIRED, NULL);
+        return;
+    }
+    lane->streams[number] = NULL;
+    stream->lane = NULL;
+    retire_stream(client, stream);
+    Py_DECREF((PyObject *)stream);
+}
+
 static Py_ssize_t choose_number(const mcx_async *client, const mcx_lane *lane, bool is_big)
 {
     Py_ssize_t best = 0;
@@ -93,6 +141,9 @@ mcx_astream *mcx_lane_stream(mcx_async *client, mcx_lane *lane, bool is_big)
 
     if (UNLIKELY(lane == NULL)) {
         return NULL;
+    }
+    for (number = 0; number < client->connections; number++) {
+        clear_place(client, lane, number);
     }
     number = choose_number(client, lane, is_big);
     if (LIKELY(lane->streams[number] != NULL)) {

@@ -7,8 +7,9 @@
 
 /* ---- async_lane.c: which stream ------------------------------------------------------------- */
 
-/* One of a lane's streams for an errand, borrowed; it may have to be opened first. NULL with an
- * exception. is_big: much goes or comes, and small ones should not stand behind it. */
+/* One of a lane's streams for an errand, borrowed; it may have to be opened first: also in place of
+ * one on which much of a value is coming that nobody waits for any more. NULL with an exception.
+ * is_big: much goes or comes, and small ones should not stand behind it. */
 mcx_astream *mcx_lane_stream(mcx_async *client, mcx_lane *lane, bool is_big);
 
 /* The server for key: 1 and *lane (borrowed); 0 where there is none, with call->faults; -1 with an
@@ -71,7 +72,7 @@ typedef enum {
     MCX_LOST_LATE,     /* the server did not answer in time */
     MCX_LOST_CONNECT,  /* it could not be opened */
     MCX_LOST_GIVEN_UP, /* nobody opens it any more, which says nothing about the server */
-    MCX_LOST_RETIRED   /* it was to be closed, and nothing was under way */
+    MCX_LOST_RETIRED   /* it was to be closed, and nothing that anybody waits for was under way */
 } mcx_lost;
 
 /* The stream is over. What it had under way fails, or goes on elsewhere: what was not written, and

@@ -159,6 +159,175 @@ def test_small_calls_overtake_a_large_value(what):
         assert len(server.connections) == 2
 
 
+class Parts(tuple):
+    """An answer: the rest of it comes through a gate."""
+
+    def __new__(cls, first, gate, rest):
+        self = super().__new__(cls, (first, rest))
+        self.gate = gate
+        return self
+
+    def __iter__(self):
+        yield self[0]
+        self.gate.wait(AT_ONCE)
+        yield self[1]
+
+
+BIG_CALLS = {
+    "get": lambda cache: cache.get("big"),
+    "get_many": lambda cache: cache.get_many(["big", "k"]),
+    "get_item": lambda cache: cache.get_item("big"),
+}
+
+
+def begins(size, gate):
+    """A server of which a big value comes in part, and the rest of it through the gate."""
+
+    def script(command, number):
+        words = command.split()
+        if words[0] == b"mn":
+            return b"MN\r\n"
+        if words[0] == b"incr":
+            return b"5\r\n"
+        if b"big" in words[:2]:
+            head = b"VALUE big 0 %d\r\n" if words[0] == b"get" else b"VA %d kbig f0 c1\r\n"
+            rest = bytes(size - 100_000) + b"\r\n"
+            rest += found(b" ".join([b"get", *words[2:]]), number) if words[0] == b"get" else b""
+            return Parts(head % size + bytes(100_000), gate, rest)
+        return found(command, number) or (b"EN\r\n" if words[0] == b"mg" else None)
+
+    return script
+
+
+async def is_coming(server, cache, connections):
+    """The big value, on so many connections."""
+
+    def begun(server):
+        return sum(b"big" in command for command in server.commands) == connections
+
+    await asyncio.get_running_loop().run_in_executor(None, server.wait_for, begun)
+    while cache.metrics()["bytes_in"] < connections * 100_000:
+        await asyncio.sleep(0)
+
+
+def cancel_all(tasks):
+    for task in tasks:
+        task.cancel()
+    return asyncio.wait(tasks)
+
+
+@pytest.mark.parametrize("connections", [1, 2])
+@pytest.mark.parametrize("name", BIG_CALLS)
+def test_nobody_waits_behind_much_of_a_value_that_nobody_waits_for(name, connections):
+    gate = threading.Event()
+
+    async def main(server):
+        async with cache_of(server, connections=connections) as cache:
+            await cache.get_item("none")
+            big = []
+            for number in range(1, connections + 1):
+                big.append(asyncio.ensure_future(BIG_CALLS[name](cache)))
+                await is_coming(server, cache, number)
+            await cancel_all(big)
+            for _ in range(3):
+                got = await asyncio.wait_for(asyncio.gather(*map(cache.get, "abc")), 5 * PATIENCE)
+                assert got == [b"a", b"b", b"c"]
+            assert not gate.is_set()
+            assert len(server.connections) == connections + 1
+            gate.set()
+            for each in server.connections[:connections]:
+                assert await asyncio.get_running_loop().run_in_executor(None, each.closed.wait, AT_ONCE)
+            if name != "get_item":  # with which a lease might come
+                assert cache.metrics()["bytes_in"] < 10_000_000
+        assert cache._pending == 0
+        assert cache.metrics()["dead_marks"] == 0
+        assert cache.metrics()["lost"] == cache.metrics()["timeouts"] == 0
+
+    with ScriptedServer(begins(20_000_000, gate)) as server:
+        try:
+            asyncio.run(main(server))
+        finally:
+            gate.set()
+
+
+@pytest.mark.parametrize("name", BIG_CALLS)
+def test_what_stands_behind_it_already_has_its_answer_there(name):
+    gate = threading.Event()
+
+    async def main(server):
+        async with cache_of(server, connections=1) as cache:
+            await cache.get_item("none")
+            big = asyncio.ensure_future(BIG_CALLS[name](cache))
+            await is_coming(server, cache, 1)
+            behind = [asyncio.ensure_future(call) for call in (cache.incr("n"), cache.set("s", 1), cache.get("a"))]
+            await asyncio.sleep(0.1)
+            await cancel_all([big])
+            assert await asyncio.wait_for(cache.get("b"), 5 * PATIENCE) == b"b"
+            assert not any(each.done() for each in behind)
+            gate.set()
+            assert await asyncio.gather(*behind) == [5, True, b"a"]
+            assert await cache.get("b") == b"b"
+            assert await asyncio.get_running_loop().run_in_executor(None, server.connections[0].closed.wait, AT_ONCE)
+            assert cache.servers[0].connections == 1
+
+    with ScriptedServer(begins(20_000_000, gate)) as server:
+        try:
+            asyncio.run(main(server))
+        finally:
+            gate.set()
+        assert len(server.connections) == 2
+        assert sum(command.startswith((b"incr", b"set")) for command in server.commands) == 2
+
+
+def test_one_of_a_line_that_nobody_waits_for():
+    """The others of the line are answered where they were asked, and those that come later are before them."""
+    gate = threading.Event()
+
+    async def main(server):
+        async with cache_of(server, connections=1) as cache:
+            await asyncio.gather(cache.get("a"), cache.get("b"))  # from now on a turn waits for all of its calls
+            big, other = (asyncio.ensure_future(cache.get(key)) for key in ("big", "other"))
+            await is_coming(server, cache, 1)
+            await cancel_all([big])
+            assert await asyncio.wait_for(cache.get("c"), 5 * PATIENCE) == b"c"
+            assert not other.done()
+            gate.set()
+            assert await other == b"other"
+
+    with ScriptedServer(begins(20_000_000, gate)) as server:
+        try:
+            asyncio.run(main(server))
+        finally:
+            gate.set()
+        assert len(server.connections) == 2
+
+
+@pytest.mark.parametrize("size", [8_000_000, 20_000_000])
+def test_a_value_that_is_waited_for_or_that_ends_soon_keeps_its_stream(size):
+    gate = threading.Event()
+
+    async def main(server):
+        async with cache_of(server, connections=1) as cache:
+            await cache.get("first")
+            big = asyncio.ensure_future(cache.get("big"))
+            await is_coming(server, cache, 1)
+            if size < 8 << 20:
+                await cancel_all([big])
+            small = asyncio.ensure_future(cache.get("a"))
+            await asyncio.sleep(0.1)
+            assert not small.done()
+            gate.set()
+            assert await small == b"a"
+            assert big.cancelled() or await big == bytes(size)
+
+    with ScriptedServer(begins(size, gate)) as server:
+        try:
+            asyncio.run(main(server))
+        finally:
+            gate.set()
+        assert len(server.connections) == 1
+
+
 # ---- a server that does not read -----------------------------------------------------------------------------------
 
 
