@@ -132,22 +132,17 @@ static void async_dealloc(PyObject *object)
 
 /* ---- streams -------------------------------------------------------------------------------- */
 
-/* _connections(server): how many are open. */
+/* _connections(server): how many are open. For any thread. */
 static PyObject *async_connections(PyObject *object, PyObject *server)
 {
     mcx_async *self = (mcx_async *)object;
-    Py_ssize_t count = 0;
 
     if (!mcx_is_server(self->module, server)) {
         PyErr_SetString(PyExc_TypeError, "a _Server is needed");
         return NULL;
     }
-    mcx_lane *lane = ((mcx_server *)server)->lane;
-
-    for (Py_ssize_t i = 0; lane != NULL && i < self->connections; i++) {
-        count += lane->streams[i] != NULL && lane->streams[i]->state == MCX_STREAM_OPEN;
-    }
-    return PyLong_FromSsize_t(count);
+    return PyLong_FromSize_t(
+        atomic_load_explicit(&((mcx_server *)server)->open_streams, memory_order_relaxed));
 }
 
 /* _retire(all): the streams end when what is under way on them is answered: all, or those of

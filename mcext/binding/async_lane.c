@@ -112,6 +112,7 @@ static void clear_place(mcx_async *client, mcx_lane *lane, Py_ssize_t number)
     }
     lane->streams[number] = NULL;
     stream->lane = NULL;
+    mcx_lane_count(client, lane);
     retire_stream(client, stream);
     Py_DECREF((PyObject *)stream);
 }
@@ -269,6 +270,7 @@ static void free_lane(mcx_async *client, mcx_lane *lane, bool in_order)
             Py_DECREF((PyObject *)stream);
         }
     }
+    mcx_lane_count(client, lane);
     Py_DECREF((PyObject *)lane->host);
     PyMem_Free(lane);
 }

@@ -155,6 +155,7 @@ static void leave_lane(mcx_astream *stream)
     stream->lane = NULL;
     if (lane != NULL && lane->streams[stream->number] == stream) {
         lane->streams[stream->number] = NULL;
+        mcx_lane_count(stream->client, lane);
         Py_DECREF((PyObject *)stream); /* the caller has another one */
     }
 }

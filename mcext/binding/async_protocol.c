@@ -266,6 +266,9 @@ static PyObject *stream_opened(PyObject *self, PyObject *unused)
         Py_RETURN_FALSE;
     }
     stream->state = MCX_STREAM_OPEN;
+    if (stream->lane != NULL) {
+        mcx_lane_count(stream->client, stream->lane);
+    }
     stream->last_used = mc_clock_now();
     if (mcx_astream_wake_at(stream, stream->last_used + IDLE_FOR) < 0) {
         mcx_unraisable(self);

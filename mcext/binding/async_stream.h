@@ -25,6 +25,17 @@ int mcx_lane_check(mcx_call *call, mcx_server *host, bool *probe);
 /* Where its first stream is idle and has ended, that is noticed now. lane: NULL: it has none. */
 void mcx_lane_look(mcx_lane *lane);
 
+/* How many of its streams are open is another number now, perhaps, which all threads may read. */
+static inline void mcx_lane_count(const mcx_async *client, mcx_lane *lane)
+{
+    size_t count = 0;
+
+    for (Py_ssize_t i = 0; i < client->connections; i++) {
+        count += lane->streams[i] != NULL && lane->streams[i]->state == MCX_STREAM_OPEN;
+    }
+    atomic_store_explicit(&lane->host->open_streams, count, memory_order_relaxed);
+}
+
 /* All lanes: in order, when what is under way on their streams is answered, also where the cache is
  * closed; or forgotten, with all that waits, as are the streams that were to end in order: the loop
  * has ended, or it is another process's. */

@@ -30,8 +30,9 @@ typedef struct mcx_server {
                                                     critical section */
     PyObject *tls_session; /* strong or NULL: what the next handshake is shortened by */
     int tls_kept;          /* sessions that were kept since the last shortened handshake */
-    struct mcx_lane *lane; /* borrowed: of an AsyncCache's streams, or NULL */
-    PyObject *streams;     /* mcext.pure.stream.Streams, or NULL: set once */
+    struct mcx_lane *lane; /* borrowed: of an AsyncCache's streams, or NULL; its loop's thread's */
+    _Atomic size_t open_streams; /* of those, which all threads may read */
+    PyObject *streams;           /* mcext.pure.stream.Streams, or NULL: set once */
 } mcx_server;
 
 /* The server that a connection's pool belongs to. */

@@ -491,6 +491,44 @@ def test_aclose_lets_calls_end_and_a_later_call_opens_anew():
         assert len(os.listdir("/proc/self/fd")) <= before
 
 
+def test_servers_say_how_many_streams_are_open():
+    async def main(one, other):
+        def counts():
+            return {each.address: each.connections for each in cache.servers}
+
+        async with cache_of(one, connections=3) as cache:
+            assert counts() == {one.address: 0}
+            call = asyncio.ensure_future(cache.get("k"))
+            await asyncio.sleep(0)
+            assert counts() == {one.address: 0}, "it is not open yet"
+            await call
+            assert counts() == {one.address: 1}
+            await asyncio.gather(*(cache.set(f"k{number}", b"x" * 100_000) for number in range(10)))
+            assert counts() == {one.address: 2}
+            one.close_connection(0)
+            while counts() == {one.address: 2}:
+                await asyncio.sleep(0)
+            assert counts() == {one.address: 1}
+            await cache.get("k")
+            assert counts() == {one.address: 2}
+            under_way = asyncio.ensure_future(cache.get("k"))
+            await asyncio.sleep(0)
+            cache.set_servers([other.address])
+            assert counts() == {other.address: 0}
+            await under_way
+            cache.set_servers([one.address, other.address])
+            assert counts() == {one.address: 0, other.address: 0}
+            await asyncio.gather(*(cache.get(f"k{number}") for number in range(20)))
+            assert counts() == {one.address: 1, other.address: 1}
+            asked = asyncio.get_running_loop().run_in_executor(None, counts)
+            assert await asked == counts()
+            await cache.aclose()
+            assert counts() == {one.address: 0, other.address: 0}
+
+    with ScriptedServer() as one, ScriptedServer() as other:
+        asyncio.run(main(one, other))
+
+
 def test_set_servers_under_load_fails_no_call():
     async def main(servers):
         async with cache_of(*servers) as cache:

@@ -1,5 +1,6 @@
 """Free-threaded CPython: importing the module leaves the GIL off, and nothing depends on it being on."""
 
+import asyncio
 import concurrent.futures
 import subprocess
 import sys
@@ -85,3 +86,29 @@ def test_a_client_initialised_by_two_threads_at_once(memcached):
     for _ in range(20):
         mc = mcext.Client([memcached.address], socket_timeout=60)
         assert in_threads(*[partial(mc.set, f"key{i}", b"v") for i in range(6)]) == [True] * 6
+
+
+def test_servers_of_an_async_cache_are_read_while_its_streams_come_and_go(memcached):
+    cache = mcext.AsyncCache([memcached.address], timeout=60, connections=2)
+    is_over = threading.Event()
+
+    def read():
+        seen = set()
+        while not is_over.is_set():
+            seen.update(each.connections for each in cache.servers)
+        return seen
+
+    async def use():
+        for _ in range(100):
+            await asyncio.gather(cache.get("key"), cache.set("key", b"x" * 100_000))
+            await cache.aclose()
+
+    def run():
+        try:
+            asyncio.run(use())
+        finally:
+            is_over.set()
+        return {0}
+
+    for seen in in_threads(run, read, read, read):
+        assert seen <= {0, 1, 2}
