@@ -33,7 +33,8 @@ static mcx_errand *lay_out(mcx_acall *self, mc_slice key, PyObject *owner, mc_sl
     return errand;
 }
 
-/* The same to key + suffix, on the key's own server. As start; None where that is too long. */
+/* The same to key + suffix, which self->value then is, on the key's own server. As start; None
+ * where that is too long. */
 static int send_beside(mcx_acall *self, mcx_call *call, mc_slice suffix, mc_slice exptime,
                        const mcx_stored *number)
 {
@@ -60,7 +61,7 @@ static int send_beside(mcx_acall *self, mcx_call *call, mc_slice suffix, mc_slic
         memcpy(at, place.key.bytes, place.key.length);
         memcpy(at + place.key.length, suffix.bytes, suffix.length);
         errand = lay_out(self, mcx_bytes_of(name), name, exptime, number);
-        Py_DECREF(name);
+        self->value = name;
     }
     Py_DECREF(place.owner);
     return errand != NULL ? mcx_acall_send(self, errand, place.lane, place.is_probe, false) : -1;
@@ -86,6 +87,7 @@ static int start_lease(mcx_acall *self, mcx_call *call)
     mc_slice suffix = mcx_bytes_of(self->arguments[1]);
     char digits[MC_NUMBER_MAX_DIGITS];
     unsigned long seconds = 0;
+    int there;
 
     if (self->verb->command == MC_ADD) {
         seconds = PyLong_AsUnsignedLong(self->arguments[2]);
@@ -95,8 +97,12 @@ static int start_lease(mcx_acall *self, mcx_call *call)
     }
     size_t length = mc_number_format(digits, seconds);
 
-    return send_beside(self, call, suffix, (mc_slice){digits, length},
-                       self->verb->command == MC_ADD ? &nothing : NULL);
+    there = send_beside(self, call, suffix, (mc_slice){digits, length},
+                        self->verb->command == MC_ADD ? &nothing : NULL);
+    if (there > 0 && self->verb->command == MC_DELETE && self->errand != NULL) {
+        self->errand->is_unwatched = true; /* also where its caller is gone before */
+    }
+    return there;
 }
 
 static PyObject *finish(mcx_acall *self, mcx_call *call)
@@ -114,7 +120,8 @@ static const mcx_verb number_verb = {.name = "_add_number",
                                   .command = MC_ADD,
                                   .start = start_lease,
                                   .finish = finish,
-                                  .raises = true},
+                                  .raises = true,
+                                  .gives_back = true},
                       delete_verb = {.name = "_delete_beside",
                                      .command = MC_DELETE,
                                      .start = start_lease,

@@ -44,7 +44,13 @@ PyObject *mcx_acall_parse(PyObject *client, const mcx_verb *verb, const char *fo
                : NULL;
 }
 
-/* The lease that came with the answer, of which nobody has heard. */
+/* Whether it came with the answer, or is an item of its own that was added. */
+static bool has_lease(const mcx_acall *self)
+{
+    return self->types[0] == MC_REPLY_STORED || mc_meta_has(&self->reply, 'W');
+}
+
+/* The lease, of which nobody has heard. */
 static COLD void give_back(mcx_acall *self)
 {
     PyObject *type, *value, *traceback, *owner;
@@ -52,7 +58,10 @@ static COLD void give_back(mcx_acall *self)
     mc_slice key;
 
     PyErr_Fetch(&type, &value, &traceback);
-    if (mcx_cache_begin(&call, (PyObject *)self->client->cache, MC_MD) == 0) {
+    if (self->types[0] == MC_REPLY_STORED) {
+        mcx_lease_back(self->client, self->host, mcx_bytes_of(self->value), self->value, NULL);
+    }
+    else if (mcx_cache_begin(&call, (PyObject *)self->client->cache, MC_MD) == 0) {
         if (mcx_async_key(&call, self->arguments[0], &key, &owner) == 0) {
             mcx_lease_back(self->client, self->host, key, owner, &self->reply);
             Py_DECREF(owner);
@@ -75,7 +84,7 @@ static void leave(mcx_acall *self)
         mcx_errand_leave(self);
     }
     else if (self->state == MCX_ACALL_IS_ANSWERED && self->verb->gives_back && !self->is_told &&
-             mc_meta_has(&self->reply, 'W')) {
+             has_lease(self)) {
         give_back(self);
     }
     self->state = MCX_ACALL_IS_OVER;

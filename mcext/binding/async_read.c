@@ -281,6 +281,10 @@ static void take_line(mcx_astream *stream, mcx_errand *errand, int64_t now)
     }
     mcx_acall *call = errand->slots[slot].waiters;
 
+    if (UNLIKELY(call == NULL) && errand->gives_back && exchange->reply.type == MC_REPLY_STORED) {
+        mcx_lease_back(stream->client, stream->host, errand->keys[slot], errand->slots[slot].owner,
+                       NULL);
+    }
     if (call == NULL || !answer_call(stream, errand, exchange->index, call)) {
         return;
     }

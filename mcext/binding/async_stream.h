@@ -109,7 +109,8 @@ void mcx_acalls_fail(mcx_acall *chain, const mcx_afault *fault, int64_t now);
 void mcx_errand_part(mcx_async *client, mcx_errand *errand, mcx_server *from, bool moves,
                      const mcx_afault *why);
 
-/* A lease came with that reply, and nobody wants it: it goes back. */
+/* A lease came with that reply, and nobody wants it: it goes back. NULL: it is an item of that key.
+ */
 void mcx_lease_back(mcx_async *client, mcx_server *host, mc_slice key, PyObject *owner,
                     const mc_reply *reply);
 

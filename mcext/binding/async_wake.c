@@ -181,11 +181,12 @@ static int rehome_soon(mcx_async *client)
 void mcx_lease_back(mcx_async *client, mcx_server *host, mc_slice key, PyObject *owner,
                     const mc_reply *reply)
 {
-    bool has_value = !mcx_is_stub(reply->flags, (size_t)reply->length);
+    bool has_value = reply != NULL && !mcx_is_stub(reply->flags, (size_t)reply->length);
     mcx_afault nothing = {.name = "ConnectionLost"};
     char text[MCX_RELEASE_FLAGS];
-    mcx_errand *errand = mcx_errand_line(client, MC_MD, mc_clock_now() + client->timeout, key,
-                                         owner, mcx_release_flags(text, has_value, reply->cas));
+    mc_slice flags = reply != NULL ? mcx_release_flags(text, has_value, reply->cas) : MCX_NOTHING;
+    mcx_errand *errand = mcx_errand_line(client, reply != NULL ? MC_MD : MC_DELETE,
+                                         mc_clock_now() + client->timeout, key, owner, flags);
 
     if (errand != NULL) {
         errand->once = errand->is_unwatched = true;

@@ -6,6 +6,7 @@ Calls are driven by hand here: each step is taken, or is not, where the test say
 import asyncio
 import contextlib
 import socket
+import threading
 
 import pytest
 from holding_proxy import HoldingProxy
@@ -209,3 +210,65 @@ async def test_where_the_old_value_cannot_be_decoded(server, other, loop, name, 
             assert errors == "raise" and failure.keys == ["stale"]
         await cache.delete("behind")
         assert is_free(server, "stale")
+
+
+# ---- without the meta protocol: an item beside the key's
+
+
+class Plain:
+    """The script of a server without it; an add is answered when the gate is open."""
+
+    def __init__(self):
+        self.items = set()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, command, number):
+        name, *rest = command.split()
+        if name == b"add":
+            self.gate.wait(30)
+            is_new = rest[0] not in self.items
+            self.items.add(rest[0])
+            return b"STORED\r\n" if is_new else b"NOT_STORED\r\n"
+        if name == b"delete":
+            is_there = rest[0] in self.items
+            self.items.discard(rest[0])
+            return b"DELETED\r\n" if is_there else b"NOT_FOUND\r\n"
+        return None
+
+
+@loops
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("at", ["not answered", "not taken", "given back"])
+@pytest.mark.parametrize("is_won", [True, False])
+@in_a_loop
+async def test_the_item_beside_a_key(loop, at, end, is_won):
+    plain = Plain()
+    with ScriptedServer(plain) as server:
+        cache = mcext.AsyncCache([server.address], timeout=30, connections=1)
+        await cache.get_item("none")  # what the server has is known
+        if not is_won:
+            plain.items.add(b"k.lease")
+        call = cache.get_or_set("k", asyncio.get_running_loop().create_future, 60)
+        future = await step(call)
+        if at == "not answered":
+            plain.gate.clear()
+        future = await step(call, future)  # the add
+        if at == "not answered":
+            asked = server.wait_for, lambda server: any(each.startswith(b"add") for each in server.commands)
+            await asyncio.get_running_loop().run_in_executor(None, *asked)
+        else:
+            await asyncio.wait([future])
+        if at == "given back" and is_won:
+            future = await step(call, await step(call))  # it computes
+            server.close_connection()
+            while cache.servers[0].connections:
+                await asyncio.sleep(0)
+            call.throw(asyncio.CancelledError())
+        ended(call, end)
+        plain.gate.set()
+        await cache.get("behind")
+        await cache.get("behind")
+        assert plain.items == (set() if is_won else {b"k.lease"})
+        await cache.aclose()
+        assert cache._pending == 0
