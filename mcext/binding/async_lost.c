@@ -179,6 +179,8 @@ void mcx_astream_lose(mcx_astream *stream, mcx_lost how, const mcx_afault *fault
     mcx_errand *written = NULL, **end = &written, *queue = stream->first;
     mc_asking *asking;
     bool first = true;
+    /* A server that is sending may not read what is still to be written. */
+    bool in_order = how == MCX_LOST_RETIRED && stream->row.first == NULL;
 
     if (stream->state == MCX_STREAM_OVER) {
         return;
@@ -191,7 +193,7 @@ void mcx_astream_lose(mcx_astream *stream, mcx_lost how, const mcx_afault *fault
     Py_INCREF((PyObject *)stream);
     stream->state = MCX_STREAM_OVER;
     leave_lane(stream);
-    shut(stream, how == MCX_LOST_RETIRED);
+    shut(stream, in_order);
     while ((asking = mc_row_take(&stream->row)) != NULL) {
         *end = (mcx_errand *)asking;
         end = &(*end)->next;

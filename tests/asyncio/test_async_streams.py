@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from loops import LOOPS, in_a_loop
 from scripted_server import PATIENCE, STALL, ScriptedServer
 
 import mcext
@@ -277,6 +278,25 @@ def test_what_stands_behind_it_already_has_its_answer_there(name):
             gate.set()
         assert len(server.connections) == 2
         assert sum(command.startswith((b"incr", b"set")) for command in server.commands) == 2
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@in_a_loop
+async def test_what_was_to_be_written_behind_such_a_value_does_not_keep_its_stream(loop):
+    """memcached reads nothing more until it has sent the value, which nobody receives."""
+    with start_memcached("-I", "128m", "-m", "1024") as server:
+        cache = cache_of(server, connections=1)
+        assert await cache.set("big", bytes(64_000_000))
+        cache.metrics(reset=True)
+        calls = [asyncio.ensure_future(cache.get("big"))]
+        while not cache.metrics()["bytes_in"]:
+            await asyncio.sleep(0)
+        calls.append(asyncio.ensure_future(cache.set("other", bytes(64_000_000))))
+        await asyncio.sleep(0)
+        await cancel_all(calls)
+        assert await cache.get("none") is None
+        assert cache.metrics()["connects"] == 1, "most of the value had come already"
+        await asyncio.wait_for(cache.aclose(), AT_ONCE)
 
 
 def test_one_of_a_line_that_nobody_waits_for():
