@@ -354,8 +354,7 @@ static void expire_queue(mcx_astream *stream, int64_t now)
     Py_XDECREF(fault.text);
 }
 
-/* Those of the row that stand behind one with more time: their calls fail, and what comes for them
- * is dropped. */
+/* Those of the row that stand behind one with more time. */
 static void expire_row(mcx_astream *stream, int64_t now)
 {
     mcx_afault fault = {.name = "ServerTimeout", .host = stream->host, .may_have_run = true};
@@ -369,12 +368,7 @@ static void expire_row(mcx_astream *stream, int64_t now)
             continue;
         }
         Py_XSETREF(fault.text, PyUnicode_FromString("timed out"));
-        if (errand->owner == NULL) {
-            mc_row_drop(&errand->asking);
-            for (size_t i = 0; i < errand->count; i++) {
-                mcx_acalls_fail(mcx_errand_take_waiters(errand, i), &fault, now);
-            }
-        }
+        mcx_errand_expire(errand, &fault, now);
     }
     Py_XDECREF(fault.text);
 }
@@ -387,10 +381,10 @@ static int64_t next_deadline(const mcx_astream *stream)
 
     for (const mc_asking *each = stream->row.first;
          each != NULL && stream->state == MCX_STREAM_OPEN; each = each->next) {
-        int64_t deadline = ((const mcx_errand *)each)->deadline;
+        const mcx_errand *errand = (const mcx_errand *)each;
 
-        if ((const mcx_errand *)each == front || !each->is_dropped) {
-            at = deadline < at ? deadline : at;
+        if (errand == front || errand->waiting != 0) {
+            at = errand->deadline < at ? errand->deadline : at;
         }
     }
     for (const mcx_errand *each = stream->first; each != NULL; each = each->next) {

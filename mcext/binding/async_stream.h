@@ -120,6 +120,10 @@ void mcx_many_give_back(mcx_acall *self);
 /* An errand that is in no queue fails. */
 void mcx_errand_fail(mcx_async *client, mcx_errand *errand, const mcx_afault *fault);
 
+/* The calls that wait for it fail, and it stays where it is: what comes for it is dropped, but for
+ * a lease, which goes back. */
+void mcx_errand_expire(mcx_errand *errand, const mcx_afault *fault, int64_t now);
+
 /* What is counted when an errand is over. */
 void mcx_errand_count(mcx_server *host, const mcx_errand *errand, mc_status status);
 

@@ -166,6 +166,26 @@ void mcx_errand_fail(mcx_async *client, mcx_errand *errand, const mcx_afault *fa
     mcx_errand_free(client, errand);
 }
 
+void mcx_errand_expire(mcx_errand *errand, const mcx_afault *fault, int64_t now)
+{
+    mcx_acall *owner = errand->owner, *first = owner != NULL ? owner : errand->slots[0].waiters;
+
+    errand->gives_back |= first != NULL && first->verb->gives_back;
+    if (!errand->gives_back) {
+        mc_row_drop(&errand->asking);
+    }
+    if (owner != NULL) { /* which may still wait for others */
+        owner->many->errand[errand->sibling] = NULL;
+        errand->owner = NULL;
+        errand->waiting = 0;
+        mcx_many_settle(owner, fault, now);
+        Py_DECREF((PyObject *)owner);
+    }
+    for (size_t i = 0; i < errand->count; i++) {
+        mcx_acalls_fail(mcx_errand_take_waiters(errand, i), fault, now);
+    }
+}
+
 /* Their turn comes soon. */
 static int rehome_soon(mcx_async *client)
 {

@@ -391,6 +391,64 @@ def test_the_timeout_is_for_the_whole_call(dead_retry):
         asyncio.run(main(one, other))
 
 
+BEHIND = {
+    "get": lambda cache: cache.get("k"),
+    "set": lambda cache: cache.set("k", 1),
+    "get_many": lambda cache: cache.get_many(["k", "other"]),
+    "set_many": lambda cache: cache.set_many({"k": 1, "other": 2}),
+    "delete_many": lambda cache: cache.delete_many(["k", "other"]),
+    "get_item": lambda cache: cache._item("k"),
+    "get_items": lambda cache: cache._items(["k", "other"]),
+}
+
+
+class Ticking(mcext.AsyncCache):
+    """ticks: how often its streams have looked at the clock."""
+
+    class _stream_class(mcext.AsyncCache._stream_class):
+        __slots__ = ()
+        ticks = 0
+
+        def _tick(self):
+            type(self).ticks += 1
+            super()._tick()
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_call_ends_in_time_behind_one_that_has_more_of_it(is_cancelled):
+    """Since it is a step of a longer one. Its stream does nothing while it waits on."""
+    Ticking._stream_class.ticks = 0
+
+    async def one_call(name, server):
+        cache = Ticking([server.address], timeout=2 * SOON, connections=1)
+        first = asyncio.ensure_future(cache.get(f"first-{name}"))
+        sent = f"get first-{name}\r\n".encode()
+        await asyncio.to_thread(server.wait_for, lambda server: sent in server.commands)
+        call = BEHIND[name](cache)
+        call._start = time.monotonic_ns() - SOON * 10**9
+        behind = asyncio.ensure_future(call)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        if is_cancelled:
+            behind.cancel()
+        (failed,) = await ends(behind)
+        assert not first.done(), name
+        if isinstance(failed, mcext.PartialFailure):
+            (failed,) = failed.errors.values()
+        assert type(failed) is (asyncio.CancelledError if is_cancelled else mcext.ServerTimeout), name
+        assert is_cancelled or failed.may_have_run or name in ("get", "get_many", "get_item", "get_items"), name
+        assert type((await ends(first))[0]) is mcext.ServerTimeout
+        assert cache._pending == 0
+        await cache.aclose()
+
+    async def main(server):
+        await asyncio.gather(*(one_call(name, server) for name in BEHIND))  # what they wait for is waited for once
+        assert Ticking._stream_class.ticks < 10 * len(BEHIND)
+
+    with ScriptedServer(lambda command, number: STALL) as server:
+        asyncio.run(main(server))
+
+
 def test_a_connect_that_hangs_ends_its_calls_in_time():
     async def main(address):
         async with cache_of(address, timeout=SOON, dead_retry=1000) as cache:

@@ -11,7 +11,7 @@ import threading
 import pytest
 from holding_proxy import HoldingProxy
 from loops import LOOPS, in_a_loop, turns
-from scripted_server import STALL, ScriptedServer
+from scripted_server import PATIENCE, STALL, ScriptedServer
 
 import mcext
 from mcext.testing import memcached as start_memcached
@@ -272,3 +272,47 @@ async def test_the_item_beside_a_key(loop, at, end, is_won):
         assert plain.items == (set() if is_won else {b"k.lease"})
         await cache.aclose()
         assert cache._pending == 0
+
+
+# ---- its caller has no time left
+
+
+async def comes_behind_what_has_more_time(name):
+    probe, slow = threading.Event(), threading.Event()
+
+    def script(command, number):
+        words = command.split()
+        if words[0] == b"mn":
+            probe.wait(30)
+            return b"MN\r\n"
+        if words[:2] == [b"get", b"slow"]:
+            slow.wait(30)
+        if words[:2] == [b"mg", b"stale"]:
+            return b"VA 3 f0 c7 t10 W kstale\r\nold\r\n"
+        return b"HD\r\n" if words[0] == b"md" else b"EN\r\n" if words[0] == b"mg" else None
+
+    def is_back(server):
+        return [command for command in server.commands if command.startswith(b"md")] == [b"md stale I C7\r\n"]
+
+    with ScriptedServer(script) as server:
+        cache = mcext.AsyncCache([server.address], timeout=2 * PATIENCE, connections=1)
+        late = asyncio.ensure_future(LOOKS[name](cache))
+        await asyncio.sleep(1 * PATIENCE)
+        before = asyncio.ensure_future(cache.get("slow"))
+        await asyncio.sleep(0)
+        probe.set()
+        with pytest.raises(mcext.MemcacheError):
+            await late
+        assert not before.done(), name
+        slow.set()
+        assert await before is None
+        await asyncio.get_running_loop().run_in_executor(None, server.wait_for, is_back)
+        await cache.aclose()
+        assert cache._pending == 0
+
+
+@loops
+@in_a_loop
+async def test_one_that_comes_behind_what_has_more_time(loop):
+    """Its caller has waited for what the server has, and asks then, behind a call that began later."""
+    await asyncio.gather(*map(comes_behind_what_has_more_time, LOOKS))
