@@ -194,8 +194,10 @@ class Memcached:
         It is killed: a cache has nothing to save, its clients see the same, and on SIGTERM memcached takes a second.
         Its port is kept, where connects are refused.
         """
+        was_started = bool(self._running)
         _end(self._running, self._owner)
-        self._hold_port()
+        if was_started:
+            self._hold_port()
 
     def kill(self) -> None:
         """The same as ``stop``, under the name that a test of a crash wants."""

@@ -328,6 +328,16 @@ def test_a_stopped_servers_port_is_kept_for_it_and_connects_are_refused():
         pass  # behind the end of the `with` statement anybody may have it
 
 
+def test_a_port_is_given_back_with_the_server():
+    with memcached() as server:
+        server.stop()
+        server.stop()
+        with pytest.raises(OSError, match="in use"), socket.socket() as stranger:
+            stranger.bind((server.host, server.port))
+    server.stop()  # a fixture's end, say: there is nothing to keep any more
+    assert not server._held
+
+
 def test_a_port_taken_meanwhile_is_waited_for(monkeypatch):
     """After a stop somebody else has the port, until the second try."""
     server = memcached().start()
