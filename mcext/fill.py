@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mcext import _core, events, steps
-from mcext.errors import DecodeError, LeaseTimeout, MemcacheError
+from mcext.errors import DecodeError, LeaseTimeout, MemcacheError, Overloaded
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -248,6 +248,9 @@ class Call:
             stored = yield partial(cache.set, order.key, value, order.kept, cas=token)
         except GeneratorExit:
             raise
+        except Overloaded:  # as below; nothing was sent, so the lease would stay out
+            stored = False
+            yield from self.release(token, has_old)
         except MemcacheError:  # on_event has been told; the work is done, and the value is right
             stored = False
         except BaseException as error:  # it cannot be encoded, or this caller is interrupted

@@ -131,8 +131,9 @@ typedef struct {
     bool raises;                                /* whatever errors says */
     bool greets;                                /* it is the first thing that is said on a stream */
     bool gives_back;                            /* a lease that comes when nobody waits any more */
-    bool once;     /* it changes something that is not to be changed twice */
-    bool is_ahead; /* a question ahead of what the caller asked for, which has not run then */
+    bool ends_lease; /* also where max_pending calls are under way: others wait for that */
+    bool once;       /* it changes something that is not to be changed twice */
+    bool is_ahead;   /* a question ahead of what the caller asked for, which has not run then */
 } mcx_verb;
 
 #define MCX_ACALL_ARGUMENTS 5

@@ -126,7 +126,8 @@ static const mcx_verb number_verb = {.name = "_add_number",
                                      .command = MC_DELETE,
                                      .start = start_lease,
                                      .finish = finish,
-                                     .raises = true};
+                                     .raises = true,
+                                     .ends_lease = true};
 
 /* _add_number(key, initial, ttl): whether it was made; None: errors="miss". */
 static PyObject *async_add_number(PyObject *self, PyObject *args)

@@ -276,7 +276,8 @@ static int begin(mcx_acall *self, PyObject **result)
     if (self->start == 0) { /* else it is a step of a longer one */
         self->start = call.clock.start;
     }
-    if (UNLIKELY(client->pending >= client->max_pending) && !self->verb->greets) {
+    if (UNLIKELY(client->pending >= client->max_pending) && !self->verb->greets &&
+        !self->verb->ends_lease) {
         started = overloaded(self, &call);
         if (started == 0 && !call.raises && self->verb->missed == NULL) {
             started = self->verb->start(self, &call); /* of many keys: the miss is made of them */

@@ -256,6 +256,7 @@ static const mcx_verb probe_verb = {.name = "_probe",
                                       .start = start_release,
                                       .finish = finish_md,
                                       .missed = mcx_missed_false,
+                                      .ends_lease = true,
                                       .once = true};
 
 static PyObject *async_probe(PyObject *self, PyObject *args)

@@ -212,6 +212,43 @@ async def test_where_the_old_value_cannot_be_decoded(server, other, loop, name, 
         assert is_free(server, "stale")
 
 
+# ---- max_pending calls are under way
+
+
+@loops
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("end", ["cancelled", "computed"])
+@in_a_loop
+async def test_where_no_more_calls_may_be_made(server, other, loop, end, old):
+    """Neither he who gives up nor he whose value is not stored keeps the lease."""
+    if old:
+        make_stale(other, "k")
+    async with HoldingProxy(server) as proxy:
+        cache = mcext.AsyncCache([proxy.address], timeout=30, connections=1, max_pending=2)
+        await cache.get_item("none")
+        result = asyncio.get_running_loop().create_future()
+        leader = asyncio.ensure_future(cache.get_or_set("k", lambda: result, 60, stale=60))
+        while not cache._flights:
+            await asyncio.sleep(0)
+        proxy.hold(0)
+        waiting = [asyncio.ensure_future(cache.get(key)) for key in ("a", "b")]
+        await proxy.held.wait()
+        if end == "cancelled":
+            leader.cancel()
+        else:
+            result.set_result("computed")
+        await turns()
+        with pytest.raises(mcext.Overloaded):
+            await cache.get("c")
+        proxy.release()
+        await asyncio.wait([leader, *waiting])
+        assert leader.cancelled() or leader.result() == "computed"
+        await cache.get("behind")
+        assert other.get_or_set("k", lambda: "next", 60, stale=60, wait=0, fallback="raise") == "next"
+        await cache.aclose()
+        assert cache._pending == 0
+
+
 # ---- without the meta protocol: an item beside the key's
 
 
