@@ -149,7 +149,24 @@ class Stream(_core._Stream):
             number = self.socket.fileno()
         except AttributeError:
             return True  # a test's fake
-        return not isinstance(number, int) or _core._is_quiet(number)
+        if not isinstance(number, int) or _core._is_quiet(number):
+            return True
+        ssl = _modules.get("ssl")
+        return ssl is not None and isinstance(self.socket, ssl.SSLSocket) and self._is_of_tls_alone(ssl)
+
+    def _is_of_tls_alone(self, ssl):
+        """Whether what has come is only what TLS itself says, as new keys; they are taken."""
+        before = self.socket.gettimeout()
+        self.socket.settimeout(0)
+        try:
+            self.socket.recv(1)
+        except ssl.SSLWantReadError:
+            return True
+        except OSError:
+            return False
+        finally:
+            self.socket.settimeout(before)
+        return False
 
 
 @cache

@@ -1,5 +1,6 @@
 """A server of TLS 1.3 may change its keys at any time, and ask for the client's change."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -60,6 +61,17 @@ def test_keys_that_change_between_calls(server, client, ask, times):
     for _ in range(3):
         for _ in range(times):
             server.update_keys(ask)
+        get(server, client, ANSWER)
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("ask", [False, True])
+def test_keys_that_change_long_before_the_next_call(server, client, ask):
+    """A connection that was not used for a second is looked at: new keys are no reason to leave it."""
+    get(server, client, ANSWER)
+    for _ in range(2):
+        server.update_keys(ask)
+        time.sleep(1.1)
         get(server, client, ANSWER)
     assert server.connections == 1
 
