@@ -77,7 +77,7 @@ def test_the_password_is_asked_for_at_each_connect(tls):
     ],
 )
 def test_whatever_is_answered_nothing_of_them_is_told(answer, kind):
-    time_to_connect = (1 if answer == STALL else 20) * PATIENCE
+    time_to_connect = (3 if answer == STALL else 20) * PATIENCE
 
     async def main(server):
         events = []

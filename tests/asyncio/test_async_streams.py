@@ -355,7 +355,7 @@ def test_a_server_that_does_not_read_holds_back_what_is_not_written():
     """What waits behind a full socket is not sent, and has certainly not run; a value that goes out may have."""
 
     async def main(server):
-        async with cache_of(server, timeout=0.5 * PATIENCE, dead_retry=1000) as cache:
+        async with cache_of(server, timeout=3 * PATIENCE, dead_retry=1000) as cache:
             begun = time.monotonic()
             calls = [cache.set(f"k{number}", b"x" * 1_000_000) for number in range(60)]
             ends = await asyncio.gather(*calls, return_exceptions=True)

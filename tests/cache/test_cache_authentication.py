@@ -237,7 +237,7 @@ def test_each_way_to_be_kept_out_has_its_error(answer, kind, words):
         def _script(self, command, number):
             return script(command, number)
 
-    time_to_connect = (1 if answer == STALL else 20) * PATIENCE
+    time_to_connect = (3 if answer == STALL else 20) * PATIENCE
     with Refusing(b"") as server, opened(server, connect_timeout=time_to_connect) as cache:
         with pytest.raises(kind) as caught:
             cache.set("key", 1)

@@ -42,8 +42,9 @@ def meta(looks, writes=(), releases=()):
 
 
 def connected(server, answer=None, **options):
-    """A cache whose calls are late soon where the server is silent at one of them, and in no other case."""
-    timeout = (1 if answer == STALL else 20) * PATIENCE
+    """A cache whose calls are late soon where the server is silent at one of them, and in no other case: what goes
+    before that is done, though nobody ran for a second."""
+    timeout = (3 if answer == STALL else 20) * PATIENCE
     return mcext.Cache([server.address], timeout=timeout, dead_retry=0, **options)
 
 

@@ -317,7 +317,7 @@ def test_a_value_that_is_cut_or_late_under_an_override_of_recv_value_is_a_miss(w
 
     recorder = Recorder(memcache, "_recv_value", way, monkeypatch)
     with ScriptedServer(script) as server:
-        client = recorder.client([server.address], socket_timeout=1 if end is STALL else 20)
+        client = recorder.client([server.address], socket_timeout=2 if end is STALL else 20)
         for call, expected in [
             (lambda: client.get("a", "default"), "default"),
             (lambda: client.gets("a"), None),
@@ -997,7 +997,7 @@ def test_what_is_read_ahead_or_closed_in_the_middle_of_a_call_spoils_that_call_a
 
     armed = []
     with ScriptedServer(script) as server:
-        client = Chooses([server.address], unpickler=Unpickler, cache_cas=True, socket_timeout=1)
+        client = Chooses([server.address], unpickler=Unpickler, cache_cas=True, socket_timeout=2)
         client.cas_ids = Tokens()
         armed.append(1)
         if where == "cas_ids":

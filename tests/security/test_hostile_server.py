@@ -611,7 +611,7 @@ def test_a_server_that_answers_quit_for_ever_takes_no_memory():
         before, after = measure(
             f"""
             import memcache
-            host = memcache.Client(["{server.address}"], socket_timeout=1).servers[0]
+            host = memcache.Client(["{server.address}"], socket_timeout=3).servers[0]
             before = peak()
             host.connect()
             host.quit()
