@@ -76,6 +76,15 @@ def test_keys_that_change_long_before_the_next_call(server, client, ask):
     assert server.connections == 1
 
 
+def test_what_is_said_behind_new_keys_long_before_the_next_call_is_not_its_answer(server, client):
+    get(server, client, ANSWER)
+    server.update_keys(False)
+    server.say(ANSWER.replace(b"value", b"wrong"))
+    time.sleep(1.1)
+    get(server, client, ANSWER)
+    assert server.connections == 2
+
+
 @pytest.mark.parametrize("ask", [False, True])
 @pytest.mark.parametrize("times", TIMES)
 @pytest.mark.parametrize("cut", [0, 3, 18, len(ANSWER) - 2])
