@@ -871,7 +871,7 @@ def test_two_loops_one_behind_the_other(cache):
 def test_where_no_cache_for_asyncio_is_used_asyncio_is_not_imported(server):
     program = f"""
 import sys, mcext
-with mcext.Cache([{server.address!r}]) as cache:
+with mcext.Cache([{server.address!r}], timeout=20) as cache:
     assert cache.get_or_set("imports", lambda: 1, wait=5) == 1
     assert cache.update("imports", lambda old: old + 1) == 2
     assert cache.invalidate("imports") is True

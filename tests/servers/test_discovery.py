@@ -363,7 +363,8 @@ def test_set_servers_ends_it_and_begins_it(make):
 def test_nothing_of_it_is_imported_where_no_source_is_given(memcached):
     program = f"""
 import sys, mcext
-for client in (mcext.Client([{memcached.address!r}]), mcext.Cache([{memcached.address!r}])):
+address = {memcached.address!r}
+for client in (mcext.Client([address], socket_timeout=20), mcext.Cache([address], timeout=20)):
     assert client.set("k", 1) is True
     client.refresh_servers()
 print("mcext.discovery" in sys.modules, "mcext.sources" in sys.modules)
