@@ -553,6 +553,18 @@ static PyObject *get_suspended(PyObject *object, void *closure)
     return PyBool_FromLong(self->iterator != NULL && !self->is_running);
 }
 
+/* What inspect.getcoroutinestate asks for from CPython 3.15 on. */
+static PyObject *get_state(PyObject *object, void *closure)
+{
+    mcx_acall *self = (mcx_acall *)object;
+
+    (void)closure;
+    return PyUnicode_FromString(self->is_running               ? "CORO_RUNNING"
+                                : self->iterator != NULL       ? "CORO_SUSPENDED"
+                                : self->state == MCX_ACALL_NEW ? "CORO_CREATED"
+                                                               : "CORO_CLOSED");
+}
+
 static PyObject *get_await(PyObject *object, void *closure)
 {
     PyObject *future = ((mcx_acall *)object)->future;
@@ -580,6 +592,7 @@ static PyGetSetDef acall_getset[] = {
     {"__qualname__", get_qualname, NULL, NULL, NULL},
     {"cr_running", get_running, NULL, NULL, NULL},
     {"cr_suspended", get_suspended, NULL, NULL, NULL},
+    {"cr_state", get_state, NULL, NULL, NULL},
     {"cr_await", get_await, NULL, NULL, NULL},
     {"cr_frame", get_none, NULL, NULL, NULL},
     {"cr_code", get_none, NULL, NULL, NULL},

@@ -90,6 +90,8 @@ def _begin(connection: Connection, which: bytes) -> bytes | None:
     until = time.monotonic() + _BUSY_SECONDS
     while True:
         line = connection.ask(b"lru_crawler metadump " + which)
+        if line == b"OK":  # which newer servers say before the first item
+            line = connection.line()
         if not line.startswith(b"BUSY") or time.monotonic() > until:
             return None if line == b"END" else line
         time.sleep(0.05)

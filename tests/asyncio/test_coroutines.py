@@ -131,13 +131,14 @@ async def test_what_asks_whether_it_is_one(cache):
         assert isinstance(call, collections.abc.Awaitable)
         assert not asyncio.isfuture(call)
         assert inspect.getcoroutinestate(call) in ("CORO_CREATED", "CORO_CLOSED")
-        assert call.cr_running is False and call.cr_await is None
+        assert call.cr_running is False and call.cr_await is None and call.cr_state == "CORO_CREATED"
         call.send(None)
+        assert call.cr_state == "CORO_SUSPENDED"
         if sys.version_info >= (3, 11):
             assert inspect.getcoroutinestate(call) == "CORO_SUSPENDED"
         assert asyncio.isfuture(call.cr_await)
         call.close()
-        assert inspect.getcoroutinestate(call) == "CORO_CLOSED"
+        assert inspect.getcoroutinestate(call) == call.cr_state == "CORO_CLOSED"
         await asyncio.sleep(0)
 
 

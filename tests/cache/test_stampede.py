@@ -69,8 +69,9 @@ def test_where_the_leader_is_killed_one_other_computes_after_the_lease(server, c
     runs, got, fills = crowd(server, dies=True)
     first, second = runs
     assert first["run"] != second["run"]
-    # memcached's clock ticks once a second, so that a lease may be shorter by one.
-    assert second["at"] - first["at"] >= LEASE - 1
+    # memcached's clock ticks once a second, so that a lease may be shorter by one; and who has it may be held up before
+    # he begins.
+    assert second["at"] - first["at"] >= LEASE - 3
     assert got == ["computed"] * (PROCESSES - 1) * THREADS
     assert fills[:2] == [1, 0]
     assert cache.get("k") == "computed"

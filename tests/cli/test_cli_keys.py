@@ -205,6 +205,14 @@ def test_the_end_of_a_listing_is_seen_wherever_its_bytes_are_cut():
                 assert list(spool.lines()) == text.split(b"\n")[:2], (at, then)
 
 
+@pytest.mark.parametrize("items", [b"", LINE % b"a", LINE % b"a" + LINE % b"b"])
+def test_a_listing_of_a_newer_memcached_begins_with_ok(items):
+    """As memcached 1.6.45 has it; it is asked once, and what it says comes once."""
+    with scripted(b"OK\r\n" + items + b"END\r\n", b"ERROR\r\n") as server:
+        done = mcext("keys", server.address)
+        assert (done.status, done.err) == (0, "") and done.out.split() == ["a", "b"][: items.count(b"key=")]
+
+
 def test_a_listing_that_is_left_early_ends_its_thread():
     before = threading.active_count()
     with scripted((LINE % b"a", STALL)) as server:

@@ -128,7 +128,7 @@ def test_top_without_the_terminal_library_says_what_to_install(memcached):
     master, terminal = os.openpty()
     try:
         command = [sys.executable, "-c", WITHOUT_RICH, "top", memcached.address]
-        done = subprocess.run(command, env=environment(), stdout=terminal, stderr=-1, text=True, timeout=60)
+        done = subprocess.run(command, env=environment(TERM="xterm"), stdout=terminal, stderr=-1, text=True, timeout=60)
     finally:
         os.close(master)
         os.close(terminal)
