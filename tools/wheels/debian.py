@@ -30,8 +30,8 @@ def mirror() -> str:
     return os.environ.get("MIRROR") or done.stdout.split()[0]
 
 
-def apt(folder: Path, suite: str, architecture: str) -> dict[str, str]:
-    """The environment in which apt-get knows the packages of `suite` and none that is installed."""
+def apt(folder: Path, suite: str, architecture: str, kind: str = "deb") -> dict[str, str]:
+    """The environment in which apt-get knows the packages of `suite` (or its sources) and none that is installed."""
     environment = {**os.environ, "APT_CONFIG": str(folder / "apt.conf"), "LC_ALL": "C"}
     if not (folder / "updated").exists():
         for name in ("var/lib/apt/lists/partial", "var/cache/apt/archives/partial", "etc/apt/preferences.d"):
@@ -39,7 +39,7 @@ def apt(folder: Path, suite: str, architecture: str) -> dict[str, str]:
         (folder / "etc/apt/apt.conf.d").mkdir(exist_ok=True)
         (folder / "status").touch()
         keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
-        (folder / "etc/apt/sources.list").write_text(f"deb [signed-by={keys}] {mirror()} {suite} main\n")
+        (folder / "etc/apt/sources.list").write_text(f"{kind} [signed-by={keys}] {mirror()} {suite} main\n")
         text = CONFIGURATION.format(folder=folder.absolute(), architecture=architecture)
         (folder / "apt.conf").write_text(text)
         call(["apt-get", "-q", "update"], folder, environment)
@@ -85,3 +85,14 @@ def download_packages(
         call(["dpkg-deb", "-x", str(package.absolute()), str(laid.absolute())], fetched, environment)
     (laid / "laid").touch()
     return laid
+
+
+def download_source(folder: Path, package: str, suite: str) -> Path:
+    """The archive of a source package, as Debian has it from where it comes. Raises OSError in apt's own words."""
+    state = folder / f"{suite}-source"
+    environment = apt(state, suite, native(), "deb-src")
+    fetched = state / package
+    fetched.mkdir(exist_ok=True)
+    call(["apt-get", "-q", "source", "--download-only", package], fetched, environment)
+    (archive,) = (path for path in fetched.glob("*.orig.tar.*") if path.suffix != ".asc")
+    return archive

@@ -2,12 +2,13 @@
 
     python -m tools.wheels.trial [TAG ...]     such as 'cp311-*'; without tags all wheels in dist/
 
-Pythons: those at hand, and Debian's, unpacked into a folder below build/: for this machine and, run by qemu-user,
-for aarch64. Says of each wheel whether it was run.
+Pythons: those at hand; Debian's, unpacked into a folder below build/; and, for musl and free-threaded, some that are
+built from Debian's sources. All for this machine and, run by qemu-user, for aarch64. Says of each wheel if it was run.
 """
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from pathlib import Path
 
 from mcext.testing import memcached
 from tools.wheels.__main__ import ROOT
+from tools.wheels.compiler import TARGETS, Target
+from tools.wheels.cpython import RELEASES, Builder
 from tools.wheels.debian import download_packages, native
 from tools.wheels.headers import interpreters, tag
 
@@ -44,21 +47,40 @@ def at_hand() -> list[Interpreter]:
     return found
 
 
-def of_debian(suite: str, version: str, architecture: str) -> Interpreter:
-    packages = [f"python{version}-minimal", f"libpython{version}-stdlib"]
+def lay(packages: list[str], suite: str, architecture: str) -> Path:
     root = download_packages(WORK / "debian", packages, suite, architecture, whole=True).absolute()
     for name in ("lib", "lib64", "bin"):
         if (root / "usr" / name).exists() and not (root / name).exists():
             (root / name).symlink_to(f"usr/{name}")
-    python = str(root / f"usr/bin/python{version}")
-    if architecture == native():
-        libraries = ":".join(str(path) for path in root.glob("usr/lib/*-linux-gnu"))
-        command = [str(root / LOADERS[architecture]), "--library-path", libraries, python]
-    else:
-        emulator = download_packages(WORK / "debian", ["qemu-user"]) / f"usr/bin/qemu-{MACHINES[architecture]}"
-        command = [str(emulator.absolute()), "-L", str(root), python]
+    return root
+
+
+def through_loader(architecture: str, loader: Path, libraries: list[Path], python: Path) -> list[str]:
+    emulator = []
+    if architecture != native():
+        qemu = download_packages(WORK / "debian", ["qemu-user"]) / f"usr/bin/qemu-{MACHINES[architecture]}"
+        emulator = [str(qemu.absolute())]
+    return [*emulator, str(loader), "--library-path", ":".join(map(str, libraries)), str(python)]
+
+
+def of_debian(suite: str, version: str, architecture: str) -> Interpreter:
+    root = lay([f"python{version}-minimal", f"libpython{version}-stdlib"], suite, architecture)
+    libraries, python = list(root.glob("usr/lib/*-linux-gnu")), root / f"usr/bin/python{version}"
+    command = through_loader(architecture, root / LOADERS[architecture], libraries, python)
     wheel = f"{tag(version)}-manylinux_2_28_{MACHINES[architecture]}"
     return Interpreter(wheel, command, f"Debian {suite}'s {architecture}")
+
+
+def built(suite: str, version: str, target: Target) -> Interpreter:
+    (architecture,) = (name for name, machine in MACHINES.items() if target.platform.endswith(machine))
+    root = lay(["musl" if target.is_musl else "libc6"], "sid", architecture)
+    same = of_debian(suite, version.removesuffix("t"), native()).command
+    builder = Builder(WORK, target)
+    python = builder.build(suite, version, same)
+    loader = f"lib/ld-musl-{MACHINES[architecture]}.so.1" if target.is_musl else LOADERS[architecture]
+    libraries = [builder.installed / "lib", *root.glob("usr/lib/*-linux-gnu")]
+    command = through_loader(architecture, root / loader, libraries, python)
+    return Interpreter(f"{tag(version)}-{target.platform}", command, f"built from Debian {suite}'s source")
 
 
 def install(wheel: Path, folder: Path) -> str:
@@ -98,6 +120,13 @@ def main() -> int:
                 known.append(of_debian(suite, version, architecture))
             except (OSError, subprocess.CalledProcessError) as error:
                 print(f"Python {version} of Debian {suite}, {architecture}, cannot be had: {error}")
+    for target, (suite, version) in itertools.product(TARGETS, RELEASES):
+        name = f"{tag(version)}-{target.platform}"
+        if name in wheels and not any(name == each.tag for each in known):
+            try:
+                known.append(built(suite, version, target))
+            except (OSError, subprocess.CalledProcessError) as error:
+                print(f"Python {version} for {target.platform} cannot be built: {error}")
     failed, run = [], set()
     with memcached() as plain, memcached(tls=True) as secure:
         for interpreter in known:
