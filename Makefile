@@ -130,7 +130,7 @@ wheels:
 	@tools/wheels.sh tools.wheels $(foreach tag,$(WHEELS),'$(tag)')
 
 wheels-try:
-	@tools/system.sh run
+	@tools/system.sh run build
 	@tools/wheels.sh tools.wheels.trial $(foreach tag,$(WHEELS),'$(tag)')
 
 wheels-check:

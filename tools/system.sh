@@ -1,7 +1,7 @@
 #!/bin/sh
 # Sees to it that the programs and headers are there that the named tasks need: run (demo and tests), proxies and
 # terminal (tests), clients (the packages of requirements-frameworks.txt), redis (bench), lint, clang, valgrind, spin,
-# debootstrap.
+# debootstrap, build (of other Pythons).
 # What is missing comes from Debian's packages where this user may install them; else one line says what to install.
 # Usage: PYTHON=python3 tools/system.sh TASK...
 set -eu
@@ -60,6 +60,13 @@ check_spin() {
     program spin
     program gcc
     header stdio.h libc6-dev
+}
+
+check_build() { # of OpenSSL and CPython, from Debian's sources
+    program make
+    program bzip2
+    program xz xz-utils
+    perl -MIPC::Cmd -e 1 2>/dev/null || lacking="$lacking perl"
 }
 
 check_debootstrap() { program debootstrap; program unshare util-linux; }

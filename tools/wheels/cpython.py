@@ -6,13 +6,21 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 from tools.wheels.compiler import CORES, ZIG, Target
 from tools.wheels.debian import download_source
 
-RELEASES = [("trixie", "3.13"), ("trixie", "3.13t"), ("sid", "3.14"), ("sid", "3.14t"), ("sid", "3.15")]
+RELEASES = [
+    ("bookworm", "3.11"),
+    ("trixie", "3.13"),
+    ("trixie", "3.13t"),
+    ("sid", "3.14"),
+    ("sid", "3.14t"),
+    ("sid", "3.15"),
+]
 LIBRARIES = "bookworm"  # whose zlib and OpenSSL these have
 # The C library that the compiler links with has all its data at one address, for which a program that copies some of
 # it (as one without -fPIC does) takes one variable for another.
@@ -42,6 +50,7 @@ class Builder:
             f"CC={self.script('cc', [str(ZIG), 'cc', '-target', target.triple, *COMPILE])}",
             f"AR={self.script('ar', [str(ZIG), 'ar'])}",
             f"RANLIB={self.script('ranlib', [str(ZIG), 'ranlib'])}",
+            f"READELF={shutil.which('readelf')}",  # any machine's will do, which 3.11 does not take for granted
         ]
 
     def script(self, name: str, command: list[str]) -> Path:
@@ -106,6 +115,9 @@ class Builder:
         self.build_zlib()
         self.build_openssl()
         (folder / "Modules/Setup.local").write_text(DISABLED)
+        if (folder / "setup.py").exists():  # of 3.11: it takes the headers of this machine for those of the target
+            text = (folder / "setup.py").read_text()
+            (folder / "setup.py").write_text(text.replace("self.add_cross_compiling_paths()", "pass"))
         # For another machine, as configure sees it: what is made for musl does not run where there is no musl.
         machines = [f"--host={self.target.triple.split('.')[0]}", f"--build={os.uname().machine}-debian-linux-gnu"]
         options = ["--without-ensurepip", "--disable-test-modules", *(["--disable-gil"] if plain != version else [])]
