@@ -55,18 +55,23 @@ def lay(packages: list[str], suite: str, architecture: str) -> Path:
     return root
 
 
-def through_loader(architecture: str, loader: Path, libraries: list[Path], python: Path) -> list[str]:
+def libraries(root: Path) -> list[Path]:
+    """In older Debians those that a system starts with are in a folder of their own."""
+    return [*root.glob("lib/*-linux-gnu"), *root.glob("usr/lib/*-linux-gnu")]
+
+
+def through_loader(architecture: str, loader: Path, folders: list[Path], python: Path) -> list[str]:
     emulator = []
     if architecture != native():
         qemu = download_packages(WORK / "debian", ["qemu-user"]) / f"usr/bin/qemu-{MACHINES[architecture]}"
         emulator = [str(qemu.absolute())]
-    return [*emulator, str(loader), "--library-path", ":".join(map(str, libraries)), str(python)]
+    return [*emulator, str(loader), "--library-path", ":".join(map(str, folders)), str(python)]
 
 
 def of_debian(suite: str, version: str, architecture: str) -> Interpreter:
     root = lay([f"python{version}-minimal", f"libpython{version}-stdlib"], suite, architecture)
-    libraries, python = list(root.glob("usr/lib/*-linux-gnu")), root / f"usr/bin/python{version}"
-    command = through_loader(architecture, root / LOADERS[architecture], libraries, python)
+    python = root / f"usr/bin/python{version}"
+    command = through_loader(architecture, root / LOADERS[architecture], libraries(root), python)
     wheel = f"{tag(version)}-manylinux_2_28_{MACHINES[architecture]}"
     return Interpreter(wheel, command, f"Debian {suite}'s {architecture}")
 
@@ -78,8 +83,8 @@ def built(suite: str, version: str, target: Target) -> Interpreter:
     builder = Builder(WORK, target)
     python = builder.build(suite, version, same)
     loader = f"lib/ld-musl-{MACHINES[architecture]}.so.1" if target.is_musl else LOADERS[architecture]
-    libraries = [builder.installed / "lib", *root.glob("usr/lib/*-linux-gnu")]
-    command = through_loader(architecture, root / loader, libraries, python)
+    folders = [builder.installed / "lib", *libraries(root)]
+    command = through_loader(architecture, root / loader, folders, python)
     return Interpreter(f"{tag(version)}-{target.platform}", command, f"built from Debian {suite}'s source")
 
 
