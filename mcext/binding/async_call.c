@@ -1,6 +1,7 @@
 #include "async_call.h"
 
 #include <stddef.h>
+#include <string.h>
 #include <structmember.h>
 
 #include "core/net/clock.h"
@@ -539,30 +540,18 @@ static PyObject *get_qualname(PyObject *object, void *closure)
     return PyUnicode_FromFormat("AsyncCache.%s", ((mcx_acall *)object)->verb->name);
 }
 
-static PyObject *get_running(PyObject *object, void *closure)
-{
-    (void)closure;
-    return PyBool_FromLong(((mcx_acall *)object)->is_running);
-}
-
-static PyObject *get_suspended(PyObject *object, void *closure)
-{
-    mcx_acall *self = (mcx_acall *)object;
-
-    (void)closure;
-    return PyBool_FromLong(self->iterator != NULL && !self->is_running);
-}
-
-/* What inspect.getcoroutinestate asks for from CPython 3.15 on. */
+/* As inspect.getcoroutinestate has it, which asks for cr_state from CPython 3.15 on; closure:
+ * whether it is this one. */
 static PyObject *get_state(PyObject *object, void *closure)
 {
     mcx_acall *self = (mcx_acall *)object;
+    const char *state = self->is_running               ? "CORO_RUNNING"
+                        : self->iterator != NULL       ? "CORO_SUSPENDED"
+                        : self->state == MCX_ACALL_NEW ? "CORO_CREATED"
+                                                       : "CORO_CLOSED";
 
-    (void)closure;
-    return PyUnicode_FromString(self->is_running               ? "CORO_RUNNING"
-                                : self->iterator != NULL       ? "CORO_SUSPENDED"
-                                : self->state == MCX_ACALL_NEW ? "CORO_CREATED"
-                                                               : "CORO_CLOSED");
+    return closure != NULL ? PyBool_FromLong(strcmp(state, closure) == 0)
+                           : PyUnicode_FromString(state);
 }
 
 static PyObject *get_await(PyObject *object, void *closure)
@@ -590,8 +579,8 @@ static PyMethodDef acall_methods[] = {
 static PyGetSetDef acall_getset[] = {
     {"__name__", get_name, NULL, NULL, NULL},
     {"__qualname__", get_qualname, NULL, NULL, NULL},
-    {"cr_running", get_running, NULL, NULL, NULL},
-    {"cr_suspended", get_suspended, NULL, NULL, NULL},
+    {"cr_running", get_state, NULL, NULL, "CORO_RUNNING"},
+    {"cr_suspended", get_state, NULL, NULL, "CORO_SUSPENDED"},
     {"cr_state", get_state, NULL, NULL, NULL},
     {"cr_await", get_await, NULL, NULL, NULL},
     {"cr_frame", get_none, NULL, NULL, NULL},
