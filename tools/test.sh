@@ -1,5 +1,5 @@
 #!/bin/sh
-# The suite on Pythons at hand (see find_pythons.py), as many tests at a time as there are cores; with first one more.
+# The suite on Pythons at hand (see find_pythons.py), two tests more at a time than there are cores: most of them wait.
 # Usage: test.sh first|slow|others|all [PYTEST-ARGUMENTS]
 # first: on the first one, all but the slow tests. slow: these, on the first one. others: on each other one, without the
 # frameworks and the slow tests. all: everything.
@@ -14,8 +14,7 @@ esac
 pythons=$(python3 tools/find_pythons.py) || exit 1
 mkdir -p build
 status=0
-workers=$(nproc)
-[ "$which" != first ] || workers=$((workers + 1)) # most tests wait for a server, and somebody waits for this
+workers=$(($(nproc) + 2))
 
 suite() { # CLOSING VERSION PYTHON FOLDER REQUIREMENTS PYTEST-ARGUMENTS...
     closing=$1 version=$2 python=$3 folder=$4 requirements=$5
