@@ -200,6 +200,16 @@ def begins(size, gate):
     return script
 
 
+def run_beside(main, gate, size=20_000_000):
+    """main(server), of which such a value comes; the rest of it at the latest when main has ended. The server."""
+    with ScriptedServer(begins(size, gate)) as server:
+        try:
+            asyncio.run(main(server))
+        finally:
+            gate.set()
+    return server
+
+
 async def is_coming(server, cache, connections):
     """The big value, on so many connections."""
 
@@ -244,11 +254,7 @@ def test_nobody_waits_behind_much_of_a_value_that_nobody_waits_for(name, connect
         assert cache.metrics()["dead_marks"] == 0
         assert cache.metrics()["lost"] == cache.metrics()["timeouts"] == 0
 
-    with ScriptedServer(begins(20_000_000, gate)) as server:
-        try:
-            asyncio.run(main(server))
-        finally:
-            gate.set()
+    run_beside(main, gate)
 
 
 @pytest.mark.parametrize("name", BIG_CALLS)
@@ -271,13 +277,9 @@ def test_what_stands_behind_it_already_has_its_answer_there(name):
             assert await asyncio.get_running_loop().run_in_executor(None, server.connections[0].closed.wait, AT_ONCE)
             assert cache.servers[0].connections == 1
 
-    with ScriptedServer(begins(20_000_000, gate)) as server:
-        try:
-            asyncio.run(main(server))
-        finally:
-            gate.set()
-        assert len(server.connections) == 2
-        assert sum(command.startswith((b"incr", b"set")) for command in server.commands) == 2
+    server = run_beside(main, gate)
+    assert len(server.connections) == 2
+    assert sum(command.startswith((b"incr", b"set")) for command in server.commands) == 2
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -314,12 +316,8 @@ def test_one_of_a_line_that_nobody_waits_for():
             gate.set()
             assert await other == b"other"
 
-    with ScriptedServer(begins(20_000_000, gate)) as server:
-        try:
-            asyncio.run(main(server))
-        finally:
-            gate.set()
-        assert len(server.connections) == 2
+    server = run_beside(main, gate)
+    assert len(server.connections) == 2
 
 
 @pytest.mark.parametrize("size", [8_000_000, 20_000_000])
@@ -340,12 +338,8 @@ def test_a_value_that_is_waited_for_or_that_ends_soon_keeps_its_stream(size):
             assert await small == b"a"
             assert big.cancelled() or await big == bytes(size)
 
-    with ScriptedServer(begins(size, gate)) as server:
-        try:
-            asyncio.run(main(server))
-        finally:
-            gate.set()
-        assert len(server.connections) == 1
+    server = run_beside(main, gate, size)
+    assert len(server.connections) == 1
 
 
 # ---- a server that does not read -----------------------------------------------------------------------------------
