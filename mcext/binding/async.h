@@ -131,7 +131,8 @@ typedef struct {
     bool raises;                                /* whatever errors says */
     bool greets;                                /* it is the first thing that is said on a stream */
     bool gives_back;                            /* a lease that comes when nobody waits any more */
-    bool ends_lease; /* also where max_pending calls are under way: others wait for that */
+    bool ends_lease; /* others wait for that: it goes out also where its caller is gone before, and
+                      * where max_pending calls are under way */
     bool once;       /* it changes something that is not to be changed twice */
     bool is_ahead;   /* a question ahead of what the caller asked for, which has not run then */
 } mcx_verb;

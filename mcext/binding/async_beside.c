@@ -87,7 +87,6 @@ static int start_lease(mcx_acall *self, mcx_call *call)
     mc_slice suffix = mcx_bytes_of(self->arguments[1]);
     char digits[MC_NUMBER_MAX_DIGITS];
     unsigned long seconds = 0;
-    int there;
 
     if (self->verb->command == MC_ADD) {
         seconds = PyLong_AsUnsignedLong(self->arguments[2]);
@@ -97,12 +96,8 @@ static int start_lease(mcx_acall *self, mcx_call *call)
     }
     size_t length = mc_number_format(digits, seconds);
 
-    there = send_beside(self, call, suffix, (mc_slice){digits, length},
-                        self->verb->command == MC_ADD ? &nothing : NULL);
-    if (there > 0 && self->verb->command == MC_DELETE && self->errand != NULL) {
-        self->errand->is_unwatched = true; /* also where its caller is gone before */
-    }
-    return there;
+    return send_beside(self, call, suffix, (mc_slice){digits, length},
+                       self->verb->command == MC_ADD ? &nothing : NULL);
 }
 
 static PyObject *finish(mcx_acall *self, mcx_call *call)

@@ -216,6 +216,7 @@ int mcx_acall_send(mcx_acall *self, mcx_errand *errand, mcx_lane *lane, bool is_
     if (!errand->is_unwatched) {
         mcx_errand_wait(errand, 0, self);
     }
+    errand->is_unwatched |= self->verb->ends_lease;
     return mcx_astream_send(stream, errand) < 0 ? -1 : 1;
 }
 

@@ -100,22 +100,17 @@ static int start_meta(mcx_acall *self, mcx_call *call)
     return mcx_async_line(self, call, self->verb->command, mcx_bytes_of(self->arguments[1]));
 }
 
-/* arguments: the key, the token of the lease, and whether there is an old value. It goes out also
- * where its caller is gone before. */
+/* arguments: the key, the token of the lease, and whether there is an old value. */
 static int start_release(mcx_acall *self, mcx_call *call)
 {
     char text[MCX_RELEASE_FLAGS];
     unsigned long long token = PyLong_AsUnsignedLongLong(self->arguments[1]);
-    int has_value = PyObject_IsTrue(self->arguments[2]), there;
+    int has_value = PyObject_IsTrue(self->arguments[2]);
 
     if (has_value < 0 || PyErr_Occurred()) {
         return -1;
     }
-    there = mcx_async_line(self, call, MC_MD, mcx_release_flags(text, has_value, token));
-    if (there > 0 && self->errand != NULL) {
-        self->errand->is_unwatched = true;
-    }
-    return there;
+    return mcx_async_line(self, call, MC_MD, mcx_release_flags(text, has_value, token));
 }
 
 /* arguments: the key, the lease and what is refreshed, in seconds. */
